@@ -1,0 +1,292 @@
+//! Keys, and the names of their files on the volumes.
+//!
+//! The layout is minikeyvalue's (geohot/minikeyvalue, `key2path`), so that either system can rebuild
+//! its index from the other's volumes: the file of a key lies at `/<m0>/<m1>/<name>`, where m0 and
+//! m1 are the first two bytes of MD5(key) in lower-case hex, and name is
+//!
+//! - the **plain** name: standard base64 (RFC 4648 section 4) of the key, which may contain `/` and
+//!   then nests a directory; or
+//! - a **generation** name: base64url (RFC 4648 section 5) of the key, `,`, 16 hex digits. The comma
+//!   is in neither alphabet. Each is the target of one write attempt only.
+//!
+//! A component of a path longer than 255 bytes can't exist in a file system, so longer ones are cut
+//! into pieces, each but the last ended by `~` (in no alphabet) and followed by `/`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use md5::{Digest, Md5};
+
+/// The longest key that can be written, in bytes, its leading `/` included.
+pub const MAX_KEY_BYTES: usize = 2048;
+
+/// The longest component of a path that common file systems can hold, in bytes.
+const MAX_COMPONENT_BYTES: usize = 255;
+
+/// Ends each piece but the last of a component that was cut.
+const CUT: char = '~';
+
+/// Padding is written, and forgiven where it is missing.
+const CODEC: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const PLAIN: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, CODEC);
+const URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, CODEC);
+
+/// A key: the percent-decoded path of a request, its leading `/` included. Any bytes.
+///
+/// Cheap to clone. Its `Display` is percent-encoded ASCII, safe in a header or a log line.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<[u8]>);
+
+/// Which of a key's file names a replica has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Name {
+    /// base64 of the key, as minikeyvalue has it.
+    Plain,
+    /// base64url of the key and this number, which no other attempt to write the key has.
+    Generation(u64),
+}
+
+/// Why bytes can't be the key of a new value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// Shorter than 2 or longer than [`MAX_KEY_BYTES`] bytes.
+    Length(usize),
+    /// The first byte isn't `/`.
+    NoSlash,
+    /// Not UTF-8.
+    NotUtf8,
+    /// Holds a control character (Unicode category Cc), at this byte.
+    Control(usize),
+}
+
+impl Key {
+    /// Takes the bytes as they are; [`Key::check`] tells whether they may name a new value.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(Arc::from(bytes))
+    }
+
+    /// The bytes of the key.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether a value may be stored under this key.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong. An index written by minikeyvalue may hold keys that are unfit for a new
+    /// value; they can be read and deleted.
+    pub fn check(&self) -> Result<(), Unfit> {
+        if self.0.first() != Some(&b'/') {
+            return Err(Unfit::NoSlash);
+        }
+        if !(2..=MAX_KEY_BYTES).contains(&self.0.len()) {
+            return Err(Unfit::Length(self.0.len()));
+        }
+        let text = std::str::from_utf8(&self.0).map_err(|_not_utf8| Unfit::NotUtf8)?;
+        match text.char_indices().find(|(_, c)| c.is_control()) {
+            Some((at, _)) => Err(Unfit::Control(at)),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the key's file of that name lies on a volume: `/<m0>/<m1>/<name>`.
+    ///
+    /// ASCII without a character that would need percent-encoding, so it is also the path of its URL.
+    #[must_use]
+    pub fn path(&self, name: Name) -> String {
+        let [m0, m1] = self.directories();
+        let mut path = format!("/{m0:02x}/{m1:02x}");
+        let name = match name {
+            Name::Plain => PLAIN.encode(&self.0),
+            Name::Generation(generation) => format!("{},{generation:016x}", URL.encode(&self.0)),
+        };
+        for component in name.split('/') {
+            path.push('/');
+            push_cut(&mut path, component);
+        }
+        path
+    }
+
+    /// The key and name whose [`Key::path`] this is; `None` when it is no key's.
+    #[must_use]
+    pub fn from_path(path: &str) -> Option<(Self, Name)> {
+        let (_directories, name) = path.strip_prefix('/').and_then(|rest| rest.split_at_checked(6))?;
+        let name = name.replace(&format!("{CUT}/"), "");
+        let (key, name) = match name.split_once(',') {
+            None => (PLAIN.decode(&name).ok()?, Name::Plain),
+            Some((key, digits)) => {
+                let generation = u64::from_str_radix(digits, 16).ok()?;
+                (URL.decode(key).ok()?, Name::Generation(generation))
+            }
+        };
+        let key = Self::new(&key);
+        // Only the one canonical path counts: it also proves that the MD5 directories are right.
+        (key.path(name) == path).then_some((key, name))
+    }
+
+    /// Whether the plain name can be a file: one that ends in `/` would be a directory, and its
+    /// DELETE a recursive one.
+    #[must_use]
+    pub fn has_plain_name(&self) -> bool {
+        !PLAIN.encode(&self.0).ends_with('/')
+    }
+
+    /// The first two bytes of MD5(key), which name the two directories.
+    fn directories(&self) -> [u8; 2] {
+        let [m0, m1, ..] = <[u8; 16]>::from(Md5::digest(&self.0));
+        [m0, m1]
+    }
+}
+
+/// Appends a component, cut into pieces where it is too long for a file system.
+fn push_cut(path: &mut String, component: &str) {
+    let mut rest = component;
+    while rest.len() > MAX_COMPONENT_BYTES {
+        // base64 is ASCII: any index is a boundary
+        let (piece, tail) = rest.split_at(MAX_COMPONENT_BYTES - 1);
+        path.push_str(piece);
+        path.push(CUT);
+        path.push('/');
+        rest = tail;
+    }
+    path.push_str(rest);
+}
+
+/// What stays as it is in a percent-encoded key: RFC 3986's unreserved characters, and `/`.
+const KEY_CHARACTERS: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        percent_encoding::percent_encode(&self.0, KEY_CHARACTERS).fmt(f)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({self})")
+    }
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length(bytes) => {
+                write!(f, "a key has 2 to {MAX_KEY_BYTES} bytes with its leading slash, this one {bytes}")
+            }
+            Self::NoSlash => f.write_str("a key begins with a slash"),
+            Self::NotUtf8 => f.write_str("a key is UTF-8 (percent-encoded in the URL), this one isn't"),
+            Self::Control(at) => {
+                write!(f, "a key has no control characters, this one has one at byte {at}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path(key: &[u8]) -> String {
+        Key::new(key).path(Name::Plain)
+    }
+
+    /// `printf /wehave | md5sum` and `| base64`, and so on.
+    #[test]
+    fn paths_are_minikeyvalues() {
+        assert_eq!(path(b"hello"), "/5d/41/aGVsbG8=");
+        assert_eq!(path(b"helloworld"), "/fc/5e/aGVsbG93b3JsZA==");
+        assert_eq!(path("/oë".as_bytes()), "/67/38/L2/Dqw==");
+    }
+
+    #[test]
+    fn a_generation_name_is_base64url_and_hex() {
+        let key = Key::new("/oë".as_bytes());
+        assert_eq!(key.path(Name::Generation(0x1f)), "/67/38/L2_Dqw==,000000000000001f");
+    }
+
+    #[test]
+    fn long_names_are_cut_and_short_ones_are_not() {
+        // 189 bytes are 252 characters, 192 bytes 256
+        let short = path(&[b"/".as_slice(), &[b'k'; 188]].concat());
+        assert_eq!(short.split('/').map(str::len).collect::<Vec<_>>(), [0, 2, 2, 252]);
+        let long = path(&[b"/".as_slice(), &[b'k'; 191]].concat());
+        assert_eq!(long.split('/').map(str::len).collect::<Vec<_>>(), [0, 2, 2, 255, 2]);
+        assert!(long.contains("~/"));
+    }
+
+    #[test]
+    fn a_name_that_would_be_a_directory_is_never_plain() {
+        assert!(!Key::new(b"/a?").has_plain_name());
+        assert!(Key::new(b"/a?b").has_plain_name());
+    }
+
+    #[test]
+    fn foreign_paths_are_no_keys() {
+        for path in [
+            "",
+            "/",
+            "/5d/41",
+            "/5d/41/",
+            "/5d/42/aGVsbG8=",            // other directories
+            "/5d/41/aGVsbG8",             // no padding
+            "/5D/41/aGVsbG8=",            // upper case
+            "/5d/41/aGVsbG8=.0000000001", // nginx's temporary file
+            "/5d/41/aGVsbG8=,1",          // not 16 digits
+            "/5d/41/aGVs~/bG8=",          // cut where it need not be
+            "/5d/41/ä",
+        ] {
+            assert_eq!(Key::from_path(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn unfit_keys_are_named() {
+        let check = |key: &[u8]| Key::new(key).check();
+        assert_eq!(check(b"/a"), Ok(()));
+        assert_eq!(check("/ä".as_bytes()), Ok(()));
+        assert_eq!(check(b"/"), Err(Unfit::Length(1)));
+        assert_eq!(check(&[b'/'; MAX_KEY_BYTES]), Ok(()));
+        assert_eq!(check(&[b'/'; MAX_KEY_BYTES + 1]), Err(Unfit::Length(MAX_KEY_BYTES + 1)));
+        assert_eq!(check(b"a"), Err(Unfit::NoSlash));
+        assert_eq!(check(b"/\xff"), Err(Unfit::NotUtf8));
+        assert_eq!(check(b"/a\r"), Err(Unfit::Control(2)));
+        assert_eq!(check(b"/\0a"), Err(Unfit::Control(1)));
+        assert_eq!(check("/\u{85}".as_bytes()), Err(Unfit::Control(1)));
+    }
+
+    #[test]
+    fn display_is_safe_everywhere() {
+        assert_eq!(Key::new(b"/a b\r\n%\xff~").to_string(), "/a%20b%0D%0A%25%FF~");
+    }
+
+    proptest! {
+        #[test]
+        fn path_and_back(bytes in proptest::collection::vec(any::<u8>(), 1..2100), generation: Option<u64>) {
+            let key = Key::new(&bytes);
+            let name = generation.map_or(Name::Plain, Name::Generation);
+            let path = key.path(name);
+            prop_assert!(path.split('/').all(|component| component.len() <= MAX_COMPONENT_BYTES));
+            prop_assert!(path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+=-_,~".contains(&b)));
+            prop_assert_eq!(Key::from_path(&path), Some((key, name)));
+        }
+
+        #[test]
+        fn a_fit_key_never_nests_a_file_under_a_file(a in "/[ -~ä-ÿ?]{1,12}", b in "/[ -~ä-ÿ?]{1,12}") {
+            // no plain name is another's directory: a `/` can't begin a group of four in valid UTF-8
+            let (a, b) = (PLAIN.encode(a), PLAIN.encode(b));
+            let nested = format!("{a}/");
+            prop_assert!(!b.starts_with(&nested));
+        }
+    }
+}

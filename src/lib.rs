@@ -1,0 +1,4 @@
+//! x
+pub mod key;
+pub mod placement;
+pub mod record;

@@ -1,0 +1,419 @@
+//! What the index stores for a key, and its form in bytes.
+//!
+//! **Record**, one per key that exists:
+//!
+//! ```text
+//! 01  flags  [md5: 16]  [size: 8]  [modified: 8]  count  count × replica  count  count × header
+//! flags    bit 0 unlinked, bit 1 MD5 known, bit 2 size known, bit 3 modification time known
+//! replica  place (length, bytes)  00 | 01 generation: 8
+//! header   name (length, bytes)  value (length, bytes)
+//! ```
+//!
+//! Integers are big-endian, counts and lengths 2 bytes. The version byte 01 begins no record of
+//! minikeyvalue: those are text, `[DELETED][HASH<32 hex digits>]place,place,…`, and are read as they
+//! are. **Intents**, one row per key that has any: `01  count  count × (id: 8  count  count × replica)`.
+
+use std::fmt;
+
+use crate::key::Name;
+use crate::placement::Place;
+
+/// One file of a key: on which volume, under which of the key's names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Replica {
+    /// The volume and subvolume.
+    pub place: Place,
+    /// The name of the file there.
+    pub name: Name,
+}
+
+/// Whether a value is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Served and listed.
+    Live,
+    /// Hidden by UNLINK, kept on the volumes.
+    Unlinked,
+}
+
+/// What the index knows of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Whether it is served.
+    pub state: State,
+    /// Its files, the best placed first.
+    pub replicas: Vec<Replica>,
+    /// MD5 of the value; minikeyvalue could be told not to compute it, and a rebuild can't know it.
+    pub md5: Option<[u8; 16]>,
+    /// Length of the value in bytes; minikeyvalue doesn't store it.
+    pub size: Option<u64>,
+    /// When the value was written, in seconds since 1970 (UTC).
+    pub modified: Option<u64>,
+    /// Content type and user headers, for the S3 API to come; the native API stores none.
+    pub headers: Vec<(String, String)>,
+}
+
+/// The files of one attempt to write or delete: they may lie on their volumes, and no record vouches
+/// for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// The number of the attempt, unique in this index.
+    pub id: u64,
+    /// What may lie on the volumes.
+    pub files: Vec<Replica>,
+}
+
+/// Bytes in the index that are neither our record nor minikeyvalue's: damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(&'static str);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "malformed record: {}", self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+const VERSION: u8 = 1;
+const UNLINKED: u8 = 1;
+const HAS_MD5: u8 = 2;
+const HAS_SIZE: u8 = 4;
+const HAS_MODIFIED: u8 = 8;
+const PLAIN: u8 = 0;
+const GENERATION: u8 = 1;
+
+impl Record {
+    /// Our stored form.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut flags = if self.state == State::Unlinked { UNLINKED } else { 0 };
+        for (flag, known) in [
+            (HAS_MD5, self.md5.is_some()),
+            (HAS_SIZE, self.size.is_some()),
+            (HAS_MODIFIED, self.modified.is_some()),
+        ] {
+            flags |= if known { flag } else { 0 };
+        }
+        let mut out = vec![VERSION, flags];
+        out.extend(self.md5.iter().flatten());
+        for number in [self.size, self.modified].into_iter().flatten() {
+            out.extend(number.to_be_bytes());
+        }
+        put_replicas(&mut out, &self.replicas);
+        put_count(&mut out, self.headers.len());
+        for (name, value) in &self.headers {
+            put_bytes(&mut out, name.as_bytes());
+            put_bytes(&mut out, value.as_bytes());
+        }
+        out
+    }
+
+    /// minikeyvalue's stored form; `None` when that can't say it, because a replica has a generation
+    /// name.
+    #[must_use]
+    pub fn encode_minikeyvalue(&self) -> Option<Vec<u8>> {
+        if self.replicas.iter().any(|replica| replica.name != Name::Plain) {
+            return None;
+        }
+        let deleted = if self.state == State::Unlinked { "DELETED" } else { "" };
+        let hash = self.md5.map_or_else(String::new, |md5| format!("HASH{}", hex(&md5)));
+        let places: Vec<&str> = self.replicas.iter().map(|replica| replica.place.as_str()).collect();
+        Some(format!("{deleted}{hash}{}", places.join(",")).into_bytes())
+    }
+
+    /// Reads either stored form.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are in neither form.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.first() == Some(&VERSION) {
+            Self::decode_ours(bytes)
+        } else {
+            Self::decode_minikeyvalue(bytes)
+        }
+    }
+
+    fn decode_ours(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Input(bytes);
+        input.byte()?;
+        let flags = input.byte()?;
+        if flags & !(UNLINKED | HAS_MD5 | HAS_SIZE | HAS_MODIFIED) != 0 {
+            return Err(Malformed("unknown flags"));
+        }
+        let md5 = if flags & HAS_MD5 != 0 { Some(input.array()?) } else { None };
+        let mut number = |flag| if flags & flag != 0 { input.number().map(Some) } else { Ok(None) };
+        let size = number(HAS_SIZE)?;
+        let modified = number(HAS_MODIFIED)?;
+        let replicas = input.replicas()?;
+        let headers = (0..input.count()?)
+            .map(|_| Ok((input.text()?.to_owned(), input.text()?.to_owned())))
+            .collect::<Result<_, Malformed>>()?;
+        input.end()?;
+        let state = if flags & UNLINKED == 0 { State::Live } else { State::Unlinked };
+        Ok(Self { state, replicas, md5, size, modified, headers })
+    }
+
+    fn decode_minikeyvalue(bytes: &[u8]) -> Result<Self, Malformed> {
+        let text = std::str::from_utf8(bytes).map_err(|_not_text| Malformed("not text"))?;
+        let (state, text) = match text.strip_prefix("DELETED") {
+            Some(rest) => (State::Unlinked, rest),
+            None => (State::Live, text),
+        };
+        let (md5, places) = match text.strip_prefix("HASH") {
+            Some(rest) => {
+                let (digits, rest) = rest.split_at_checked(32).ok_or(Malformed("short hash"))?;
+                (Some(unhex(digits).ok_or(Malformed("hash is no hex"))?), rest)
+            }
+            None => (None, text),
+        };
+        let replicas = places
+            .split(',')
+            .map(|place| {
+                let fits = !place.is_empty() && place.bytes().all(|b| b.is_ascii_graphic());
+                fits.then(|| Replica { place: Place::new(place), name: Name::Plain })
+            })
+            .collect::<Option<Vec<_>>>()
+            .ok_or(Malformed("a volume without a name"))?;
+        Ok(Self { state, replicas, md5, size: None, modified: None, headers: Vec::new() })
+    }
+}
+
+impl Intent {
+    /// The stored form of a key's intents.
+    #[must_use]
+    pub fn encode_all(intents: &[Self]) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        put_count(&mut out, intents.len());
+        for intent in intents {
+            out.extend(intent.id.to_be_bytes());
+            put_replicas(&mut out, &intent.files);
+        }
+        out
+    }
+
+    /// Reads a key's intents.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that [`Intent::encode_all`] didn't write.
+    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+        let mut input = Input(bytes);
+        if input.byte()? != VERSION {
+            return Err(Malformed("unknown version of an intent"));
+        }
+        let intents = (0..input.count()?)
+            .map(|_| Ok(Self { id: input.number()?, files: input.replicas()? }))
+            .collect::<Result<_, Malformed>>()?;
+        input.end()?;
+        Ok(intents)
+    }
+}
+
+/// Lower-case hex digits of an MD5, as `md5sum` and minikeyvalue print it.
+#[must_use]
+pub fn hex(md5: &[u8; 16]) -> String {
+    md5.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The MD5 of 32 hex digits of either case; `None` for anything else.
+#[must_use]
+pub fn unhex(digits: &str) -> Option<[u8; 16]> {
+    if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(digits, 16).ok().map(u128::to_be_bytes)
+}
+
+/// Counts and lengths are written as 2 bytes; nothing that we store comes near that limit (a record
+/// has a handful of replicas and, one day, as many headers as a request may have), and what is
+/// beyond it is not written rather than written wrongly.
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    let count = u16::try_from(count).unwrap_or_else(|_| unreachable!("{count} entries in one record"));
+    out.extend(count.to_be_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_count(out, bytes.len());
+    out.extend(bytes);
+}
+
+fn put_replicas(out: &mut Vec<u8>, replicas: &[Replica]) {
+    put_count(out, replicas.len());
+    for replica in replicas {
+        put_bytes(out, replica.place.as_str().as_bytes());
+        match replica.name {
+            Name::Plain => out.push(PLAIN),
+            Name::Generation(generation) => {
+                out.push(GENERATION);
+                out.extend(generation.to_be_bytes());
+            }
+        }
+    }
+}
+
+/// Bytes still to be read.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], Malformed> {
+        let (head, rest) = self.0.split_at_checked(bytes).ok_or(Malformed("cut short"))?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (head, rest) = self.0.split_first_chunk().ok_or(Malformed("cut short"))?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        self.array().map(|[byte]| byte)
+    }
+
+    fn count(&mut self) -> Result<usize, Malformed> {
+        self.array().map(u16::from_be_bytes).map(usize::from)
+    }
+
+    fn number(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Malformed> {
+        let length = self.count()?;
+        std::str::from_utf8(self.take(length)?).map_err(|_not_utf8| Malformed("not UTF-8"))
+    }
+
+    fn replicas(&mut self) -> Result<Vec<Replica>, Malformed> {
+        (0..self.count()?)
+            .map(|_| {
+                let place = Place::new(self.text()?);
+                let name = match self.byte()? {
+                    PLAIN => Name::Plain,
+                    GENERATION => Name::Generation(self.number()?),
+                    _ => return Err(Malformed("unknown kind of name")),
+                };
+                Ok(Replica { place, name })
+            })
+            .collect()
+    }
+
+    fn end(&self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed("bytes left over")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    const MD5: [u8; 16] = *b"0123456789abcdef";
+
+    fn plain(place: &str) -> Replica {
+        Replica { place: Place::new(place), name: Name::Plain }
+    }
+
+    #[test]
+    fn minikeyvalues_records_are_read() {
+        let record = Record::decode(b"DELETEDHASH5d41402abc4b2a76b9719d911017c592a:1/sv00,b:1/sv0A").unwrap();
+        assert_eq!(record.state, State::Unlinked);
+        assert_eq!(record.md5.map(|md5| hex(&md5)).unwrap(), "5d41402abc4b2a76b9719d911017c592");
+        assert_eq!(record.replicas, [plain("a:1/sv00"), plain("b:1/sv0A")]);
+        assert_eq!((record.size, record.modified), (None, None));
+        assert_eq!(Record::decode(b"hello").unwrap().replicas, [plain("hello")]);
+        assert_eq!(Record::decode(b"hello,world").unwrap().state, State::Live);
+    }
+
+    #[test]
+    fn minikeyvalues_records_are_written() {
+        let bytes = b"DELETEDHASH5d41402abc4b2a76b9719d911017c592a:1/sv00,b:1/sv0A";
+        let mut record = Record::decode(bytes).unwrap();
+        assert_eq!(record.encode_minikeyvalue().unwrap(), bytes);
+        record.replicas = vec![Replica { place: Place::new("a:1"), name: Name::Generation(7) }];
+        assert_eq!(record.encode_minikeyvalue(), None);
+    }
+
+    #[test]
+    fn damage_is_no_record() {
+        for bytes in [
+            b"".as_slice(),
+            b"DELETED",
+            b"HASH5d41",
+            b"HASH5d41402abc4b2a76b9719d911017c59xa:1",
+            b"HASH+d41402abc4b2a76b9719d911017c592a:1",
+            b"a:1,,b:1",
+            b"a:1\n",
+            b"\xff",
+            b"\x01",
+            b"\x01\x10\0\0\0\0",
+            b"\x01\x00\0\0\0\0tail",
+            b"\x01\x00\0\x01\0\x03a:1\x02\0\0",
+        ] {
+            assert!(Record::decode(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    /// The stored form is a contract: an index outlives the program that wrote it.
+    #[test]
+    fn our_form_is_pinned() {
+        let record = Record {
+            state: State::Unlinked,
+            replicas: vec![
+                plain("a:1/sv00"),
+                Replica { place: Place::new("b:1"), name: Name::Generation(258) },
+            ],
+            md5: Some(MD5),
+            size: Some(3),
+            modified: Some(4),
+            headers: vec![("content-type".into(), "text/plain".into())],
+        };
+        let bytes = b"\x01\x0f0123456789abcdef\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\
+            \0\x02\0\x08a:1/sv00\0\0\x03b:1\x01\0\0\0\0\0\0\x01\x02\
+            \0\x01\0\x0ccontent-type\0\x0atext/plain";
+        assert_eq!(record.encode(), bytes);
+        assert_eq!(Record::decode(bytes).unwrap(), record);
+        let intents = [Intent { id: 5, files: vec![plain("a:1")] }];
+        let bytes = b"\x01\0\x01\0\0\0\0\0\0\0\x05\0\x01\0\x03a:1\0";
+        assert_eq!(Intent::encode_all(&intents), bytes);
+        assert_eq!(Intent::decode_all(bytes).unwrap(), intents);
+    }
+
+    fn replicas() -> impl Strategy<Value = Vec<Replica>> {
+        let replica = ("[a-z]{1,9}:[0-9]{1,4}(/sv[0-9A-F]{2})?", any::<Option<u64>>()).prop_map(
+            |(place, generation)| Replica {
+                place: Place::new(&place),
+                name: generation.map_or(Name::Plain, Name::Generation),
+            },
+        );
+        proptest::collection::vec(replica, 1..6)
+    }
+
+    proptest! {
+        #[test]
+        fn record_and_back(
+            live: bool, replicas in replicas(), md5: Option<[u8; 16]>, size: Option<u64>, modified: Option<u64>,
+            headers in proptest::collection::vec((".{0,9}", ".{0,9}"), 0..4),
+        ) {
+            let state = if live { State::Live } else { State::Unlinked };
+            let record = Record { state, replicas, md5, size, modified, headers };
+            prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
+        }
+
+        #[test]
+        fn intents_and_back(intents in proptest::collection::vec((any::<u64>(), replicas()), 0..4)) {
+            let intents: Vec<Intent> = intents.into_iter().map(|(id, files)| Intent { id, files }).collect();
+            prop_assert_eq!(Intent::decode_all(&Intent::encode_all(&intents)), Ok(intents));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            drop(Record::decode(&bytes));
+            drop(Intent::decode_all(&bytes));
+        }
+    }
+}
