@@ -1,1 +1,921 @@
-//! Scratch.
+//! A safe side of LevelDB's C interface: blocking calls on bytes, no knowledge of records.
+//!
+//! The only file of the crate with `unsafe`. What it keeps to:
+//! - every C object has one owner, which frees it once; the order of fields is the order of closing;
+//! - an [`Iter`] borrows its [`Database`], and the slices it lends borrow the iterator, so that
+//!   neither outlives what it points into;
+//! - damage is an error, never absence: every block read is checked against its checksum, and so
+//!   are the log and the manifest at opening, which fails on damage rather than skip records;
+//! - one process at a time has a database open, be it this one, another LevelDB or goleveldb.
+#![allow(unsafe_code, reason = "LevelDB is C++; this file is the whole of our calls into it")]
+#![allow(
+    clippy::doc_markdown,
+    clippy::missing_errors_doc,
+    clippy::iter_not_returning_iterator,
+    reason = "LevelDB is a name, its error types say when they come, and its iterator lends"
+)]
+
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::marker::PhantomData;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+use std::sync::{Once, OnceLock};
+use std::{fmt, slice};
+
+use cruzbit_leveldb_sys as sys;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Bits per key of the Bloom filters: about one miss in a hundred reads a block.
+const BLOOM_BITS: c_int = 10;
+
+/// Beyond every key that is in use: a compaction from here to here rewrites nothing.
+const BEYOND_KEYS: [u8; 8] = [0xff; 8];
+
+// The first function is missing in the bindings, which declare the three of the iterator with
+// `const` out-parameters, though C++ writes through them.
+unsafe extern "C" {
+    fn leveldb_options_set_max_file_size(options: *mut sys::leveldb_options_t, bytes: usize);
+    fn leveldb_iter_key(iter: *const sys::leveldb_iterator_t, len: *mut usize) -> *const c_char;
+    fn leveldb_iter_value(iter: *const sys::leveldb_iterator_t, len: *mut usize) -> *const c_char;
+    fn leveldb_iter_get_error(iter: *const sys::leveldb_iterator_t, error: *mut *mut c_char);
+
+    /// `static void leveldb::EnvPosixTestHelper::SetReadOnlyMMapLimit(int)`, which no C function
+    /// offers.
+    #[link_name = "_ZN7leveldb18EnvPosixTestHelper20SetReadOnlyMMapLimitEi"]
+    fn set_read_only_mmap_limit(files: c_int);
+}
+
+/// What a database is opened with; sizes in bytes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether to create a database where there is none.
+    pub create: bool,
+    /// Uncompressed blocks kept in memory.
+    pub cache_bytes: usize,
+    /// Writes gathered in memory (twice, while one half is written out) before they become a table.
+    pub write_buffer_bytes: usize,
+    /// Size at which a new table file is begun.
+    pub max_file_bytes: usize,
+    /// Files kept open; each holds its index and Bloom filter in memory.
+    pub max_open_files: i32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            create: false,
+            cache_bytes: 64 << 20,
+            write_buffer_bytes: 16 << 20,
+            max_file_bytes: 32 << 20,
+            max_open_files: 4000,
+        }
+    }
+}
+
+/// LevelDB's own message for what went wrong, on one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why a database could not be opened; the caller, who knows it, names the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenError {
+    /// Another process, or this one, has it open.
+    InUse,
+    /// The directory it would be created in does not exist.
+    MissingParent,
+    /// There is something else: a file, or a directory with other things in it.
+    NotADatabase,
+    /// There is no database, and none was to be created.
+    Missing,
+    /// Anything else, damage included: the message of LevelDB or of the system.
+    Other(String),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InUse => "in use by another process",
+            Self::MissingParent => "the directory above it does not exist",
+            Self::NotADatabase => "exists, but is not a LevelDB database",
+            Self::Missing => "there is no database",
+            Self::Other(message) => message,
+        })
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// An open database, to be shared among threads; dropping it closes it.
+pub struct Database {
+    // Dropped in this order: closing uses the cache and the filter, and the lock outlives them all.
+    db: Owned<sys::leveldb_t>,
+    read: Owned<sys::leveldb_readoptions_t>,
+    read_past_cache: Owned<sys::leveldb_readoptions_t>,
+    write: Owned<sys::leveldb_writeoptions_t>,
+    write_synced: Owned<sys::leveldb_writeoptions_t>,
+    _cache: Owned<sys::leveldb_cache_t>,
+    _filter: Owned<sys::leveldb_filterpolicy_t>,
+    _lock: File,
+    failed_write: OnceLock<Error>,
+}
+
+// SAFETY: LevelDB documents a database as safe for concurrent use and ties it to no thread; the
+// option objects are only read after opening.
+unsafe impl Send for Database {}
+// SAFETY: as above.
+unsafe impl Sync for Database {}
+
+impl Database {
+    /// Opens the database in the directory `path`, creating it (not its parent) if `options` say so.
+    pub fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
+        static PREPARED: Once = Once::new();
+        PREPARED.call_once(prepare_process);
+        prepare_directory(path, options.create)?;
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(other)?;
+        let lock = take_lock(path)?;
+        // SAFETY: each pointer is fresh from its constructor and paired with its destructor.
+        let (filter, cache, read, read_past_cache, write, write_synced, how) = unsafe {
+            (
+                Owned::new(
+                    sys::leveldb_filterpolicy_create_bloom(BLOOM_BITS),
+                    sys::leveldb_filterpolicy_destroy,
+                ),
+                Owned::new(sys::leveldb_cache_create_lru(options.cache_bytes), sys::leveldb_cache_destroy),
+                read_options(true),
+                read_options(false),
+                write_options(false),
+                write_options(true),
+                Owned::new(sys::leveldb_options_create(), sys::leveldb_options_destroy),
+            )
+        };
+        // SAFETY: all pointers are live; LevelDB copies `how` and keeps the cache and the filter,
+        // which outlive the database by the order of the fields.
+        let db = unsafe {
+            let how = how.raw();
+            sys::leveldb_options_set_create_if_missing(how, options.create.into());
+            // Damage found at opening or while compacting is an error, not a warning in a log.
+            sys::leveldb_options_set_paranoid_checks(how, 1);
+            sys::leveldb_options_set_filter_policy(how, filter.raw());
+            sys::leveldb_options_set_cache(how, cache.raw());
+            sys::leveldb_options_set_write_buffer_size(how, options.write_buffer_bytes);
+            sys::leveldb_options_set_max_open_files(how, options.max_open_files);
+            sys::leveldb_options_set_compression(how, sys::Compression::Snappy);
+            leveldb_options_set_max_file_size(how, options.max_file_bytes);
+            let raw = checked(|error| sys::leveldb_open(how, name.as_ptr(), error));
+            Owned::new(raw.map_err(refused)?, sys::leveldb_close)
+        };
+        Ok(Self {
+            db,
+            read,
+            read_past_cache,
+            write,
+            write_synced,
+            _cache: cache,
+            _filter: filter,
+            _lock: lock,
+            failed_write: OnceLock::new(),
+        })
+    }
+
+    /// The value of `key`, if there is one.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let (db, read) = (self.db.raw(), self.read.raw());
+        let mut len = 0;
+        // SAFETY: live pointers, and LevelDB reads `key.len()` bytes of the key.
+        let value = checked(|error| unsafe {
+            sys::leveldb_get(db, read, key.as_ptr().cast(), key.len(), &raw mut len, error)
+        })?;
+        if value.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: `value` is a copy for us of `len` bytes (not null even if empty, as malloc(0)
+        // is not), freed once, after the last look at it.
+        unsafe {
+            let bytes = lent(value, len).to_vec();
+            sys::leveldb_free(value.cast());
+            Ok(Some(bytes))
+        }
+    }
+
+    /// Applies the whole batch in its order, or nothing of it; `sync` waits until it is on disk.
+    ///
+    /// After a failure the batch may or may not be found later, and every further write fails,
+    /// until the database is opened again: LevelDB would append behind the torn record (of a full
+    /// disk, say), where no later opening finds what it acknowledged. For this to hold at every
+    /// instant, one thread writes at a time.
+    pub fn write(&self, batch: &Batch, sync: bool) -> Result<(), Error> {
+        let (db, batch) = (self.db.raw(), batch.raw.raw());
+        let how = if sync { &self.write_synced } else { &self.write };
+        self.writable()?;
+        // SAFETY: live pointers; LevelDB numbers the batch in place, and no other thread can see
+        // it meanwhile, as `Batch` is not `Sync`.
+        let result = checked(|error| unsafe { sys::leveldb_write(db, how.raw(), batch, error) });
+        if let Err(error) = &result {
+            self.failed_write.get_or_init(|| error.clone());
+        }
+        self.writable()
+    }
+
+    /// A view of the database as it is now, in the order of keys, which starts nowhere: seek first.
+    ///
+    /// Long scans leave the cache alone with `fill_cache` off. While it lives, the files it reads
+    /// are kept.
+    #[must_use]
+    pub fn iter(&self, fill_cache: bool) -> Iter<'_> {
+        let read = if fill_cache { &self.read } else { &self.read_past_cache };
+        // SAFETY: live pointers; the lifetime of `Iter` ends it before the database.
+        let raw = unsafe {
+            Owned::new(sys::leveldb_create_iterator(self.db.raw(), read.raw()), sys::leveldb_iter_destroy)
+        };
+        Iter { raw, database: PhantomData }
+    }
+
+    /// Moves what the log holds into tables; to be done before every clean close, since goleveldb,
+    /// opening the same directory later, skips records that it finds in LevelDB's log.
+    ///
+    /// If that fails, the log stays and nothing is lost; LevelDB reads it at the next opening.
+    pub fn empty_log(&self) {
+        let (key, len) = (BEYOND_KEYS.as_ptr().cast(), BEYOND_KEYS.len());
+        // SAFETY: a live pointer, and both ends of the range are `len` bytes.
+        unsafe { sys::leveldb_compact_range(self.db.raw(), key, len, key, len) }
+    }
+
+    fn writable(&self) -> Result<(), Error> {
+        self.failed_write.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+}
+
+/// Writes to be applied together, in order.
+pub struct Batch {
+    raw: Owned<sys::leveldb_writebatch_t>,
+    empty: bool,
+}
+
+// SAFETY: a batch is plain memory of one owner. Not `Sync`: writing it changes it (see `write`).
+unsafe impl Send for Batch {}
+
+impl Batch {
+    /// An empty batch.
+    #[must_use]
+    pub fn new() -> Self {
+        // SAFETY: a fresh pointer and its destructor.
+        let raw = unsafe { Owned::new(sys::leveldb_writebatch_create(), sys::leveldb_writebatch_destroy) };
+        Self { raw, empty: true }
+    }
+
+    /// Sets `key` to `value`; both are copied.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.empty = false;
+        let (batch, key_at, value_at) = (self.raw.raw(), key.as_ptr(), value.as_ptr());
+        // SAFETY: a live pointer, and both slices are read for their length only.
+        unsafe {
+            sys::leveldb_writebatch_put(batch, key_at.cast(), key.len(), value_at.cast(), value.len());
+        }
+    }
+
+    /// Removes `key`, whether or not it is there.
+    pub fn delete(&mut self, key: &[u8]) {
+        self.empty = false;
+        // SAFETY: a live pointer, and the key is read for its length only.
+        unsafe { sys::leveldb_writebatch_delete(self.raw.raw(), key.as_ptr().cast(), key.len()) }
+    }
+
+    /// Forgets all writes, and keeps the memory for the next.
+    pub fn clear(&mut self) {
+        self.empty = true;
+        // SAFETY: a live pointer.
+        unsafe { sys::leveldb_writebatch_clear(self.raw.raw()) }
+    }
+
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.empty
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A position in the order of keys, at a record or (no longer [`valid`](Self::valid)) at none.
+///
+/// A damaged block is passed over, so ask [`status`](Self::status) after each scan, wherever it
+/// ended: only then was nothing left out.
+pub struct Iter<'a> {
+    raw: Owned<sys::leveldb_iterator_t>,
+    database: PhantomData<&'a Database>,
+}
+
+// SAFETY: LevelDB ties an iterator to no thread, it only wants one at a time.
+unsafe impl Send for Iter<'_> {}
+
+impl Iter<'_> {
+    /// Moves to the first record whose key is not before `key`.
+    pub fn seek(&mut self, key: &[u8]) {
+        // SAFETY: a live pointer, and the key is read for its length only.
+        unsafe { sys::leveldb_iter_seek(self.raw.raw(), key.as_ptr().cast(), key.len()) }
+    }
+
+    /// Moves to the first record.
+    pub fn seek_to_first(&mut self) {
+        // SAFETY: a live pointer.
+        unsafe { sys::leveldb_iter_seek_to_first(self.raw.raw()) }
+    }
+
+    /// Moves to the next record; does nothing where there is none.
+    pub fn next(&mut self) {
+        if self.valid() {
+            // SAFETY: a live pointer, at a record.
+            unsafe { sys::leveldb_iter_next(self.raw.raw()) }
+        }
+    }
+
+    /// Whether it is at a record.
+    #[must_use]
+    pub fn valid(&self) -> bool {
+        // SAFETY: a live pointer.
+        unsafe { sys::leveldb_iter_valid(self.raw.raw()) != 0 }
+    }
+
+    /// The key here; empty where there is no record.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.part(leveldb_iter_key)
+    }
+
+    /// The value here; empty where there is no record.
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        self.part(leveldb_iter_value)
+    }
+
+    /// The first damage or failure that this iterator met since it was made.
+    pub fn status(&self) -> Result<(), Error> {
+        // SAFETY: live pointers.
+        checked(|error| unsafe { leveldb_iter_get_error(self.raw.raw(), error) })
+    }
+
+    fn part(&self, of: IterPart) -> &[u8] {
+        if !self.valid() {
+            return &[];
+        }
+        let mut len = 0;
+        // SAFETY: `of` is one of two functions, which lend `len` bytes of the record here until
+        // the iterator moves or ends: both need more than the borrow of it that we return.
+        unsafe { lent(of(self.raw.raw(), &raw mut len), len) }
+    }
+}
+
+type IterPart = unsafe extern "C" fn(*const sys::leveldb_iterator_t, *mut usize) -> *const c_char;
+
+/// A C++ object that is ours, with what frees it.
+struct Owned<T> {
+    raw: *mut T,
+    free: unsafe extern "C" fn(*mut T),
+}
+
+impl<T> Owned<T> {
+    /// # Safety
+    ///
+    /// `raw` is live, nobody else frees it, and `free` is how to.
+    unsafe fn new(raw: *mut T, free: unsafe extern "C" fn(*mut T)) -> Self {
+        Self { raw, free }
+    }
+
+    fn raw(&self) -> *mut T {
+        self.raw
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: promised to `new`.
+        unsafe { (self.free)(self.raw) }
+    }
+}
+
+fn read_options(fill_cache: bool) -> Owned<sys::leveldb_readoptions_t> {
+    // SAFETY: a fresh pointer with its destructor, live while it is set up.
+    unsafe {
+        let raw = sys::leveldb_readoptions_create();
+        // Damage is then an error. Measured with a million records, it costs gets and scans 9 %.
+        sys::leveldb_readoptions_set_verify_checksums(raw, 1);
+        sys::leveldb_readoptions_set_fill_cache(raw, fill_cache.into());
+        Owned::new(raw, sys::leveldb_readoptions_destroy)
+    }
+}
+
+fn write_options(sync: bool) -> Owned<sys::leveldb_writeoptions_t> {
+    // SAFETY: a fresh pointer with its destructor, live while it is set up.
+    unsafe {
+        let raw = sys::leveldb_writeoptions_create();
+        sys::leveldb_writeoptions_set_sync(raw, sync.into());
+        Owned::new(raw, sys::leveldb_writeoptions_destroy)
+    }
+}
+
+/// Calls LevelDB with a place for its error message, and takes the message.
+fn checked<T>(call: impl FnOnce(*mut *mut c_char) -> T) -> Result<T, Error> {
+    let mut message = ptr::null_mut();
+    let answer = call(&raw mut message);
+    if message.is_null() {
+        return Ok(answer);
+    }
+    // SAFETY: LevelDB puts there only a NUL-terminated string for us to free, here, once.
+    unsafe {
+        let text = CStr::from_ptr(message).to_string_lossy().replace(['\n', '\r'], " ");
+        sys::leveldb_free(message.cast());
+        Err(Error(text))
+    }
+}
+
+/// # Safety
+///
+/// `len` bytes from `bytes` on stay as they are while the slice lives.
+unsafe fn lent<'a>(bytes: *const c_char, len: usize) -> &'a [u8] {
+    if len == 0 {
+        return &[]; // C++ may lend nothing from null, which no Rust slice may
+    }
+    // SAFETY: promised by the caller.
+    unsafe { slice::from_raw_parts(bytes.cast(), len) }
+}
+
+/// What holds for the whole process and LevelDB settles at its first use, so comes before.
+fn prepare_process() {
+    // LevelDB maps up to 1000 table files, whose pages would then count as our resident memory,
+    // a whole index of them after one listing; reads by pread are the page cache's business.
+    // SAFETY: it sets an integer, which nobody reads yet: LevelDB is used through `open` only.
+    unsafe { set_read_only_mmap_limit(0) }
+    // LevelDB keeps a fifth of the descriptor limit open and reopens other files at each read. A
+    // refusal costs that and nothing else, so it is not an error.
+    let mut limit: Rlimit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _refusal: rustix::io::Result<()> = setrlimit(Resource::Nofile, limit);
+}
+
+/// Sees to it that `path` is a directory with a database, or one to create it in.
+fn prepare_directory(path: &Path, create: bool) -> Result<(), OpenError> {
+    match fs::metadata(path) {
+        Ok(meta) if !meta.is_dir() => return Err(OpenError::NotADatabase),
+        Ok(_) if path.join("CURRENT").try_exists().map_err(other)? => return Ok(()),
+        Ok(_) => {
+            for entry in fs::read_dir(path).map_err(other)? {
+                if !precedes_database(&entry.map_err(other)?.file_name()) {
+                    return Err(OpenError::NotADatabase);
+                }
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let parent = match path.parent() {
+                Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+                Some(parent) => parent,
+                None => return Err(OpenError::MissingParent),
+            };
+            if !parent.is_dir() {
+                return Err(OpenError::MissingParent);
+            }
+            if create {
+                fs::create_dir(path).map_err(other)?;
+                // LevelDB syncs what is in the directory, not that there is one.
+                File::open(parent).and_then(|parent| parent.sync_all()).map_err(other)?;
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            return Err(OpenError::MissingParent);
+        }
+        Err(error) => return Err(other(error)),
+    }
+    if create { Ok(()) } else { Err(OpenError::Missing) }
+}
+
+/// Whether a directory that holds this file may still become a database: it is left by a creation
+/// that was cut short (before CURRENT came there was no record), or by mkfs.
+fn precedes_database(name: &OsStr) -> bool {
+    const NAMES: [&str; 6] = ["LOCK", "LOG", "LOG.old", "MANIFEST-000001", "000001.dbtmp", "lost+found"];
+    NAMES.iter().any(|allowed| name == *allowed)
+}
+
+/// Locks the database as goleveldb does, by flock; LevelDB's own lock, by fcntl, comes on top.
+///
+/// The system drops a process's fcntl locks on a file when any descriptor of it is closed. So this
+/// one is closed last of all, after LevelDB's. A second attempt in this process fails here and
+/// drops the fcntl lock of the first when it closes its descriptor; flock, which belongs to the
+/// first's own descriptor, still excludes everyone who comes through here and goleveldb.
+fn take_lock(path: &Path) -> Result<File, OpenError> {
+    let mut options = File::options();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let lock = options.open(path.join("LOCK")).map_err(other)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(OpenError::InUse),
+        Err(error) => Err(other(error)),
+    }
+}
+
+/// Another LevelDB program has the database open if its lock, by fcntl, is what failed.
+fn refused(error: Error) -> OpenError {
+    if error.0.starts_with("IO error: lock ") { OpenError::InUse } else { OpenError::Other(error.0) }
+}
+
+fn other(error: impl fmt::Display) -> OpenError {
+    OpenError::Other(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
+
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn create() -> Options {
+        Options { create: true, ..Options::default() }
+    }
+
+    fn open(dir: &TempDir) -> Database {
+        Database::open(&dir.path().join("db"), &create()).unwrap()
+    }
+
+    fn refusal(path: &Path, options: &Options) -> OpenError {
+        Database::open(path, options).err().unwrap()
+    }
+
+    fn put(db: &Database, key: &[u8], value: &[u8]) {
+        let mut batch = Batch::new();
+        batch.put(key, value);
+        db.write(&batch, false).unwrap();
+    }
+
+    fn all(iter: &mut Iter<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut records = Vec::new();
+        iter.seek_to_first();
+        while iter.valid() {
+            records.push((iter.key().to_vec(), iter.value().to_vec()));
+            iter.next();
+        }
+        records
+    }
+
+    /// Records that don't compress, so that a few hundred fill many blocks.
+    fn records(count: u32) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut state = 1_u32;
+        let mut byte = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        };
+        (0..count).map(|n| (format!("/{n:06}").into_bytes(), (0..64).map(|_| byte()).collect())).collect()
+    }
+
+    fn fill(db: &Database, records: &[(Vec<u8>, Vec<u8>)]) {
+        let mut batch = Batch::new();
+        for (key, value) in records {
+            batch.put(key, value);
+        }
+        db.write(&batch, true).unwrap();
+    }
+
+    fn only_file(dir: &TempDir, extension: &str) -> PathBuf {
+        let mut found = fs::read_dir(dir.path().join("db"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|of| of == extension));
+        let file = found.next().unwrap();
+        assert_eq!(found.next(), None);
+        file
+    }
+
+    #[test]
+    fn what_is_put_is_got_until_deleted() {
+        let dir = TempDir::new().unwrap();
+        let db = open(&dir);
+        assert_eq!(db.get(b"/key"), Ok(None));
+        put(&db, b"/key", b"value");
+        assert_eq!(db.get(b"/key"), Ok(Some(b"value".to_vec())));
+        assert_eq!(db.get(b"/ke"), Ok(None));
+        let mut batch = Batch::default();
+        batch.delete(b"/key");
+        batch.delete(b"/never");
+        db.write(&batch, true).unwrap();
+        assert_eq!(db.get(b"/key"), Ok(None));
+    }
+
+    #[test]
+    fn keys_and_values_are_any_bytes_and_may_be_empty() {
+        let dir = TempDir::new().unwrap();
+        let every: Vec<u8> = (0..=255).collect();
+        let large = vec![7; 3 << 20];
+        let pairs: [(&[u8], &[u8]); 5] =
+            [(b"", b"of the empty key"), (b"\0", b""), (b"\0\0", b"\0"), (b"a", &large), (&[255; 9], &every)];
+        let db = open(&dir);
+        for (key, value) in pairs {
+            put(&db, key, value);
+        }
+        for flushed in [false, true] {
+            for (key, value) in pairs {
+                assert_eq!(db.get(key).unwrap().unwrap(), value, "{flushed}");
+            }
+            let mut iter = db.iter(true);
+            assert_eq!(all(&mut iter), pairs.map(|(key, value)| (key.to_vec(), value.to_vec())));
+            assert_eq!(iter.status(), Ok(()));
+            db.empty_log();
+        }
+    }
+
+    #[test]
+    fn a_batch_is_applied_in_its_order_and_can_be_used_again() {
+        let dir = TempDir::new().unwrap();
+        let db = open(&dir);
+        let mut batch = Batch::new();
+        assert!(batch.is_empty());
+        db.write(&batch, false).unwrap();
+        batch.put(b"/a", b"1");
+        batch.delete(b"/a");
+        batch.put(b"/b", b"1");
+        batch.put(b"/b", b"2");
+        batch.delete(b"/c");
+        batch.put(b"/c", b"3");
+        assert!(!batch.is_empty());
+        db.write(&batch, false).unwrap();
+        assert_eq!(db.get(b"/a"), Ok(None));
+        assert_eq!(db.get(b"/b"), Ok(Some(b"2".to_vec())));
+        assert_eq!(db.get(b"/c"), Ok(Some(b"3".to_vec())));
+        batch.clear();
+        assert!(batch.is_empty());
+        batch.delete(b"/c");
+        db.write(&batch, true).unwrap();
+        assert_eq!(db.get(b"/b"), Ok(Some(b"2".to_vec())));
+        assert_eq!(db.get(b"/c"), Ok(None));
+    }
+
+    #[test]
+    fn an_iterator_starts_nowhere_ends_after_the_last_and_sees_one_moment() {
+        let dir = TempDir::new().unwrap();
+        let db = open(&dir);
+        for key in [&b"/a"[..], b"/b", b"/c"] {
+            put(&db, key, b"v");
+        }
+        let mut iter = db.iter(true);
+        put(&db, b"/bb", b"too late");
+        let nowhere = |iter: &mut Iter<'_>| {
+            iter.next();
+            assert!(!iter.valid());
+            assert_eq!((iter.key(), iter.value(), iter.status()), (&[][..], &[][..], Ok(())));
+        };
+        nowhere(&mut iter);
+        iter.seek(b"/aa");
+        assert_eq!((iter.valid(), iter.key(), iter.value()), (true, &b"/b"[..], &b"v"[..]));
+        iter.next();
+        assert_eq!(iter.key(), b"/c");
+        iter.next();
+        nowhere(&mut iter);
+        iter.seek(b"/d");
+        nowhere(&mut iter);
+        iter.seek(b"");
+        assert_eq!(iter.key(), b"/a");
+        iter.seek_to_first();
+        assert_eq!(iter.key(), b"/a");
+        let mut iter = db.iter(false);
+        iter.seek(b"/bb");
+        assert_eq!(iter.value(), b"too late");
+    }
+
+    #[test]
+    fn records_are_there_after_opening_again_with_the_log_emptied_or_not() {
+        let dir = TempDir::new().unwrap();
+        for round in 0..20_u8 {
+            let db = open(&dir);
+            for earlier in 0..round {
+                assert_eq!(db.get(&[earlier]), Ok(Some(vec![earlier; 3])), "{round}");
+            }
+            put(&db, &[round], &[round; 3]);
+            if round % 2 == 0 {
+                db.empty_log();
+                drop(db);
+                assert_eq!(fs::metadata(only_file(&dir, "log")).unwrap().len(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn one_at_a_time_has_it_open() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("db");
+        let db = open(&dir);
+        for _ in 0..3 {
+            assert_eq!(refusal(&path, &create()), OpenError::InUse);
+        }
+        put(&db, b"/still", b"open");
+        drop(db);
+        // goleveldb's lock: the open file counts, not the process, so this stands for another one.
+        let held = File::open(path.join("LOCK")).unwrap();
+        flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert_eq!(refusal(&path, &create()), OpenError::InUse);
+        drop(held);
+        assert_eq!(open(&dir).get(b"/still"), Ok(Some(b"open".to_vec())));
+    }
+
+    #[test]
+    fn the_lock_of_another_leveldb_is_seen() {
+        let locked = "IO error: lock db/LOCK: Resource temporarily unavailable".to_owned();
+        assert_eq!(refused(Error(locked)), OpenError::InUse);
+        let denied = "IO error: db/LOCK: Permission denied".to_owned();
+        assert_eq!(refused(Error(denied.clone())), OpenError::Other(denied));
+    }
+
+    #[test]
+    fn only_a_database_or_a_place_for_one_is_opened() {
+        let dir = TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "text").unwrap();
+        fs::create_dir(at("photos")).unwrap();
+        fs::write(at("photos/1.jpeg"), "").unwrap();
+        fs::create_dir(at("torso")).unwrap();
+        fs::write(at("torso/000003.log"), "").unwrap();
+        fs::create_dir(at("empty")).unwrap();
+        let open_only = Options::default();
+        for options in [&open_only, &create()] {
+            assert_eq!(refusal(&at("file"), options), OpenError::NotADatabase);
+            assert_eq!(refusal(&at("photos"), options), OpenError::NotADatabase);
+            assert_eq!(refusal(&at("torso"), options), OpenError::NotADatabase);
+            assert_eq!(refusal(&at("no/db"), options), OpenError::MissingParent);
+            assert_eq!(refusal(&at("file/db"), options), OpenError::MissingParent);
+            assert_eq!(refusal(Path::new(""), options), OpenError::MissingParent);
+        }
+        assert_eq!(refusal(&at("empty"), &open_only), OpenError::Missing);
+        assert_eq!(refusal(&at("none"), &open_only), OpenError::Missing);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+        assert_eq!(fs::read_dir(at("empty")).unwrap().count(), 0);
+        // A creation that was killed before there was a CURRENT.
+        for name in ["LOCK", "LOG", "MANIFEST-000001", "000001.dbtmp"] {
+            fs::write(at("empty").join(name), "half").unwrap();
+        }
+        drop(Database::open(&at("empty"), &create()).unwrap());
+        drop(Database::open(&at("none"), &create()).unwrap());
+        drop(Database::open(&at("none"), &open_only).unwrap());
+    }
+
+    #[test]
+    fn messages_are_one_line() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("two\nlines");
+        drop(Database::open(&path, &create()).unwrap());
+        fs::write(path.join("CURRENT"), "damaged").unwrap();
+        let error = refusal(&path, &create());
+        assert_eq!(error.to_string(), "Corruption: CURRENT file does not end with newline");
+        fs::write(path.join("CURRENT"), "MANIFEST-999999\n").unwrap();
+        let error = refusal(&path, &create()).to_string();
+        assert!(error.contains("non-existent file") && !error.contains('\n'), "{error}");
+    }
+
+    /// Whatever byte of a table is damaged, an answer is right or an error.
+    #[test]
+    fn a_damaged_table_is_an_error_never_absence() {
+        let dir = TempDir::new().unwrap();
+        let records = records(400);
+        let db = open(&dir);
+        fill(&db, &records);
+        db.empty_log();
+        drop(db);
+        let table = only_file(&dir, "ldb");
+        let whole = fs::read(&table).unwrap();
+        let (mut failed_gets, mut failed_scans) = (0, 0);
+        let middle = (0..whole.len()).step_by(whole.len() / 16);
+        for at in middle.chain(whole.len() - 60..whole.len()) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x55;
+            fs::write(&table, &bytes).unwrap();
+            let db = open(&dir);
+            for (key, value) in records.iter().step_by(7) {
+                match db.get(key) {
+                    Ok(found) => assert_eq!(found.as_ref(), Some(value), "byte {at}"),
+                    Err(_) => failed_gets += 1,
+                }
+            }
+            for fill_cache in [true, false] {
+                let mut iter = db.iter(fill_cache);
+                let found = all(&mut iter);
+                match iter.status() {
+                    Ok(()) => assert_eq!(found, records, "byte {at}"),
+                    Err(_) => failed_scans += 1,
+                }
+            }
+        }
+        assert!(failed_gets > 16 && failed_scans > 32, "{failed_gets} {failed_scans}");
+    }
+
+    #[test]
+    fn a_damaged_log_fails_the_opening_and_a_torn_one_loses_its_torn_write_only() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("db");
+        let db = open(&dir);
+        put(&db, b"/first", &[1; 100]);
+        put(&db, b"/second", &[2; 100]);
+        drop(db);
+        let log = only_file(&dir, "log");
+        let whole = fs::read(&log).unwrap();
+        let mut damaged = whole.clone();
+        damaged[50] ^= 1;
+        fs::write(&log, &damaged).unwrap();
+        assert!(
+            matches!(refusal(&path, &create()), OpenError::Other(text) if text.starts_with("Corruption: "))
+        );
+        fs::write(&log, &whole[..whole.len() - 10]).unwrap();
+        let db = open(&dir);
+        assert_eq!(db.get(b"/first"), Ok(Some(vec![1; 100])));
+        assert_eq!(db.get(b"/second"), Ok(None));
+    }
+
+    #[test]
+    fn after_a_failed_write_all_fail_until_opened_again() {
+        let dir = TempDir::new().unwrap();
+        let small = Options { write_buffer_bytes: 64 << 10, ..create() };
+        let db = Database::open(&dir.path().join("db"), &small).unwrap();
+        put(&db, b"/early", b"value");
+        fs::rename(dir.path().join("db"), dir.path().join("away")).unwrap();
+        let mut batch = Batch::new();
+        batch.put(b"/large", &vec![0; 40 << 10]);
+        let error = (0..9).find_map(|_| db.write(&batch, false).err()).unwrap();
+        fs::rename(dir.path().join("away"), dir.path().join("db")).unwrap();
+        assert_eq!(db.write(&batch, false), Err(error));
+        assert_eq!(db.get(b"/early"), Ok(Some(b"value".to_vec())));
+        drop(db);
+        put(&open(&dir), b"/late", b"value");
+    }
+
+    #[test]
+    fn opened_and_closed_many_times_it_holds_nothing_back() {
+        let dir = TempDir::new().unwrap();
+        let small = Options {
+            cache_bytes: 0,
+            max_open_files: 0,
+            write_buffer_bytes: 0,
+            max_file_bytes: 0,
+            create: true,
+        };
+        let records = records(300);
+        for round in 0..30 {
+            let options = if round % 2 == 0 { small.clone() } else { create() };
+            let db = Database::open(&dir.path().join("db"), &options).unwrap();
+            fill(&db, &records);
+            let mut iter = db.iter(true);
+            let mut other = db.iter(false);
+            other.seek_to_first();
+            assert_eq!(all(&mut iter), records);
+            assert_eq!(db.get(other.key()).unwrap().unwrap(), other.value());
+        }
+    }
+
+    #[test]
+    fn threads_read_while_one_writes() {
+        let dir = TempDir::new().unwrap();
+        let small = Options { write_buffer_bytes: 64 << 10, cache_bytes: 1 << 20, ..create() };
+        let db = Database::open(&dir.path().join("db"), &small).unwrap();
+        let records = records(2000);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        for (key, value) in records.iter().step_by(41) {
+                            let found = db.get(key).unwrap();
+                            assert!(found.is_none_or(|found| found == *value));
+                        }
+                        let mut iter = db.iter(true);
+                        let found = all(&mut iter);
+                        assert_eq!(iter.status(), Ok(()));
+                        assert_eq!(found[..], records[..found.len()]);
+                    }
+                });
+            }
+            let mut batch = Batch::new();
+            for (n, (key, value)) in records.iter().enumerate() {
+                batch.clear();
+                batch.put(key, value);
+                db.write(&batch, n % 100 == 0).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(all(&mut db.iter(true)), records);
+    }
+}

@@ -1,1 +1,60 @@
-fn main() {}
+//! The master: parse, open, serve, exit code.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use davkv::config::{self, Master};
+use davkv::http::Api;
+use davkv::index::Index;
+use davkv::store::{self, Store};
+use davkv::{logs, server};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Files that readers may have been sent to stay for so long after they were replaced.
+const READER_GRACE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let flags = match config::parse(|master: &Master| &master.common) {
+        Ok(flags) => flags,
+        Err(code) => return code,
+    };
+    logs::start(flags.common.verbose);
+    match davkv::run(serve(flags)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("davkv: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(flags: Master) -> Result<(), String> {
+    // signals first: one that arrives during start-up is not lost
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let (db, options) = (flags.common.db.clone(), flags.common.index(true));
+    let index =
+        davkv::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
+    let options = store::Options {
+        client_idle: flags.clienttimeout,
+        protect: flags.protect,
+        ..flags.common.store(READER_GRACE)
+    };
+    let store = Store::new(index, options);
+    store.start().await.map_err(|error| error.to_string())?;
+    let listener = server::listen(flags.address, flags.port)
+        .map_err(|error| format!("can't serve on port {}: {error}: try another --port", flags.port))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    tracing::info!("listening on {address}");
+    let stop = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+    };
+    let api = Api::new(store.clone(), flags.fallback.as_deref());
+    server::serve(listener, api, flags.connections as usize, stop, flags.grace).await;
+    store.stop(flags.grace).await;
+    Ok(())
+}

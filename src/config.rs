@@ -1,0 +1,254 @@
+//! Flags and environment: minikeyvalue's names and defaults, and ours in the same spirit.
+//!
+//! What is wrong with them is one line that says what to type instead; exit status 2.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ErrorKind};
+use clap::{ArgAction, Args, Parser};
+
+use crate::index;
+use crate::placement::Placement;
+use crate::store::{self, Forgotten};
+use crate::volume::Patience;
+
+/// What a program ends with when its command line is wrong.
+pub const USAGE: u8 = 2;
+
+/// Flags of the master and of the offline tools.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Directory of the index (LevelDB)
+    #[arg(long, env = "DAVKV_DB", value_name = "PATH")]
+    pub db: PathBuf,
+
+    /// The volume servers, separated by commas
+    #[arg(
+        long,
+        env = "DAVKV_VOLUMES",
+        value_name = "HOST:PORT,...",
+        required = true,
+        value_delimiter = ',',
+        value_parser = address
+    )]
+    pub volumes: Vec<String>,
+
+    /// Replicas of each value
+    #[arg(long, env = "DAVKV_REPLICAS", default_value_t = 3, value_name = "N")]
+    pub replicas: usize,
+
+    /// Subvolumes (disks) of each volume, 1 to 256
+    #[arg(long, env = "DAVKV_SUBVOLUMES", default_value_t = 10, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub subvolumes: u32,
+
+    /// Compute and store MD5s of values
+    #[arg(long, env = "DAVKV_MD5SUM", default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub md5sum: bool,
+
+    /// How long a volume is waited for: a connection, or the answer to a small request
+    #[arg(long, env = "DAVKV_VOLTIMEOUT", default_value = "1s", value_name = "TIME", value_parser = duration)]
+    pub voltimeout: Duration,
+
+    /// How long a volume may be silent in the middle of a value, or after its last byte
+    #[arg(long, env = "DAVKV_STREAMTIMEOUT", default_value = "10s", value_name = "TIME", value_parser = duration)]
+    pub streamtimeout: Duration,
+
+    /// Names of new values: plain ones where possible, or generation names always
+    #[arg(long, env = "DAVKV_NAMES", default_value = "plain", value_name = "plain|generation")]
+    pub names: Names,
+
+    /// Memory for blocks of the index, in MiB
+    #[arg(long, env = "DAVKV_CACHE", default_value_t = 64, value_name = "MIB",
+          value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub cache: u32,
+
+    /// Write to the disk before answering, so that it survives loss of power
+    #[arg(long, env = "DAVKV_SYNC")]
+    pub sync: bool,
+
+    /// How long after a doubtful request its file is watched for
+    #[arg(long, env = "DAVKV_QUARANTINE", default_value = "10m", value_name = "TIME", value_parser = duration, hide = true)]
+    pub quarantine: Duration,
+
+    /// Log every request
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// The master's flags.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "davkv",
+    version,
+    about = "The master of a davkv store: keeps the index, writes to the volumes, redirects readers to them"
+)]
+pub struct Master {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "each flag is documented where it is declared")]
+    pub common: Common,
+
+    /// Port to serve on; 0 for any free one
+    #[arg(long, env = "DAVKV_PORT", default_value_t = 3000)]
+    pub port: u16,
+
+    /// Address to serve on [default: all]
+    #[arg(long, env = "DAVKV_ADDRESS", value_name = "IP")]
+    pub address: Option<IpAddr>,
+
+    /// Where readers of keys that don't exist are sent
+    #[arg(long, env = "DAVKV_FALLBACK", value_name = "HOST:PORT", value_parser = address)]
+    pub fallback: Option<String>,
+
+    /// Refuse to DELETE what wasn't UNLINKed first
+    #[arg(long, env = "DAVKV_PROTECT", num_args = 0..=1, default_value_t = false, default_missing_value = "true",
+          require_equals = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub protect: bool,
+
+    /// How long a client may be silent in the middle of a value
+    #[arg(long, env = "DAVKV_CLIENTTIMEOUT", default_value = "30s", value_name = "TIME", value_parser = duration)]
+    pub clienttimeout: Duration,
+
+    /// Connections of clients at a time
+    #[arg(long, env = "DAVKV_CONNECTIONS", default_value_t = 8192, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections: u32,
+
+    /// How long requests in flight may take to finish at the end
+    #[arg(long, env = "DAVKV_GRACE", default_value = "30s", value_name = "TIME", value_parser = duration)]
+    pub grace: Duration,
+}
+
+/// How new files are named.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Plain names wherever that is safe.
+    Plain,
+    /// Generation names always.
+    Generation,
+}
+
+impl Common {
+    /// The store's options; files that readers may use are left for `reader_grace`.
+    #[must_use]
+    pub fn store(&self, reader_grace: Duration) -> store::Options {
+        store::Options {
+            placement: Placement {
+                volumes: self.volumes.clone(),
+                replicas: self.replicas,
+                subvolumes: self.subvolumes,
+            },
+            patience: Patience { request: self.voltimeout, stream: self.streamtimeout },
+            client_idle: Duration::from_secs(30),
+            md5: self.md5sum,
+            protect: false,
+            generation_names: self.names == Names::Generation,
+            quarantine: self.quarantine,
+            reader_grace,
+            forgotten: Forgotten::default(),
+        }
+    }
+
+    /// How the index is opened.
+    #[must_use]
+    pub fn index(&self, create: bool) -> index::Options {
+        index::Options { create, cache_bytes: self.cache as usize * 1024 * 1024, sync: self.sync }
+    }
+
+    /// What clap can't check: what flags say about each other.
+    fn check(&self) -> Result<(), String> {
+        let volumes = self.volumes.len();
+        if !(1..=volumes).contains(&self.replicas) {
+            return Err(format!(
+                "--replicas {} with {volumes} volumes: type --replicas 1 to {volumes}, or name more --volumes",
+                self.replicas
+            ));
+        }
+        let mut sorted = self.volumes.clone();
+        sorted.sort();
+        match sorted.windows(2).find(|pair| pair.first() == pair.last()) {
+            Some(pair) => Err(format!(
+                "--volumes names {} twice: name each volume once",
+                pair.concat().split_at(pair.concat().len() / 2).0
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads the command line of a program, or ends it as `--help` and mistakes do.
+///
+/// # Errors
+///
+/// The exit status; the line was printed.
+pub fn parse<P: Parser>(common: impl Fn(&P) -> &Common) -> Result<P, ExitCode> {
+    parse_from(std::env::args_os(), common)
+}
+
+fn parse_from<P: Parser>(
+    arguments: impl IntoIterator<Item = OsString>,
+    common: impl Fn(&P) -> &Common,
+) -> Result<P, ExitCode> {
+    let name = P::command().get_name().to_owned();
+    let complain = |what: &str| {
+        eprintln!("{name}: {what} (see {name} --help)");
+        ExitCode::from(USAGE)
+    };
+    let parsed = P::try_parse_from(arguments).map_err(|error| {
+        if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+            // to standard output, which may be closed
+            drop(error.print());
+            return ExitCode::SUCCESS;
+        }
+        complain(&one_line(&error))
+    })?;
+    common(&parsed).check().map_err(|what| complain(&what))?;
+    Ok(parsed)
+}
+
+/// clap's message without its colours, hints and line breaks.
+fn one_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::MissingRequiredArgument
+        && let Some(missing) = error.get(ContextKind::InvalidArg)
+    {
+        return format!("type {}", missing.to_string().replace(", ", " "));
+    }
+    let text = error.render().to_string();
+    let text = text.split("\n\nUsage").next().unwrap_or_default();
+    let text = text.split("\n\nFor more").next().unwrap_or_default();
+    let words: Vec<&str> = text.split_whitespace().skip_while(|word| *word == "error:").collect();
+    words.join(" ")
+}
+
+/// `HOST` or `HOST:PORT`, as it may stand in a URL.
+fn address(text: &str) -> Result<String, String> {
+    let fits = |text: &str| -> Option<()> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (text, None),
+        };
+        if let Some(port) = port {
+            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+            (digits && port.parse::<u16>().is_ok_and(|port| port > 0)).then_some(())?;
+        }
+        match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(v6) => v6.parse::<std::net::Ipv6Addr>().ok().map(drop),
+            None => (!host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)))
+            .then_some(()),
+        }
+    };
+    fits(text).map(|()| text.to_owned()).ok_or_else(|| "type HOST:PORT, like 10.0.0.1:3001".to_owned())
+}
+
+/// `1s`, `500ms`, `10m`: longer than nothing.
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("type a time like 1s, 500ms or 10m".to_owned()),
+    }
+}

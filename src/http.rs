@@ -1,0 +1,471 @@
+//! The native API: requests to the store, and what it says to statuses. The only place that knows
+//! both.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::header::{
+    ALLOW, CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    RETRY_AFTER, TRANSFER_ENCODING,
+};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use percent_encoding::percent_decode_str;
+use tokio::sync::mpsc;
+
+use crate::error::Error;
+use crate::key::Key;
+use crate::record::{self, State};
+use crate::store::{Located, Store, Upload};
+
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+const KEY_VOLUMES: HeaderName = HeaderName::from_static("key-volumes");
+const KEY_BALANCE: HeaderName = HeaderName::from_static("key-balance");
+
+const METHODS: &str = "GET, HEAD, PUT, DELETE, UNLINK, RELINK, REBALANCE";
+
+/// What a client may try again after, in seconds.
+const RETRY_SECONDS: &str = "1";
+
+/// A refused body is read away up to this many bytes, …
+const DRAIN_BYTES: u64 = 16 * 1024 * 1024;
+/// … and this long, so that a client that is still sending reads the refusal instead of a reset.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// Pages of a listing on their way to the client.
+const LIST_WINDOW: usize = 2;
+
+/// The native API over a store.
+#[derive(Clone)]
+pub struct Api {
+    store: Store,
+    /// Where GETs of keys that don't exist are sent.
+    fallback: Option<Arc<str>>,
+}
+
+/// A request that is refused before the store hears of it, or by it.
+enum Refusal {
+    /// The request makes no sense; says why.
+    Bad(String),
+    Method,
+    Store(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<crate::index::Failure> for Refusal {
+    fn from(failure: crate::index::Failure) -> Self {
+        Self::Store(failure.into())
+    }
+}
+
+type Answer = Response<Outgoing>;
+
+impl Api {
+    /// Serves that store.
+    #[must_use]
+    pub fn new(store: Store, fallback: Option<&str>) -> Self {
+        Self { store, fallback: fallback.map(Arc::from) }
+    }
+
+    /// Answers one request, and logs it if it failed.
+    ///
+    /// # Errors
+    ///
+    /// Never: failures are answers, too.
+    pub async fn answer(self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+        let method = request.method().clone();
+        let target = escaped(request.uri().path_and_query().map_or("", |target| target.as_str()));
+        let answer = match self.route(request).await {
+            Ok(answer) => answer,
+            Err(refusal) => refuse(&refusal, &method, &target),
+        };
+        let status = answer.status().as_u16();
+        tracing::debug!(%method, target, status, "answered");
+        Ok(answer)
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let (head, body) = request.into_parts();
+        // from here on the body is read to its end or away, however this turns out
+        let body =
+            ClientBody { body: Some(body), asks_first: head.headers.contains_key(EXPECT), read: false };
+        check_framing(head.version, &head.headers)?;
+        let key = key(head.uri.path())?;
+        let query = head.uri.query().filter(|query| !query.is_empty());
+        if let Some(query) = query {
+            let query = Query::parse(query)?;
+            return match head.method {
+                Method::GET => self.list(key.as_bytes(), query, true).await,
+                Method::HEAD => self.list(key.as_bytes(), query, false).await,
+                _ => Err(Refusal::Bad("a query goes with GET or HEAD only".into())),
+            };
+        }
+        match head.method.as_str() {
+            "GET" | "HEAD" => return self.get(&key).await,
+            "PUT" => {
+                let length = body.size_hint().exact();
+                let md5 = head.headers.get(CONTENT_MD5).map(announced_md5).transpose()?;
+                self.store.put(&key, Upload { body, length, md5 }).await?;
+                return Ok(empty(StatusCode::CREATED));
+            }
+            "DELETE" => self.store.delete(&key).await?,
+            "UNLINK" => self.store.set_state(&key, State::Unlinked).await?,
+            "RELINK" => self.store.set_state(&key, State::Live).await?,
+            "REBALANCE" => drop(self.store.rebalance(&key).await?),
+            _ => return Err(Refusal::Method),
+        }
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    async fn get(&self, key: &Key) -> Result<Answer, Refusal> {
+        let located = match (self.store.locate(key).await, &self.fallback) {
+            (Err(Error::NotFound), Some(fallback)) => {
+                let mut answer = empty(StatusCode::FOUND);
+                set(&mut answer, LOCATION, &format!("http://{fallback}{key}"))?;
+                return Ok(answer);
+            }
+            (located, _) => located?,
+        };
+        let Located { url, record, balanced } = located;
+        let mut answer = empty(StatusCode::FOUND);
+        set(&mut answer, LOCATION, &url)?;
+        if let Some(md5) = &record.md5 {
+            let md5 = record::hex(md5);
+            set(&mut answer, CONTENT_MD5, &md5)?;
+            set(&mut answer, ETAG, &format!("\"{md5}\""))?;
+        }
+        let places: Vec<&str> = record.replicas.iter().map(|replica| replica.place.as_str()).collect();
+        set(&mut answer, KEY_VOLUMES, &places.join(","))?;
+        set(&mut answer, KEY_BALANCE, if balanced { "balanced" } else { "unbalanced" })?;
+        Ok(answer)
+    }
+
+    /// `{"next":"…","keys":[…]}`, streamed page by page. Where there is a limit, `next` is found
+    /// first, and then every key before it is listed.
+    async fn list(&self, prefix: &[u8], query: Query, wanted: bool) -> Result<Answer, Refusal> {
+        let Query { state, start, limit } = query;
+        let index = self.store.index();
+        let end = match limit {
+            0 => None,
+            limit => index.after(prefix, &start, state, limit).await?,
+        };
+        let mut page = index.page(prefix, &start, Some(state)).await?;
+        let next = end.as_ref().map_or(String::from("\"\""), json);
+        let (pages, body) = mpsc::channel(LIST_WINDOW);
+        let mut answer = Response::new(Outgoing::Pages(body));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if !wanted {
+            return Ok(answer);
+        }
+        let (store, prefix) = (self.store.clone(), prefix.to_vec());
+        tokio::spawn(async move {
+            let mut text = BytesMut::from(format!("{{\"next\":{next},\"keys\":[").as_bytes());
+            let mut separator = "";
+            loop {
+                let before_end = |key: &Key| end.as_ref().is_none_or(|end| key < end);
+                for (key, _) in page.rows.iter().take_while(|(key, _)| before_end(key)) {
+                    text.put_slice(separator.as_bytes());
+                    text.put_slice(json(key).as_bytes());
+                    separator = ",";
+                }
+                let more = page.next.filter(|next| end.as_ref().is_none_or(|end| &**next < end.as_bytes()));
+                if more.is_none() {
+                    text.put_slice(b"]}\n");
+                }
+                if pages.send(Ok(text.split().freeze())).await.is_err() {
+                    return;
+                }
+                let Some(start) = more else { return };
+                page = match store.index().page(&prefix, &start, Some(state)).await {
+                    Ok(page) => page,
+                    Err(error) => {
+                        tracing::error!(%error, "a listing broke off");
+                        // the answer must not look whole
+                        return drop(pages.send(Err(Broken)).await);
+                    }
+                };
+            }
+        });
+        Ok(answer)
+    }
+}
+
+/// Refuses what no honest client sends. hyper refuses most of it, and makes one framing of what is
+/// left; this makes sure that no two readers can disagree about it.
+fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+    if version == Version::HTTP_11 && !headers.contains_key(HOST) {
+        return Err(Refusal::Bad("a request has a Host header".into()));
+    }
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (encodings.next(), encodings.next()) {
+        (None, _) => Ok(()),
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Refusal::Bad("the only Transfer-Encoding is chunked".into())),
+    }
+}
+
+/// The key of a request's path.
+fn key(path: &str) -> Result<Key, Refusal> {
+    if !path.starts_with('/') {
+        return Err(Refusal::Bad("a request names a path that begins with a slash".into()));
+    }
+    Ok(Key::new(&percent_decode(path)?))
+}
+
+fn percent_decode(text: &str) -> Result<Vec<u8>, Refusal> {
+    let escapes = text.split('%').skip(1);
+    for escape in escapes {
+        let digits = escape.as_bytes().get(..2);
+        if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+            return Err(Refusal::Bad(
+                "a % in the URL is followed by two hex digits (write %25 for %)".into(),
+            ));
+        }
+    }
+    Ok(percent_decode_str(text).collect())
+}
+
+/// `Content-MD5`: base64 as RFC 1864 has it, or hex as our own answers have it.
+fn announced_md5(value: &HeaderValue) -> Result<[u8; 16], Refusal> {
+    let text = value.to_str().unwrap_or_default().trim();
+    let base64 = || STANDARD.decode(text).ok().and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+    record::unhex(text)
+        .or_else(base64)
+        .ok_or_else(|| Refusal::Bad("Content-MD5 is an MD5 in base64 or hex".into()))
+}
+
+/// What a listing asks for.
+struct Query {
+    state: State,
+    start: Vec<u8>,
+    /// 0 for no limit.
+    limit: u64,
+}
+
+impl Query {
+    fn parse(query: &str) -> Result<Self, Refusal> {
+        let (mut state, mut start, mut limit) = (None, None, None);
+        for parameter in query.split('&') {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let twice = match (name, value) {
+                ("list", "") => state.replace(State::Live).is_some(),
+                ("unlinked", "") => state.replace(State::Unlinked).is_some(),
+                // as HTML forms write it, which is how minikeyvalue reads it
+                ("start", value) => start.replace(percent_decode(&value.replace('+', " "))?).is_some(),
+                ("limit", value) => {
+                    let number = value.bytes().all(|byte| byte.is_ascii_digit());
+                    let number = number.then(|| value.parse().ok()).flatten();
+                    let bad = || Refusal::Bad("limit is a number of keys, 0 for all".into());
+                    limit.replace(number.ok_or_else(bad)?).is_some()
+                }
+                _ => return Err(Refusal::Bad(unknown_query())),
+            };
+            if twice {
+                return Err(Refusal::Bad("the query says something twice".into()));
+            }
+        }
+        let state = state.ok_or_else(|| Refusal::Bad(unknown_query()))?;
+        Ok(Self { state, start: start.unwrap_or_default(), limit: limit.unwrap_or(0) })
+    }
+}
+
+fn unknown_query() -> String {
+    "the queries are ?list and ?unlinked, with &start=KEY and &limit=NUMBER".into()
+}
+
+/// A key as a JSON string. One that isn't UTF-8 (only an old index has such) shows replacement
+/// characters.
+fn json(key: &Key) -> String {
+    serde_json::Value::from(String::from_utf8_lossy(key.as_bytes())).to_string()
+}
+
+/// The answer to a request that failed, and its line in the log.
+fn refuse(refusal: &Refusal, method: &Method, target: &str) -> Answer {
+    let (status, why) = match refusal {
+        Refusal::Bad(why) => (StatusCode::BAD_REQUEST, why.clone()),
+        Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, format!("the methods are {METHODS}")),
+        Refusal::Store(error) => (status_of(error), error.to_string()),
+    };
+    let code = status.as_u16();
+    match refusal {
+        Refusal::Store(Error::Index(cause)) => {
+            tracing::error!(%method, target, status = code, cause, "failed")
+        }
+        _ if status.is_server_error() => tracing::warn!(%method, target, status = code, why, "failed"),
+        // asking is no failure, and anybody can ask for anything
+        _ if status == StatusCode::NOT_FOUND => {}
+        _ => tracing::info!(%method, target, status = code, why, "refused"),
+    }
+    let mut answer = Response::new(Outgoing::Text(Some(format!("{why}\n").into())));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static(METHODS));
+    }
+    answer
+}
+
+fn status_of(error: &Error) -> StatusCode {
+    match error {
+        Error::NotFound => StatusCode::NOT_FOUND,
+        Error::Exists | Error::Protected => StatusCode::FORBIDDEN,
+        Error::Busy => StatusCode::CONFLICT,
+        Error::Empty => StatusCode::LENGTH_REQUIRED,
+        Error::Unfit(_) | Error::WrongMd5 | Error::CutShort => StatusCode::BAD_REQUEST,
+        Error::Stalled => StatusCode::REQUEST_TIMEOUT,
+        Error::TooFewVolumes { .. } | Error::Unreachable | Error::Unsettled => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Error::Full => StatusCode::INSUFFICIENT_STORAGE,
+        Error::Damaged | Error::Index(_) | Error::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Outgoing::Text(None));
+    *answer.status_mut() = status;
+    if status != StatusCode::NO_CONTENT {
+        answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    answer
+}
+
+fn set(answer: &mut Answer, name: HeaderName, value: &str) -> Result<(), Refusal> {
+    let value = HeaderValue::try_from(value)
+        .map_err(|error| Refusal::Store(Error::Index(format!("a record doesn't fit a header: {error}"))))?;
+    answer.headers_mut().insert(name, value);
+    Ok(())
+}
+
+/// A request's target for the log: no control characters, and not without end.
+fn escaped(target: &str) -> String {
+    const SHOWN: usize = 512;
+    let mut shown: String = target.chars().take(SHOWN).flat_map(char::escape_default).collect();
+    if target.len() > SHOWN {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The body of a request. What of it isn't read when it is dropped is read away in the background,
+/// within bounds: the refusal goes out at once, and reaches even a client that sends first and reads
+/// later.
+struct ClientBody {
+    body: Option<Incoming>,
+    /// The client waits for a 100 before it sends.
+    asks_first: bool,
+    read: bool,
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.read = true;
+        match &mut self.body {
+            Some(body) => {
+                let frame = Pin::new(body).poll_frame(context);
+                if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
+                    self.body = None;
+                }
+                frame
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        let Some(mut body) = self.body.take_if(|body| !body.is_end_stream()) else { return };
+        if self.asks_first && !self.read {
+            // it was told the answer instead of a 100, and sends nothing
+            return;
+        }
+        tokio::spawn(tokio::time::timeout(DRAIN_TIME, async move {
+            let mut left = DRAIN_BYTES;
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+                if left == 0 {
+                    break;
+                }
+            }
+        }));
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// Short text, or nothing.
+    Text(Option<Bytes>),
+    /// Pages of a listing.
+    Pages(mpsc::Receiver<Result<Bytes, Broken>>),
+}
+
+/// A listing that couldn't be finished: the connection is cut, so that it doesn't look whole.
+#[derive(Debug)]
+pub struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the listing broke off")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut *self {
+            Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Pages(pages) => pages.poll_recv(context).map(|page| Some(page?.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Text(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Self::Pages(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,543 @@
+//! The index: keys and their records, and the intents of the write protocol, in LevelDB.
+//!
+//! Async, by key and by page, so that another engine can stand beside this one. A read by key is
+//! served from LevelDB's caches in a few microseconds and runs on the caller's thread; everything
+//! else leaves the async threads: scans go to the blocking pool, and all writes go through **one
+//! writer thread** that gathers what is waiting into one batch and one fsync.
+//!
+//! Rows: keys (they begin with `/`) hold records; `\0intent` ‖ key holds the key's intents;
+//! `\0generation` holds the first generation number that was never reserved.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use tokio::sync::{Mutex, oneshot};
+
+use crate::key::Key;
+use crate::leveldb::{self, Batch, Database, Iter};
+use crate::record::{Intent, Record, State};
+
+const INTENTS: &[u8] = b"\0intent";
+const GENERATION: &[u8] = b"\0generation";
+
+/// Generation numbers are reserved by this many, so that few writes need another fsync for one.
+const GENERATION_BLOCK: u64 = 1 << 16;
+
+/// At most so many writes share one batch: enough to spread an fsync, few enough to answer soon.
+const GROUP: usize = 512;
+
+/// A page holds at most so many rows, …
+const PAGE_ROWS: usize = 1000;
+/// … comes from at most so many rows looked at, …
+const PAGE_SCANNED: usize = 10_000;
+/// … and ends with the row that brings its keys to so many bytes.
+const PAGE_BYTES: usize = 256 * 1024;
+
+/// What the index knows of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The key's value, if it exists.
+    pub record: Option<Record>,
+    /// Files of unfinished attempts on the key.
+    pub intents: Vec<Intent>,
+}
+
+/// How an index is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Make a new index where there is none.
+    pub create: bool,
+    /// Memory for blocks of the index, in bytes.
+    pub cache_bytes: usize,
+    /// Wait with each durable write until it is on the disk, so that it survives a loss of power;
+    /// otherwise it survives only the end of this process.
+    pub sync: bool,
+}
+
+/// The index failed, in one line; it says nothing about the key.
+#[derive(Debug)]
+pub struct Failure(String);
+
+/// Some rows of a scan.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// The rows, in byte order of their keys.
+    pub rows: Vec<T>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<Vec<u8>>,
+}
+
+/// An open index.
+pub struct Index {
+    database: Arc<Database>,
+    writer: Option<mpsc::Sender<Write>>,
+    thread: Option<JoinHandle<()>>,
+    /// Reserved generation numbers that were not given out yet.
+    generations: Mutex<Range<u64>>,
+}
+
+/// One write, on its way to the writer thread.
+struct Write {
+    puts: Vec<(Vec<u8>, Vec<u8>)>,
+    deletes: Vec<Vec<u8>>,
+    /// A row and what it must hold when the write is carried out.
+    condition: Option<(Vec<u8>, Option<Vec<u8>>)>,
+    durable: bool,
+    reply: oneshot::Sender<Result<(), Failure>>,
+}
+
+impl Index {
+    /// Opens the index of that directory. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// One line for the operator: the index is in use, not there, or not an index.
+    pub fn open(path: &Path, options: Options) -> Result<Self, Failure> {
+        let leveldb = leveldb::Options {
+            create: options.create,
+            cache_bytes: options.cache_bytes,
+            ..leveldb::Options::default()
+        };
+        let database = Database::open(path, &leveldb).map_err(|error| Failure::opening(path, &error))?;
+        let database = Arc::new(database);
+        let (writer, writes) = mpsc::channel();
+        let writing = Arc::clone(&database);
+        let thread = std::thread::Builder::new()
+            .name("index-writer".into())
+            .spawn(move || write_all(&writing, &writes, options.sync))
+            .map_err(|error| Failure(format!("can't start the index's writer thread: {error}")))?;
+        Ok(Self { database, writer: Some(writer), thread: Some(thread), generations: Mutex::new(0..0) })
+    }
+
+    /// What is known of the key. Cheap enough to call on an async thread.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be read, or the row is damaged: never taken for absence.
+    pub fn get(&self, key: &Key) -> Result<Entry, Failure> {
+        Ok(Entry { record: self.record(key)?, intents: self.intents(key)? })
+    }
+
+    /// The key's record alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::get`].
+    pub fn record(&self, key: &Key) -> Result<Option<Record>, Failure> {
+        let row = self.database.get(key.as_bytes())?;
+        row.map(|bytes| Record::decode(&bytes).map_err(|error| Failure::damaged(key, error))).transpose()
+    }
+
+    fn intents(&self, key: &Key) -> Result<Vec<Intent>, Failure> {
+        let row = self.database.get(&intents_row(key))?;
+        row.map_or_else(
+            || Ok(Vec::new()),
+            |bytes| Intent::decode_all(&bytes).map_err(|error| Failure::damaged(key, error)),
+        )
+    }
+
+    /// Replaces `before`, what the caller read of the key, by `after`, in one atomic batch.
+    ///
+    /// Conditional on the key's intents still being those of `before`. A `durable` write is on the
+    /// disk when this returns, where the index was opened with `sync`.
+    ///
+    /// # Errors
+    ///
+    /// The write may or may not have happened, unless the condition failed.
+    pub async fn commit(
+        &self,
+        key: &Key,
+        before: &Entry,
+        after: &Entry,
+        durable: bool,
+    ) -> Result<(), Failure> {
+        let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+        if before.record != after.record {
+            match &after.record {
+                Some(record) => puts.push((key.as_bytes().to_vec(), record.encode())),
+                None => deletes.push(key.as_bytes().to_vec()),
+            }
+        }
+        let row = intents_row(key);
+        if before.intents != after.intents {
+            match encode_intents(&after.intents) {
+                Some(bytes) => puts.push((row.clone(), bytes)),
+                None => deletes.push(row.clone()),
+            }
+        }
+        let condition = Some((row, encode_intents(&before.intents)));
+        self.write(puts, deletes, condition, durable).await
+    }
+
+    /// Stores entries of keys that the index doesn't hold yet: the bulk load of a rebuild.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be written.
+    pub async fn load(&self, rows: Vec<(Key, Loaded)>) -> Result<(), Failure> {
+        let mut puts = Vec::with_capacity(rows.len());
+        for (key, Loaded { record, intents }) in rows {
+            puts.extend(record.map(|bytes| (key.as_bytes().to_vec(), bytes)));
+            puts.extend(encode_intents(&intents).map(|bytes| (intents_row(&key), bytes)));
+        }
+        self.write(puts, Vec::new(), None, false).await
+    }
+
+    /// A number that no attempt on this index had or will have.
+    ///
+    /// # Errors
+    ///
+    /// The reservation of further numbers couldn't be made durable.
+    pub async fn generation(&self) -> Result<u64, Failure> {
+        let mut reserved = self.generations.lock().await;
+        if reserved.is_empty() {
+            let first = self.first_unreserved()?;
+            let end = first + GENERATION_BLOCK;
+            self.reserve(end).await?;
+            *reserved = first..end;
+        }
+        reserved.next().ok_or_else(|| Failure("out of generation numbers".into()))
+    }
+
+    /// No generation number below `end` is given out any more.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be written.
+    pub async fn reserve(&self, end: u64) -> Result<(), Failure> {
+        let put = (GENERATION.to_vec(), end.to_be_bytes().to_vec());
+        self.write(vec![put], Vec::new(), None, true).await
+    }
+
+    /// The first generation number that was never reserved: all that were given out are below it.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be read.
+    pub fn first_unreserved(&self) -> Result<u64, Failure> {
+        match self.database.get(GENERATION)? {
+            // 0 is never given out, so that a number is never mistaken for a missing one
+            None => Ok(1),
+            Some(bytes) => <[u8; 8]>::try_from(bytes.as_slice())
+                .map(u64::from_be_bytes)
+                .map_err(|_length| Failure("the index is damaged: the generation counter".into())),
+        }
+    }
+
+    /// A page of the records whose keys begin with `prefix`, from the key `start` on; only those of
+    /// one state, if that is given.
+    ///
+    /// # Errors
+    ///
+    /// The scan met damage: a page is never silently short.
+    pub async fn page(
+        &self,
+        prefix: &[u8],
+        start: &[u8],
+        state: Option<State>,
+    ) -> Result<Page<(Key, Record)>, Failure> {
+        let (prefix, start) = (prefix.to_vec(), start.max(prefix).to_vec());
+        self.scan(move |database| {
+            scan_page(database, &prefix, &start, |row, value| {
+                let key = Key::new(row);
+                let record = Record::decode(value).map_err(|error| Failure::damaged(&key, error))?;
+                Ok(state.is_none_or(|state| state == record.state).then_some((key, record)))
+            })
+        })
+        .await
+    }
+
+    /// The key that follows the first `count` ones of that state from `start` on under `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::page`].
+    pub async fn after(
+        &self,
+        prefix: &[u8],
+        start: &[u8],
+        state: State,
+        count: u64,
+    ) -> Result<Option<Key>, Failure> {
+        let (prefix, start) = (prefix.to_vec(), start.max(prefix).to_vec());
+        self.scan(move |database| {
+            let mut left = count;
+            let mut rows = Rows::new(database, &prefix, &start);
+            while let Some((row, value)) = rows.current() {
+                let record = Record::decode(value).map_err(|e| Failure::damaged(&Key::new(row), e))?;
+                if record.state == state {
+                    if left == 0 {
+                        return Ok(Some(Key::new(row)));
+                    }
+                    left -= 1;
+                }
+                rows.advance();
+            }
+            rows.end().map(|()| None)
+        })
+        .await
+    }
+
+    /// A page of the keys that have intents, with them; `start` as an earlier page's `next`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::page`].
+    pub async fn intents_page(&self, start: &[u8]) -> Result<Page<(Key, Vec<Intent>)>, Failure> {
+        let start = start.max(INTENTS).to_vec();
+        self.scan(move |database| {
+            scan_page(database, INTENTS, &start, |row, value| {
+                let key = Key::new(row.strip_prefix(INTENTS).unwrap_or_default());
+                let intents = Intent::decode_all(value).map_err(|e| Failure::damaged(&key, e))?;
+                Ok(Some((key, intents)))
+            })
+        })
+        .await
+    }
+
+    /// Carries out what was begun, and empties LevelDB's log, so that minikeyvalue's master loses
+    /// nothing when it opens the index (goleveldb skips log records that are older than its
+    /// manifest). Blocking.
+    pub fn close(mut self) {
+        self.join();
+        self.database.empty_log();
+    }
+
+    fn join(&mut self) {
+        self.writer = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the index's writer thread panicked");
+        }
+    }
+
+    async fn write(
+        &self,
+        puts: Vec<(Vec<u8>, Vec<u8>)>,
+        deletes: Vec<Vec<u8>>,
+        condition: Option<(Vec<u8>, Option<Vec<u8>>)>,
+        durable: bool,
+    ) -> Result<(), Failure> {
+        let gone = || Failure("the index's writer thread is gone".into());
+        let (reply, answer) = oneshot::channel();
+        let write = Write { puts, deletes, condition, durable, reply };
+        self.writer.as_ref().ok_or_else(gone)?.send(write).map_err(|_closed| gone())?;
+        answer.await.map_err(|_dropped| gone())?
+    }
+
+    async fn scan<T: Send + 'static>(
+        &self,
+        scan: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let database = Arc::clone(&self.database);
+        tokio::task::spawn_blocking(move || scan(&database))
+            .await
+            .map_err(|error| Failure(format!("a scan of the index failed: {error}")))?
+    }
+}
+
+/// What a rebuild stores for a key.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The record in its stored form.
+    pub record: Option<Vec<u8>>,
+    /// The key's intents.
+    pub intents: Vec<Intent>,
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// The writer thread: carries out writes in the order of their arrival until the index is closed.
+fn write_all(database: &Database, writes: &mpsc::Receiver<Write>, sync: bool) {
+    let mut next = writes.recv().ok();
+    while let Some(first) = next.take() {
+        let mut group = Group { batch: Batch::new(), rows: HashSet::new(), durable: false, replies: vec![] };
+        group.add(database, first);
+        while group.replies.len() < GROUP {
+            match writes.try_recv() {
+                // a condition is on what the batches before have left in the index
+                Ok(write) if group.touches(&write) => {
+                    next = Some(write);
+                    break;
+                }
+                Ok(write) => group.add(database, write),
+                Err(_) => break,
+            }
+        }
+        group.finish(database, sync);
+        next = next.or_else(|| writes.recv().ok());
+    }
+}
+
+/// Writes that share a batch.
+struct Group {
+    batch: Batch,
+    /// The rows that the batch writes.
+    rows: HashSet<Vec<u8>>,
+    durable: bool,
+    replies: Vec<oneshot::Sender<Result<(), Failure>>>,
+}
+
+impl Group {
+    fn touches(&self, write: &Write) -> bool {
+        write.condition.as_ref().is_some_and(|(row, _)| self.rows.contains(row))
+    }
+
+    fn add(&mut self, database: &Database, write: Write) {
+        if let Some((row, expected)) = &write.condition {
+            let refusal = match database.get(row) {
+                Ok(found) if found == *expected => None,
+                Ok(_) => Some(Failure("another attempt on the key came between".into())),
+                Err(error) => Some(error.into()),
+            };
+            if let Some(refusal) = refusal {
+                return answer(write.reply, Err(refusal));
+            }
+        }
+        for (row, value) in &write.puts {
+            self.batch.put(row, value);
+        }
+        for row in &write.deletes {
+            self.batch.delete(row);
+        }
+        self.rows.extend(write.puts.into_iter().map(|(row, _)| row).chain(write.deletes));
+        self.durable |= write.durable;
+        self.replies.push(write.reply);
+    }
+
+    fn finish(self, database: &Database, sync: bool) {
+        let result = database.write(&self.batch, self.durable && sync);
+        if let Err(error) = &result {
+            tracing::error!(%error, "the index can't be written");
+        }
+        for reply in self.replies {
+            answer(reply, result.as_ref().map(|()| ()).map_err(|error| Failure(error.to_string())));
+        }
+    }
+}
+
+/// Nobody may wait for the answer any more, which is fine.
+fn answer(reply: oneshot::Sender<Result<(), Failure>>, result: Result<(), Failure>) {
+    drop(reply.send(result));
+}
+
+fn intents_row(key: &Key) -> Vec<u8> {
+    [INTENTS, key.as_bytes()].concat()
+}
+
+fn encode_intents(intents: &[Intent]) -> Option<Vec<u8>> {
+    (!intents.is_empty()).then(|| Intent::encode_all(intents))
+}
+
+/// The rows under a prefix, from one on. Scans don't fill the cache: it is for reads by key.
+struct Rows<'a> {
+    iter: Iter<'a>,
+    prefix: &'a [u8],
+}
+
+impl<'a> Rows<'a> {
+    fn new(database: &'a Database, prefix: &'a [u8], start: &[u8]) -> Self {
+        let mut iter = database.iter(false);
+        iter.seek(start);
+        Self { iter, prefix }
+    }
+
+    fn current(&self) -> Option<(&[u8], &[u8])> {
+        (self.iter.valid() && self.iter.key().starts_with(self.prefix))
+            .then(|| (self.iter.key(), self.iter.value()))
+    }
+
+    fn advance(&mut self) {
+        self.iter.next();
+    }
+
+    /// That the rows ended where they end, and not at damage.
+    fn end(&self) -> Result<(), Failure> {
+        Ok(self.iter.status()?)
+    }
+}
+
+fn scan_page<T>(
+    database: &Database,
+    prefix: &[u8],
+    start: &[u8],
+    row: impl Fn(&[u8], &[u8]) -> Result<Option<T>, Failure>,
+) -> Result<Page<T>, Failure> {
+    let mut rows = Rows::new(database, prefix, start);
+    let mut page = Page { rows: Vec::new(), next: None };
+    let (mut scanned, mut bytes) = (0, 0);
+    while let Some((key, value)) = rows.current() {
+        if page.rows.len() == PAGE_ROWS || scanned == PAGE_SCANNED || bytes >= PAGE_BYTES {
+            page.next = Some(key.to_vec());
+            break;
+        }
+        scanned += 1;
+        if let Some(found) = row(key, value)? {
+            bytes += key.len();
+            page.rows.push(found);
+        }
+        rows.advance();
+    }
+    rows.end()?;
+    Ok(page)
+}
+
+impl Failure {
+    fn damaged(key: &Key, error: impl fmt::Display) -> Self {
+        Self(format!("the index is damaged at {key}: {error}"))
+    }
+
+    fn opening(path: &Path, error: &leveldb::OpenError) -> Self {
+        use leveldb::OpenError as E;
+        let path = Shown(path);
+        Self(match error {
+            E::InUse => format!("the index {path} is in use by another process: stop it first"),
+            E::MissingParent => {
+                format!("the directory that shall hold the index {path} doesn't exist: make it")
+            }
+            E::NotADatabase => {
+                format!("{path} is not an index: --db names a LevelDB directory, or a new one")
+            }
+            E::Missing => format!("there is no index at {path}: check --db"),
+            E::Other(message) => format!("can't open the index {path}: {message}"),
+        })
+    }
+}
+
+/// A path in quotes, escaped.
+struct Shown<'a>(&'a Path);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<leveldb::Error> for Failure {
+    fn from(error: leveldb::Error) -> Self {
+        Self(format!("the index failed: {error}"))
+    }
+}
+
+impl From<Failure> for crate::error::Error {
+    fn from(failure: Failure) -> Self {
+        Self::Index(failure.0)
+    }
+}

@@ -1,0 +1,87 @@
+//! Copying a replica from volume to volume.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use md5::{Digest, Md5};
+
+use super::{Inner, path};
+use crate::key::Key;
+use crate::record::Replica;
+use crate::volume::{Download, Feeder, VolumeError, feed};
+
+/// What is known of a value's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    /// Its length in bytes.
+    pub(super) size: Option<u64>,
+    pub(super) md5: Option<[u8; 16]>,
+}
+
+/// Why a replica wasn't copied.
+pub(super) enum CopyError {
+    /// The source couldn't be read.
+    Source(VolumeError),
+    /// The source was read, and isn't the value.
+    Damaged,
+    /// The target didn't take it.
+    Target(VolumeError),
+}
+
+impl Inner {
+    /// Copies a file of the key, if its bytes are those of `expected`, and tells what they were.
+    ///
+    /// The last piece is held back until the MD5 is known: of a wrong source no file is made.
+    pub(super) async fn copy(
+        &self,
+        key: &Key,
+        from: &Replica,
+        to: &Replica,
+        expected: Fingerprint,
+        modified: u64,
+    ) -> Result<Fingerprint, CopyError> {
+        let mut source = self.volume(from).get(&path(key, from)).await.map_err(CopyError::Source)?;
+        let size = source.size;
+        if expected.size.is_some_and(|expected| expected != size) {
+            return Err(CopyError::Damaged);
+        }
+        let patience = self.options.patience.stream;
+        let (feeder, body) = feed(Some(size));
+        let (target, target_path) = (self.volume(to), path(key, to));
+        let (read, written) = tokio::join!(
+            pump(&mut source, feeder, expected.md5, patience),
+            target.put(&target_path, body, modified)
+        );
+        // where both failed, the target's refusal mostly is the cause, and a bad source is always one
+        match (read, written) {
+            (Err(error @ (CopyError::Source(_) | CopyError::Damaged)), _) => Err(error),
+            (_, Err(error)) | (Err(CopyError::Target(error)), Ok(())) => Err(CopyError::Target(error)),
+            (Ok(md5), Ok(())) => Ok(Fingerprint { size: Some(size), md5: Some(md5) }),
+        }
+    }
+}
+
+async fn pump(
+    source: &mut Download,
+    feeder: Feeder,
+    expected: Option<[u8; 16]>,
+    patience: Duration,
+) -> Result<[u8; 16], CopyError> {
+    let refused = |_| CopyError::Target(VolumeError::Unanswered("it stopped reading".into()));
+    let mut md5 = Md5::new();
+    let mut held = Bytes::new();
+    while let Some(piece) = source.next().await.map_err(CopyError::Source)? {
+        md5.update(&piece);
+        let ready = std::mem::replace(&mut held, piece);
+        if !ready.is_empty() {
+            feeder.give(ready, patience).await.map_err(refused)?;
+        }
+    }
+    let md5: [u8; 16] = md5.finalize().into();
+    if expected.is_some_and(|expected| expected != md5) {
+        return Err(CopyError::Damaged);
+    }
+    feeder.give(held, patience).await.map_err(refused)?;
+    feeder.end(patience).await.map_err(refused)?;
+    Ok(md5)
+}

@@ -1,0 +1,270 @@
+//! One value to all its replicas at once.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures_util::future::{AbortHandle, BoxFuture, abortable, join_all};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use http_body::Body;
+
+use super::Inner;
+use super::attempt::Attempt;
+use super::copy::{CopyError, Fingerprint};
+use super::path;
+use crate::error::{Error, Result};
+use crate::key::{Key, Name};
+use crate::placement::Place;
+use crate::record::Replica;
+use crate::tee::Source;
+use crate::volume::{Feeder, Refused, VolumeError, feed};
+
+/// An upload in the making.
+pub(super) struct Fanout<'f, 'a> {
+    store: &'a Inner,
+    attempt: &'f mut Attempt<'a>,
+    name: Name,
+    /// Announced length of the value in bytes.
+    length: Option<u64>,
+    /// Seconds since 1970.
+    modified: u64,
+    /// Where replicas may still go, the best first.
+    candidates: VecDeque<Place>,
+    lanes: Vec<Lane>,
+    puts: FuturesUnordered<BoxFuture<'a, (usize, std::result::Result<(), VolumeError>)>>,
+    /// Whether some volume had no room.
+    full: bool,
+}
+
+/// One volume's part of an upload.
+struct Lane {
+    replica: Replica,
+    /// While it takes pieces.
+    feeder: Option<Feeder>,
+    /// Whether it took all of them.
+    fed: bool,
+    abort: AbortHandle,
+    state: LaneState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LaneState {
+    Running,
+    Whole,
+    Failed,
+}
+
+impl Inner {
+    /// Where a new value of the key may go: healthy volumes, those with room first, by rank.
+    pub(super) fn candidates(&self, key: &Key) -> VecDeque<Place> {
+        let mut places = self.options.placement.rank(key);
+        places.retain(|place| !self.volumes.at(place.volume()).is_down());
+        places.sort_by_key(|place| self.volumes.at(place.volume()).is_full());
+        places.into()
+    }
+}
+
+impl<'f, 'a> Fanout<'f, 'a> {
+    pub(super) fn new(
+        store: &'a Inner,
+        attempt: &'f mut Attempt<'a>,
+        name: Name,
+        length: Option<u64>,
+        modified: u64,
+        candidates: VecDeque<Place>,
+    ) -> Self {
+        let (lanes, puts) = (Vec::new(), FuturesUnordered::new());
+        Self { store, attempt, name, length, modified, candidates, lanes, puts, full: false }
+    }
+
+    /// Sends the value, of which `first` was read already, and returns its whole replicas by rank, as
+    /// many as there shall be.
+    pub(super) async fn send<B>(mut self, first: Bytes, source: &mut Source<B>) -> Result<Vec<Replica>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        if self.length == Some(first.len() as u64) {
+            self.send_at_once(first).await?;
+        } else {
+            self.open(&first).await?;
+            while let Some(piece) = source.next().await? {
+                self.give(&piece).await;
+                if self.lanes.iter().all(|lane| lane.feeder.is_none()) {
+                    break;
+                }
+            }
+            self.end().await;
+            self.make_good(source.size()).await?;
+        }
+        if self.length.is_some_and(|length| length != source.size()) {
+            return Err(Error::CutShort);
+        }
+        Ok(self.into_whole())
+    }
+
+    /// A value of one piece: wherever a volume fails, the next in rank gets it.
+    async fn send_at_once(&mut self, value: Bytes) -> Result<()> {
+        loop {
+            let opened = self.replace_failed(&value, true).await?;
+            match self.puts.next().await {
+                Some((lane, result)) => self.finished(lane, result),
+                None if opened => {}
+                None if self.is_complete() => return Ok(()),
+                None => return Err(self.too_few()),
+            }
+        }
+    }
+
+    /// Begins a longer value: until connections stand, volumes that refuse are replaced.
+    async fn open(&mut self, first: &Bytes) -> Result<()> {
+        loop {
+            self.replace_failed(first, false).await?;
+            if self.count(LaneState::Running) < self.replicas() {
+                return Err(self.too_few());
+            }
+            let feeders = self.lanes.iter().filter(|lane| lane.state == LaneState::Running);
+            let mut started = join_all(feeders.filter_map(|lane| lane.feeder.as_ref()).map(Feeder::started));
+            tokio::select! {
+                biased;
+                Some((lane, result)) = self.puts.next() => {
+                    drop(started);
+                    self.finished(lane, result);
+                }
+                _ = &mut started => return Ok(()),
+            }
+        }
+    }
+
+    /// Opens lanes on the next candidates in place of those that failed; true if there were any.
+    /// Their intent is in the index before their first byte leaves.
+    async fn replace_failed(&mut self, first: &Bytes, is_all: bool) -> Result<bool> {
+        let alive = self.lanes.len() - self.count(LaneState::Failed);
+        let missing = self.replicas().saturating_sub(alive).min(self.candidates.len());
+        let places: Vec<Place> = self.candidates.drain(..missing).collect();
+        let files: Vec<Replica> =
+            places.into_iter().map(|place| Replica { place, name: self.name }).collect();
+        if files.is_empty() {
+            return Ok(false);
+        }
+        self.attempt.intend(&files).await?;
+        let patience = self.store.options.patience.stream;
+        for replica in files {
+            let lane = self.lanes.len();
+            let volume = self.store.volume(&replica);
+            let path = path(self.attempt.key(), &replica);
+            let (feeder, body) = feed(self.length);
+            let modified = self.modified;
+            let (put, abort) = abortable(async move { volume.put(&path, body, modified).await });
+            self.puts.push(Box::pin(async move {
+                let stalled = || Err(VolumeError::Unanswered("it stopped reading".into()));
+                (lane, put.await.unwrap_or_else(|_aborted| stalled()))
+            }));
+            // the window is empty: this neither waits nor fails
+            let mut feeder = feeder.give(first.clone(), patience).await.is_ok().then_some(feeder);
+            let fed = match feeder.take_if(|_| is_all) {
+                Some(feeder) => feeder.end(patience).await.is_ok(),
+                None => false,
+            };
+            self.lanes.push(Lane { replica, feeder, fed, abort, state: LaneState::Running });
+        }
+        Ok(true)
+    }
+
+    /// Gives all lanes the next piece; one that takes nothing for too long fails, and holds the
+    /// others back no longer than that.
+    async fn give(&mut self, piece: &Bytes) {
+        let (store, patience) = (self.store, self.store.options.patience.stream);
+        join_all(self.lanes.iter_mut().map(|lane| async move {
+            let Some(feeder) = &lane.feeder else { return };
+            match feeder.give(piece.clone(), patience).await {
+                Ok(()) => return,
+                // its request has ended, and tells why
+                Err(Refused::Closed) => {}
+                Err(Refused::Stalled) => {
+                    store.volume(&lane.replica).stalled();
+                    lane.abort.abort();
+                }
+            }
+            lane.feeder = None;
+        }))
+        .await;
+    }
+
+    /// Ends all lanes and waits for their answers.
+    async fn end(&mut self) {
+        let patience = self.store.options.patience.stream;
+        join_all(self.lanes.iter_mut().map(|lane| async move {
+            if let Some(feeder) = lane.feeder.take() {
+                lane.fed = feeder.end(patience).await.is_ok();
+            }
+        }))
+        .await;
+        while let Some((lane, result)) = self.puts.next().await {
+            self.finished(lane, result);
+        }
+    }
+
+    /// Copies the value from a replica that is whole to the next volumes in rank, in place of those
+    /// that failed midway.
+    async fn make_good(&mut self, size: u64) -> Result<()> {
+        let expected = Fingerprint { size: Some(size), md5: None };
+        while !self.is_complete() {
+            let source = self.lanes.iter().find(|lane| lane.state == LaneState::Whole);
+            let source = source.map(|lane| lane.replica.clone()).ok_or_else(|| self.too_few())?;
+            let place = self.candidates.pop_front().ok_or_else(|| self.too_few())?;
+            let replica = Replica { place, name: self.name };
+            self.attempt.intend(std::slice::from_ref(&replica)).await?;
+            let copied =
+                self.store.copy(self.attempt.key(), &source, &replica, expected, self.modified).await;
+            let lane = self.lanes.len();
+            let abort = AbortHandle::new_pair().0;
+            self.lanes.push(Lane { replica, feeder: None, fed: true, abort, state: LaneState::Running });
+            self.finished(
+                lane,
+                copied.map(|_| ()).map_err(|error| match error {
+                    CopyError::Target(error) => error,
+                    CopyError::Source(error) => VolumeError::Unanswered(format!("the source: {error}")),
+                    CopyError::Damaged => VolumeError::Unanswered("the source is damaged".into()),
+                }),
+            );
+        }
+        Ok(())
+    }
+
+    fn finished(&mut self, lane: usize, result: std::result::Result<(), VolumeError>) {
+        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        lane.feeder = None;
+        let early = || VolumeError::Unanswered("it answered before it had the value".into());
+        let result = if lane.fed { result } else { result.and_then(|()| Err(early())) };
+        lane.state = match result {
+            Ok(()) => LaneState::Whole,
+            Err(error) => {
+                self.full |= error.is_full();
+                self.attempt.failed(&lane.replica, &error);
+                LaneState::Failed
+            }
+        };
+    }
+
+    fn replicas(&self) -> usize {
+        self.store.options.placement.replicas
+    }
+
+    fn count(&self, state: LaneState) -> usize {
+        self.lanes.iter().filter(|lane| lane.state == state).count()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.count(LaneState::Whole) == self.replicas()
+    }
+
+    fn too_few(&self) -> Error {
+        let able = self.lanes.len() - self.count(LaneState::Failed);
+        if self.full { Error::Full } else { Error::TooFewVolumes { able, needed: self.replicas() } }
+    }
+
+    fn into_whole(self) -> Vec<Replica> {
+        let whole = self.lanes.into_iter().filter(|lane| lane.state == LaneState::Whole);
+        whole.map(|lane| lane.replica).collect()
+    }
+}

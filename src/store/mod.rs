@@ -1,0 +1,373 @@
+//! Keys and values: the write protocol, in which the index and the volumes are written.
+//!
+//! Two invariants carry it:
+//!
+//! 1. **The index names every volume that may hold bytes of a key, before it does**: in the key's
+//!    record, or in an intent.
+//! 2. **A name on a volume is the target of one attempt only.** nginx ignores conditions on PUT and
+//!    DELETE, so only unique names keep a delayed request from touching a newer value. The plain name
+//!    is free for an attempt where the index knows neither a record nor an intent of the key; every
+//!    other attempt takes a fresh generation name.
+//!
+//! An intent is *open* while the attempt that wrote it holds the key's claim, and *closed* from then
+//! on; whatever intent is found at start-up is closed. The [reaper] deletes the files of closed ones.
+//!
+//! Every write runs in a task of its own that owns the claim, so that a client who leaves cuts the
+//! attempt short nowhere but at its body.
+
+mod attempt;
+mod claims;
+mod copy;
+mod fanout;
+mod put;
+mod reaper;
+mod rebalance;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Error, Result};
+use crate::index::{Entry, Failure, Index};
+use crate::key::Key;
+use crate::placement::Placement;
+use crate::record::{Intent, Record, Replica, State};
+use crate::volume::{Patience, Volume, VolumeError, Volumes};
+
+use claims::{Claim, Claims};
+pub use put::Upload;
+use reaper::Reaper;
+pub use rebalance::{Forgotten, Rebalanced};
+
+/// How a store behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where values go.
+    pub placement: Placement,
+    /// How long volumes are waited for.
+    pub patience: Patience,
+    /// How long the next byte of a client's body is waited for.
+    pub client_idle: Duration,
+    /// Whether MD5s of values are computed and stored.
+    pub md5: bool,
+    /// Whether a key must be unlinked before it can be deleted.
+    pub protect: bool,
+    /// Whether new values never get plain names.
+    pub generation_names: bool,
+    /// How long a request may linger on its way to a volume: for so long after one went unanswered,
+    /// its intent is kept.
+    pub quarantine: Duration,
+    /// For how long files that readers may have been sent to are left after they were replaced.
+    pub reader_grace: Duration,
+    /// Volumes that are gone for good.
+    pub forgotten: Forgotten,
+}
+
+/// The key-value store. Cheap to clone; all clones are the same one.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    index: Index,
+    volumes: Volumes,
+    options: Options,
+    claims: Arc<Claims>,
+    reaper: Reaper,
+    /// Writes that run, and the reaper.
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+/// Where a value can be read.
+#[derive(Debug)]
+pub struct Located {
+    /// The URL of a replica that was just seen to be whole.
+    pub url: String,
+    /// What the index knows of the value.
+    pub record: Record,
+    /// Whether it lies where the volumes want it.
+    pub balanced: bool,
+}
+
+/// Room for so many unfinished attempts on one key; more come only from writing it again and again
+/// while volumes are down.
+const MAX_INTENTS: usize = 64;
+
+/// A value is looked for again when its record changed meanwhile, at most so often.
+const LOCATE_TRIES: usize = 5;
+
+impl Store {
+    /// A store over that index. Nothing runs in the background before [`Store::start`].
+    #[must_use]
+    pub fn new(index: Index, options: Options) -> Self {
+        Self(Arc::new(Inner {
+            index,
+            volumes: Volumes::new(options.patience),
+            options,
+            claims: Arc::default(),
+            reaper: Reaper::default(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        }))
+    }
+
+    /// Takes up the intents that an earlier run left, and reaps in the background from then on.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be read.
+    pub async fn start(&self) -> std::result::Result<(), Failure> {
+        let found = self.0.take_up_intents().await?;
+        if found > 0 {
+            tracing::info!(intents = found, "taking up unfinished attempts of an earlier run");
+        }
+        self.0.tasks.spawn(reaper::run(Arc::clone(&self.0)));
+        Ok(())
+    }
+
+    /// Lets what runs finish, for at most so long, and closes the index.
+    pub async fn stop(self, grace: Duration) {
+        self.0.stopping.cancel();
+        self.0.tasks.close();
+        if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("writes were cut off; the next start cleans up after them");
+        }
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => {
+                if let Err(error) = tokio::task::spawn_blocking(move || inner.index.close()).await {
+                    tracing::error!(%error, "the index wasn't closed cleanly");
+                }
+            }
+            Err(_shared) => tracing::debug!("the index is closed by the end of the process"),
+        }
+    }
+
+    /// The index, to be listed.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.0.index
+    }
+
+    /// Whether a master runs in protected mode.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// Finds a whole replica of the key's value.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`; `Unreachable` when some volume couldn't be asked and no other had the value;
+    /// `Damaged` when all were asked.
+    pub async fn locate(&self, key: &Key) -> Result<Located> {
+        let mut record = self.0.live(key)?;
+        for _ in 0..LOCATE_TRIES {
+            let error = match self.0.whole_replica(key, &record).await {
+                Ok(replica) => {
+                    let url = self.0.url(key, replica);
+                    let balanced = self.0.options.placement.wanted(key).iter().eq(places(&record.replicas));
+                    return Ok(Located { url, record, balanced });
+                }
+                Err(error) => error,
+            };
+            // files go after the record that named them: only an unchanged record accuses its volumes
+            let now = self.0.live(key)?;
+            if now == record {
+                return Err(error);
+            }
+            record = now;
+        }
+        Err(Error::Unreachable)
+    }
+
+    /// Removes the key: it is never served or listed again.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `Busy`, `Protected` (live, and the store protects).
+    pub async fn delete(&self, key: &Key) -> Result<()> {
+        self.write(key, |store, claim| async move { store.delete(&claim).await }).await
+    }
+
+    /// Hides the key, or with `Live` undoes that.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when there is no such key in the other state, `Busy`.
+    pub async fn set_state(&self, key: &Key, state: State) -> Result<()> {
+        self.write(key, move |store, claim| async move {
+            let before = store.index.get(claim.key())?;
+            let mut after = before.clone();
+            match &mut after.record {
+                Some(record) if record.state != state => record.state = state,
+                _ => return Err(Error::NotFound),
+            }
+            Ok(store.index.commit(claim.key(), &before, &after, true).await?)
+        })
+        .await
+    }
+
+    /// Claims the key and runs the write in a task of its own, which ends even when nobody waits.
+    async fn write<T, F>(&self, key: &Key, write: impl FnOnce(Arc<Inner>, Claim) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let claim = self.0.claims.take(key).await.ok_or(Error::Busy)?;
+        let task = self.0.tasks.spawn(write(Arc::clone(&self.0), claim));
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%key, %error, "a write panicked");
+            Err(Error::Panicked)
+        })
+    }
+}
+
+impl Inner {
+    /// The key's record, where it is live.
+    fn live(&self, key: &Key) -> Result<Record> {
+        let record = self.index.record(key)?;
+        record.filter(|record| record.state == State::Live).ok_or(Error::NotFound)
+    }
+
+    fn volume(&self, replica: &Replica) -> Arc<Volume> {
+        self.volumes.at(replica.place.volume())
+    }
+
+    fn url(&self, key: &Key, replica: &Replica) -> String {
+        format!("http://{}{}", replica.place.volume(), path(key, replica))
+    }
+
+    /// The first replica that a volume confirms: the good volumes first, each order of equals as
+    /// likely as any other, so that reads spread.
+    async fn whole_replica<'a>(&self, key: &Key, record: &'a Record) -> Result<&'a Replica> {
+        let mut replicas: Vec<(bool, u64, &Replica)> = record
+            .replicas
+            .iter()
+            .map(|replica| (!self.volume(replica).is_good(), random(), replica))
+            .collect();
+        replicas.sort_by_key(|(suspect, random, _)| (*suspect, *random));
+        let mut verdict = Error::Damaged;
+        for (_, _, replica) in replicas {
+            match self.check(key, replica, record.size).await {
+                Ok(Some(_)) => return Ok(replica),
+                Ok(None) => {}
+                Err(_) => verdict = Error::Unreachable,
+            }
+        }
+        Err(verdict)
+    }
+
+    /// The size of the replica in bytes, if it is there and has the size that the record knows.
+    async fn check(
+        &self,
+        key: &Key,
+        replica: &Replica,
+        size: Option<u64>,
+    ) -> std::result::Result<Option<u64>, VolumeError> {
+        let volume = self.volume(replica);
+        if volume.is_down() {
+            // the volume is probed all the time: asking now would only cost the reader a deadline
+            return Err(VolumeError::Unreachable("it is down".into()));
+        }
+        let found = volume.head(&path(key, replica)).await.inspect_err(|error| {
+            tracing::debug!(%key, place = %replica.place, %error, "replica passed over");
+        })?;
+        let whole = found.filter(|found| size.is_none_or(|size| size == *found));
+        if whole.is_none() {
+            tracing::warn!(%key, place = %replica.place, ?found, expected = ?size, "replica missing or torn");
+        }
+        Ok(whole)
+    }
+
+    async fn delete(self: Arc<Self>, claim: &Claim) -> Result<()> {
+        let key = claim.key();
+        let before = self.index.get(key)?;
+        let Some(record) = &before.record else { return Err(Error::NotFound) };
+        if self.options.protect && record.state == State::Live {
+            return Err(Error::Protected);
+        }
+        if before.intents.len() >= MAX_INTENTS {
+            return Err(Error::Unsettled);
+        }
+        let mut after = before.clone();
+        let intent = Intent { id: self.index.generation().await?, files: record.replicas.clone() };
+        let id = intent.id;
+        after.record = None;
+        after.intents.push(intent);
+        self.index.commit(key, &before, &after, true).await?;
+        // the key is gone; the files that can't be deleted now are the reaper's
+        self.settle(claim, &after, id, true).await;
+        Ok(())
+    }
+
+    /// Deletes the files of the attempt, and ends its intent if that is certain to be the last word;
+    /// hands it to the reaper otherwise. `certain`: every request of the attempt was answered.
+    async fn settle(&self, claim: &Claim, entry: &Entry, id: u64, certain: bool) {
+        let key = claim.key();
+        let Some(intent) = entry.intents.iter().find(|intent| intent.id == id) else { return };
+        let round = self.delete_files(key, &intent.files).await;
+        if certain && round.confirmed {
+            if let Err(error) = self.end_intent(key, entry, id).await {
+                tracing::error!(%key, %error, "an intent stays until the next start");
+            }
+        } else {
+            self.reaper.add(key, id, certain && round.certain, Duration::ZERO);
+        }
+    }
+
+    /// Takes the intent out of the index. It need not be durable: found again, it is settled again.
+    async fn end_intent(&self, key: &Key, entry: &Entry, id: u64) -> std::result::Result<(), Failure> {
+        let mut after = entry.clone();
+        after.intents.retain(|intent| intent.id != id);
+        self.index.commit(key, entry, &after, false).await
+    }
+
+    /// Asks the volumes, all at once, to delete files.
+    async fn delete_files(&self, key: &Key, files: &[Replica]) -> Round {
+        let deletions = files.iter().map(|file| async move {
+            let volume = self.volume(file);
+            if volume.is_down() {
+                return Round { confirmed: false, certain: true };
+            }
+            let result = volume.delete(&path(key, file)).await;
+            if let Err(error) = &result {
+                tracing::debug!(%key, place = %file.place, %error, "file not deleted yet");
+            }
+            Round { confirmed: result.is_ok(), certain: result.map_or_else(|e| e.is_certain(), |()| true) }
+        });
+        let done = join_all(deletions).await;
+        Round { confirmed: done.iter().all(|one| one.confirmed), certain: done.iter().all(|one| one.certain) }
+    }
+}
+
+/// What came of asking volumes to delete an attempt's files.
+struct Round {
+    /// All are gone.
+    confirmed: bool,
+    /// All requests were answered (or never sent): none can take effect later.
+    certain: bool,
+}
+
+/// The path of the file on its volume.
+fn path(key: &Key, replica: &Replica) -> String {
+    format!("{}{}", replica.place.directory(), key.path(replica.name))
+}
+
+fn places(replicas: &[Replica]) -> impl Iterator<Item = &crate::placement::Place> {
+    replicas.iter().map(|replica| &replica.place)
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A number to spread load with, from the standard library's per-process random keys.
+fn random() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(())
+}

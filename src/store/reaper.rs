@@ -1,0 +1,213 @@
+//! The reaper: deletes the files that closed intents name, until the volumes confirm that they are
+//! gone.
+//!
+//! An intent whose requests were all answered ends with a round in which every deletion is confirmed
+//! (204 or 404). After a request that went unanswered, or a crash, a delayed PUT may still land: the
+//! files are deleted at once and again soon after, but only a round begun a quarantine after that
+//! ends the intent, and until then its names stay burnt.
+//!
+//! It works from a queue in memory that is filled once at start-up; the index is scanned again only
+//! after the queue was too full to take more.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+use super::Inner;
+use crate::index::Failure;
+use crate::key::Key;
+
+/// At most so many intents are in memory, some 200 bytes each.
+const QUEUE: usize = 100_000;
+
+/// At most so many keys are worked at a time.
+const WORKERS: usize = 16;
+
+/// After a doubtful request the files are deleted again this much later, because what was on its way
+/// mostly lands soon or never.
+const AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// Pauses after rounds that failed double from the first to the last of these.
+const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+
+/// A key that a request is writing is tried again after this.
+const BUSY: Duration = Duration::from_millis(200);
+
+#[derive(Default)]
+pub(super) struct Reaper {
+    queue: Mutex<Queue>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// By the time when they are due.
+    jobs: BTreeMap<(Instant, u64), Job>,
+    /// The index has intents that are not in here.
+    overflowed: bool,
+}
+
+struct Job {
+    key: Key,
+    /// The intent's.
+    id: u64,
+    /// Since when no request of the attempt can have been sent.
+    closed: Instant,
+    /// Whether all its requests were answered.
+    certain: bool,
+    /// Rounds in a row that didn't confirm everything.
+    failures: u32,
+}
+
+impl Reaper {
+    /// Takes on a closed intent. `certain`: all requests of its attempt were answered.
+    pub(super) fn add(&self, key: &Key, id: u64, certain: bool, delay: Duration) {
+        let now = Instant::now();
+        self.push(now + delay, Job { key: key.clone(), id, closed: now, certain, failures: 0 });
+    }
+
+    fn push(&self, due: Instant, job: Job) {
+        let mut queue = self.queue();
+        if queue.jobs.len() < QUEUE {
+            queue.jobs.insert((due, job.id), job);
+        } else {
+            queue.overflowed = true;
+        }
+        drop(queue);
+        self.changed.notify_one();
+    }
+
+    /// The next job, when it is due; the time to wait for otherwise.
+    fn next(&self) -> std::result::Result<Job, Option<Instant>> {
+        let mut queue = self.queue();
+        match queue.jobs.first_entry() {
+            Some(job) if job.key().0 <= Instant::now() => Ok(job.remove()),
+            first => Err(first.map(|job| job.key().0)),
+        }
+    }
+
+    /// A volume is back: what failed before is tried at once.
+    fn hurry(&self) {
+        let mut queue = self.queue();
+        let (failed, others) =
+            std::mem::take(&mut queue.jobs).into_iter().partition(|(_, job): &(_, Job)| job.failures > 0);
+        queue.jobs = others;
+        let now = Instant::now();
+        let failed: BTreeMap<(Instant, u64), Job> = failed;
+        queue.jobs.extend(failed.into_values().map(|job| ((now, job.id), job)));
+    }
+
+    /// True once after the queue has run dry without holding all there is.
+    fn wants_scan(&self) -> bool {
+        let mut queue = self.queue();
+        queue.jobs.is_empty() && std::mem::take(&mut queue.overflowed)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reaps until the store stops.
+pub(super) async fn run(store: Arc<Inner>) {
+    let workers = Arc::new(Semaphore::new(WORKERS));
+    loop {
+        let wait = match store.reaper.next() {
+            Ok(job) => {
+                let Ok(worker) = Arc::clone(&workers).acquire_owned().await else { return };
+                let working = Arc::clone(&store);
+                store.tasks.spawn(async move {
+                    working.reap(job).await;
+                    drop(worker);
+                });
+                if store.stopping.is_cancelled() {
+                    return;
+                }
+                continue;
+            }
+            Err(wait) => wait,
+        };
+        if workers.available_permits() == WORKERS && store.reaper.wants_scan() {
+            if let Err(error) = store.take_up_intents().await {
+                tracing::error!(%error, "intents can't be read");
+            }
+            continue;
+        }
+        let due = async {
+            match wait {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            () = store.reaper.changed.notified() => {}
+            () = store.volumes.returned() => store.reaper.hurry(),
+            () = store.stopping.cancelled() => return,
+        }
+    }
+}
+
+impl Inner {
+    /// Queues all intents of the index, and tells how many there are. What their requests came to is
+    /// not known any more.
+    pub(super) async fn take_up_intents(&self) -> std::result::Result<usize, Failure> {
+        let (mut start, mut found) = (Vec::new(), 0);
+        loop {
+            let page = self.index.intents_page(&start).await?;
+            for (key, intents) in page.rows {
+                found += intents.len();
+                for intent in intents {
+                    self.reaper.add(&key, intent.id, false, Duration::ZERO);
+                }
+            }
+            match page.next {
+                Some(next) => start = next,
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// One round on one intent.
+    async fn reap(&self, mut job: Job) {
+        let Some(claim) = self.claims.take_to_reap(&job.key) else {
+            self.reaper.push(Instant::now() + BUSY, job);
+            return;
+        };
+        let begun = Instant::now();
+        let entry = match self.index.get(&job.key) {
+            Ok(entry) => entry,
+            Err(error) => {
+                tracing::error!(key = %job.key, %error, "an intent can't be read");
+                self.reaper.push(begun + BACKOFF[1], job);
+                return;
+            }
+        };
+        let Some(intent) = entry.intents.iter().find(|intent| intent.id == job.id) else { return };
+        let round = self.delete_files(&job.key, &intent.files).await;
+        if !round.certain {
+            // this round's own deletion may land later
+            (job.certain, job.closed) = (false, Instant::now());
+        }
+        if !round.confirmed {
+            let pause = BACKOFF[0].saturating_mul(1 << job.failures.min(16)).min(BACKOFF[1]);
+            job.failures = job.failures.saturating_add(1);
+            self.reaper.push(Instant::now() + pause, job);
+            return;
+        }
+        job.failures = 0;
+        let settled = job.closed + self.options.quarantine;
+        if job.certain || begun >= settled {
+            if let Err(error) = self.end_intent(&job.key, &entry, job.id).await {
+                tracing::error!(key = %job.key, %error, "an intent stays until the next start");
+            }
+        } else {
+            let again = AGAIN_AFTER.iter().map(|after| job.closed + *after).find(|again| *again > begun);
+            self.reaper.push(again.unwrap_or(settled).min(settled), job);
+        }
+        drop(claim);
+    }
+}

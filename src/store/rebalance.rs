@@ -1,0 +1,251 @@
+//! REBALANCE: a value to where the volumes want it. It also makes good what is missing or torn.
+
+use futures_util::future::join_all;
+
+use super::attempt::Attempt;
+use super::claims::Claim;
+use super::copy::{CopyError, Fingerprint};
+use super::{Inner, Store, now};
+use crate::error::{Error, Result};
+use crate::index::Entry;
+use crate::key::{Key, Name};
+use crate::record::{Record, Replica};
+
+/// Volumes that are gone for good, with all that was on them: nothing on them is asked for, or
+/// waited for.
+#[derive(Clone, Debug, Default)]
+pub struct Forgotten(pub Vec<String>);
+
+/// What a rebalance did to a value, or would do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rebalanced {
+    /// Length of the value in bytes.
+    pub size: u64,
+    /// Replicas copied to volumes that hadn't any.
+    pub moved: u64,
+    /// Replicas copied because the one in the record is missing or torn.
+    pub repaired: u64,
+    /// Files that nothing names any more.
+    pub removed: u64,
+}
+
+/// What has to be done.
+struct Plan {
+    /// Whole replicas, to copy from.
+    sources: Vec<Replica>,
+    /// The replicas to be, by rank.
+    wanted: Vec<Replica>,
+    /// Those of them that are still to be written.
+    missing: Vec<Replica>,
+    fingerprint: Fingerprint,
+    summary: Rebalanced,
+}
+
+impl Forgotten {
+    /// Whether the volume at that address is one of them.
+    #[must_use]
+    pub fn contains(&self, address: &str) -> bool {
+        self.0.iter().any(|forgotten| forgotten == address)
+    }
+}
+
+impl Store {
+    /// Moves the key's value, live or unlinked, to where the volumes want it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `Busy`, `Unsettled`; `Unreachable` when a volume doesn't answer that is needed,
+    /// `Damaged` when no replica is whole. The value is as it was.
+    pub async fn rebalance(&self, key: &Key) -> Result<Rebalanced> {
+        self.write(key, |store, claim| async move { store.rebalance(&claim).await }).await
+    }
+
+    /// What [`Store::rebalance`] would do now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::rebalance`].
+    pub async fn plan_rebalance(&self, key: &Key) -> Result<Rebalanced> {
+        let entry = self.0.index.get(key)?;
+        let record = entry.record.as_ref().ok_or(Error::NotFound)?;
+        // no attempt has this number, and none is made
+        Ok(self.0.plan(key, &entry, record, Name::Generation(0)).await?.summary)
+    }
+
+    /// Drops the files on forgotten volumes from all intents, and returns how many.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be read or written.
+    pub async fn forget(&self) -> Result<u64> {
+        let (mut start, mut dropped) = (Vec::new(), 0);
+        loop {
+            let page = self.0.index.intents_page(&start).await?;
+            for (key, _) in page.rows {
+                let before = self.0.index.get(&key)?;
+                let mut after = before.clone();
+                for intent in &mut after.intents {
+                    let files = intent.files.len();
+                    intent.files.retain(|file| !self.0.options.forgotten.contains(file.place.volume()));
+                    dropped += (files - intent.files.len()) as u64;
+                }
+                after.intents.retain(|intent| !intent.files.is_empty());
+                if after != before {
+                    self.0.index.commit(&key, &before, &after, true).await?;
+                }
+            }
+            match page.next {
+                Some(next) => start = next,
+                None => return Ok(dropped),
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn rebalance(&self, claim: &Claim) -> Result<Rebalanced> {
+        let key = claim.key();
+        let entry = self.index.get(key)?;
+        let record = entry.record.clone().ok_or(Error::NotFound)?;
+        let mut attempt = Attempt::begin(self, claim, entry.clone()).await?;
+        let plan = self.plan(key, &entry, &record, attempt.own_name()).await?;
+        if plan.wanted == record.replicas {
+            return Ok(plan.summary);
+        }
+        if !plan.missing.is_empty() {
+            attempt.intend(&plan.missing).await?;
+        }
+        match self.copy_missing(&mut attempt, &record, &plan).await {
+            Ok(fingerprint) => {
+                let Fingerprint { size, md5 } = fingerprint;
+                attempt.commit(Record { replicas: plan.wanted, size, md5, ..record }).await?;
+                Ok(plan.summary)
+            }
+            Err(error) => {
+                attempt.abandon().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks at all replicas and finds what has to be done.
+    async fn plan(&self, key: &Key, entry: &Entry, record: &Record, fresh: Name) -> Result<Plan> {
+        let checks = record.replicas.iter().map(|replica| async move {
+            if self.options.forgotten.contains(replica.place.volume()) {
+                return Ok(None);
+            }
+            self.check(key, replica, record.size).await
+        });
+        let found = join_all(checks).await;
+        let places = self.options.placement.wanted(key);
+        let mut sources = Vec::new();
+        let (mut unknown, mut needed_unknown) = (false, false);
+        for (replica, found) in record.replicas.iter().zip(&found) {
+            match found {
+                Ok(Some(size)) => sources.push((replica.clone(), *size)),
+                Ok(None) => {}
+                Err(_) => {
+                    unknown = true;
+                    needed_unknown |= places.contains(&replica.place);
+                }
+            }
+        }
+        if needed_unknown || (sources.is_empty() && unknown) {
+            return Err(Error::Unreachable);
+        }
+        let fingerprint = self.fingerprint(key, record, &mut sources).await?;
+        let sources: Vec<Replica> = sources.into_iter().map(|(replica, _)| replica).collect();
+        let Some(best) = sources.first() else { return Err(Error::Damaged) };
+
+        let mut summary = Rebalanced { size: fingerprint.size.unwrap_or(0), ..Rebalanced::default() };
+        let (mut wanted, mut missing) = (Vec::new(), Vec::new());
+        for place in places {
+            if let Some(kept) = sources.iter().find(|replica| replica.place == place) {
+                wanted.push(kept.clone());
+                continue;
+            }
+            let same = Replica { place: place.clone(), name: best.name };
+            let burnt = entry.intents.iter().any(|intent| intent.files.contains(&same));
+            let damaged = record.replicas.iter().any(|replica| replica.place == place);
+            if damaged {
+                summary.repaired += 1;
+            } else {
+                summary.moved += 1;
+            }
+            let name = if burnt || damaged || self.options.generation_names { fresh } else { best.name };
+            let replica = Replica { place, name };
+            wanted.push(replica.clone());
+            missing.push(replica);
+        }
+        summary.removed = record.replicas.iter().filter(|replica| !wanted.contains(replica)).count() as u64;
+        Ok(Plan { sources, wanted, missing, fingerprint, summary })
+    }
+
+    /// What the value's bytes are; where minikeyvalue's record doesn't know the size and the replicas
+    /// disagree, only those with the record's MD5 stay sources.
+    async fn fingerprint(
+        &self,
+        key: &Key,
+        record: &Record,
+        sources: &mut Vec<(Replica, u64)>,
+    ) -> Result<Fingerprint> {
+        let known = Fingerprint { size: record.size, md5: record.md5 };
+        let Some(&(_, size)) = sources.first() else { return Ok(known) };
+        if known.size.is_some() || sources.iter().all(|(_, other)| *other == size) {
+            return Ok(Fingerprint { size: Some(size), ..known });
+        }
+        let mut whole = Vec::new();
+        for (replica, size) in sources.drain(..) {
+            let md5 = self.volume(&replica).md5(&super::path(key, &replica)).await;
+            let md5 = md5.map_err(|_error| Error::Unreachable)?;
+            if record.md5 == Some(md5) {
+                whole.push((replica, size));
+            }
+        }
+        *sources = whole;
+        let Some((_, size)) = sources.first() else { return Err(Error::Damaged) };
+        Ok(Fingerprint { size: Some(*size), ..known })
+    }
+
+    /// Copies what is missing, each from the first source that serves.
+    async fn copy_missing(
+        &self,
+        attempt: &mut Attempt<'_>,
+        record: &Record,
+        plan: &Plan,
+    ) -> Result<Fingerprint> {
+        let key = attempt.key();
+        let modified = record.modified.unwrap_or_else(now);
+        let mut fingerprint = plan.fingerprint;
+        for target in &plan.missing {
+            let mut verdict = Error::Damaged;
+            let mut written = false;
+            for source in &plan.sources {
+                match self.copy(key, source, target, fingerprint, modified).await {
+                    Ok(copied) => {
+                        // a record that knew no MD5 keeps none where --md5sum is off
+                        fingerprint = if self.options.md5 { copied } else { fingerprint };
+                        written = true;
+                        break;
+                    }
+                    Err(CopyError::Damaged) => {
+                        tracing::error!(%key, place = %source.place, "a replica has wrong bytes");
+                    }
+                    Err(CopyError::Source(error)) => {
+                        tracing::warn!(%key, place = %source.place, %error, "replica can't be read");
+                        verdict = Error::Unreachable;
+                    }
+                    Err(CopyError::Target(error)) => {
+                        attempt.failed(target, &error);
+                        let full = error.is_full();
+                        return Err(if full { Error::Full } else { Error::Unreachable });
+                    }
+                }
+            }
+            if !written {
+                return Err(verdict);
+            }
+        }
+        Ok(fingerprint)
+    }
+}

@@ -1,0 +1,74 @@
+//! A client's body on its way to the volumes: read at a least pace, counted and hashed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use md5::{Digest, Md5};
+use tokio::time::{Instant, timeout};
+
+use crate::error::Error;
+
+/// A body must bring so many bytes a second on average, …
+const LEAST_RATE: u64 = 1024;
+/// … once it has taken this long.
+const LEAST_RATE_AFTER: Duration = Duration::from_secs(30);
+
+/// A body that is read piece by piece.
+pub(crate) struct Source<B> {
+    body: B,
+    /// The longest wait for the next byte.
+    idle: Duration,
+    /// Time spent waiting for the client, and not for volumes.
+    waited: Duration,
+    size: u64,
+    md5: Option<Md5>,
+}
+
+impl<B> Source<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    pub(crate) fn new(body: B, idle: Duration, hash: bool) -> Self {
+        Self { body, idle, waited: Duration::ZERO, size: 0, md5: hash.then(Md5::new) }
+    }
+
+    /// The next bytes, at least one; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let begun = Instant::now();
+            let frame = timeout(self.idle, self.body.frame()).await.map_err(|_elapsed| Error::Stalled)?;
+            self.waited += begun.elapsed();
+            let data = match frame {
+                None => return Ok(None),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "the client's body broke off");
+                    return Err(Error::CutShort);
+                }
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            };
+            self.size += data.len() as u64;
+            if self.waited > LEAST_RATE_AFTER && self.size / self.waited.as_secs() < LEAST_RATE {
+                return Err(Error::Stalled);
+            }
+            if !data.is_empty() {
+                if let Some(md5) = &mut self.md5 {
+                    md5.update(&data);
+                }
+                return Ok(Some(data));
+            }
+        }
+    }
+
+    /// Bytes read so far.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// MD5 of what was read, if it was hashed.
+    pub(crate) fn md5(self) -> Option<[u8; 16]> {
+        self.md5.map(|md5| md5.finalize().into())
+    }
+}

@@ -1,0 +1,185 @@
+//! nginx's directory listings (`autoindex_format json`), read as they arrive.
+//!
+//! A listing is an array of flat objects, 40 MB for 300,000 files, so it is cut into its objects
+//! while it streams; one object is in memory at a time. Names on a volume may hold bytes that aren't
+//! UTF-8, which nginx writes as they are: such a name is read with replacement characters (no key's
+//! file has such a name) instead of failing the listing.
+
+use std::time::SystemTime;
+
+use serde::Deserialize;
+
+/// The longest object that is believed; nginx's own end at a few hundred bytes, because a name has
+/// at most 255.
+const MAX_OBJECT_BYTES: usize = 64 * 1024;
+
+/// One line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The name, without a path.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a listed name is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A file.
+    File {
+        /// Its length in bytes.
+        size: u64,
+        /// Seconds since 1970, if the volume's date is one.
+        modified: Option<u64>,
+    },
+    /// Neither: nginx's «other».
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    mtime: Option<String>,
+    size: Option<u64>,
+}
+
+/// Cuts a listing into its entries.
+#[derive(Debug, Default)]
+pub(crate) struct Parser {
+    at: Position,
+    /// The object begun.
+    object: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Position {
+    #[default]
+    Start,
+    Between,
+    Object,
+    String,
+    Escape,
+    End,
+}
+
+/// Why a listing can't be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Garbled(&'static str);
+
+impl std::fmt::Display for Garbled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Parser {
+    /// Takes the next bytes and hands over the entries that they complete.
+    pub(crate) fn read(&mut self, bytes: &[u8], mut found: impl FnMut(Listed)) -> Result<(), Garbled> {
+        use Position as P;
+        for &byte in bytes {
+            let inside = matches!(self.at, P::Object | P::String | P::Escape);
+            self.at = match (self.at, byte) {
+                (at @ (P::Start | P::Between | P::End), b' ' | b'\r' | b'\n' | b'\t') => at,
+                (P::Start, b'[') => P::Between,
+                (P::Between, b',') => P::Between,
+                (P::Between, b'{') => P::Object,
+                (P::Between, b']') => P::End,
+                (P::Object, b'}') => P::Between,
+                (P::Object, b'"') => P::String,
+                (P::String, b'\\') => P::Escape,
+                (P::String, b'"') => P::Object,
+                (P::String | P::Escape, _) => P::String,
+                (P::Object, b'{' | b'[') => return Err(Garbled("the listing is nested")),
+                (P::Object, _) => P::Object,
+                _ => return Err(Garbled("the answer is no JSON listing (autoindex_format json)")),
+            };
+            if inside || self.at == P::Object {
+                if self.object.len() == MAX_OBJECT_BYTES {
+                    return Err(Garbled("the listing has an entry without end"));
+                }
+                self.object.push(byte);
+            }
+            if inside && self.at == P::Between {
+                found(parse(&self.object)?);
+                self.object.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// That the listing was whole.
+    pub(crate) fn end(&self) -> Result<(), Garbled> {
+        if self.at == Position::End { Ok(()) } else { Err(Garbled("the listing is cut short")) }
+    }
+}
+
+fn parse(object: &[u8]) -> Result<Listed, Garbled> {
+    let text = String::from_utf8_lossy(object);
+    let row: Row = serde_json::from_str(&text).map_err(|_error| Garbled("the listing has an odd entry"))?;
+    let kind = match (row.kind.as_str(), row.size) {
+        ("directory", _) => Kind::Directory,
+        ("file", Some(size)) => Kind::File { size, modified: row.mtime.as_deref().and_then(seconds) },
+        ("file", None) => return Err(Garbled("the listing has a file without a size")),
+        _ => Kind::Other,
+    };
+    Ok(Listed { name: row.name, kind })
+}
+
+fn seconds(date: &str) -> Option<u64> {
+    let time = httpdate::parse_http_date(date).ok()?;
+    time.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8], step: usize) -> Result<Vec<Listed>, Garbled> {
+        let mut parser = Parser::default();
+        let mut found = Vec::new();
+        for bytes in text.chunks(step) {
+            parser.read(bytes, |entry| found.push(entry))?;
+        }
+        parser.end().map(|()| found)
+    }
+
+    #[test]
+    fn nginxs_listing_is_read_however_it_is_cut() {
+        let text = b"[\r\n{ \"name\":\"sv00\", \"type\":\"directory\", \"mtime\":\"Sat, 21 Nov 2026 03:05:00 GMT\" },\r\n\
+            { \"name\":\"a\\\"}b\", \"type\":\"file\", \"mtime\":\"Thu, 01 Jan 1970 00:00:09 GMT\", \"size\":5 },\n\
+            { \"name\":\"\xff\", \"type\":\"other\", \"mtime\":\"\" }\r\n]\n";
+        let expected = [
+            Listed { name: "sv00".into(), kind: Kind::Directory },
+            Listed { name: "a\"}b".into(), kind: Kind::File { size: 5, modified: Some(9) } },
+            Listed { name: "\u{fffd}".into(), kind: Kind::Other },
+        ];
+        for step in 1..text.len() {
+            assert_eq!(read(text, step).as_deref(), Ok(expected.as_slice()));
+        }
+        assert_eq!(read(b"[\r\n]\n", 1), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_is_no_whole_listing_is_refused() {
+        let endless = [b"[{\"name\":\"".as_slice(), &[b'a'; MAX_OBJECT_BYTES]].concat();
+        for text in [
+            b"".as_slice(),
+            b"[",
+            b"[{\"name\":\"a\",\"type\":\"file\",\"size\":1}",
+            b"<html>",
+            b"[]]",
+            b"[{\"name\":\"a\",\"type\":\"file\"}]",
+            b"[{\"name\":1,\"type\":\"file\",\"size\":1}]",
+            b"[{\"name\":\"a\",\"type\":\"file\",\"size\":-1}]",
+            b"[{\"name\":[],\"type\":\"file\",\"size\":1}]",
+            b"[1]",
+            &endless,
+        ] {
+            assert!(read(text, 7).is_err(), "{}", String::from_utf8_lossy(text));
+        }
+    }
+}

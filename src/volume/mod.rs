@@ -1,0 +1,455 @@
+//! Volumes: stock nginx with WebDAV's PUT and DELETE, each the home of one replica of some values.
+//!
+//! This room alone knows how a volume is spoken to. It re-issues requests with framing and headers
+//! of its own and never forwards a client's bytes as anything but a body, so nothing that a client
+//! sends can become a second request to a volume. Every call ends: small requests have a deadline,
+//! streams an idle deadline.
+
+mod feed;
+mod health;
+mod listing;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, DATE};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use md5::{Digest, Md5};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+pub(crate) use feed::{Feed, Feeder, Refused, feed};
+use health::Health;
+pub use listing::{Kind, Listed};
+
+/// Idle connections live this long: well below the 75 s after which an nginx that wasn't told
+/// otherwise drops them, because a request that meets a closing connection is in doubt.
+const IDLE_CONNECTION: Duration = Duration::from_secs(20);
+
+/// What one connection buffers in each direction, in bytes; also the largest piece of a value.
+const CONNECTION_BUFFER: usize = 64 * 1024;
+
+/// A path that no key's file has: the answer to a probe is 404.
+const PROBE: &str = "/00/00/probe";
+
+/// Pauses between probes of a volume that doesn't answer.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+
+/// How long volumes are waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a connection, and for the whole answer to a small request (`--voltimeout`).
+    pub request: Duration,
+    /// For the next byte of a stream in either direction, and for the answer after its last one
+    /// (`--streamtimeout`).
+    pub stream: Duration,
+}
+
+/// Why a volume didn't do what it was asked.
+#[derive(Clone, Debug)]
+pub enum VolumeError {
+    /// No connection: the request was never sent.
+    Unreachable(String),
+    /// Sent, and no usable answer: it may be carried out, or not, or later.
+    Unanswered(String),
+    /// Answered with this status: it was not carried out.
+    Refused(StatusCode),
+}
+
+impl VolumeError {
+    /// Whether it is certain that the request has no effect now or later.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        !matches!(self, Self::Unanswered(_))
+    }
+
+    /// Whether the volume, asked to store something, had no room (nginx says 500 where 507 is meant).
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Refused(StatusCode::INTERNAL_SERVER_ERROR | StatusCode::INSUFFICIENT_STORAGE))
+    }
+}
+
+impl fmt::Display for VolumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "unreachable ({why})"),
+            Self::Unanswered(why) => write!(f, "no answer ({why})"),
+            Self::Refused(status) => write!(f, "answered {status}"),
+        }
+    }
+}
+
+type Outcome<T> = Result<T, VolumeError>;
+
+/// One volume server.
+pub struct Volume {
+    address: String,
+    client: Client<HttpConnector, Feed>,
+    patience: Patience,
+    health: Health,
+    returned: Arc<Notify>,
+}
+
+/// The volumes that were ever named, by a flag or by a record, under their addresses.
+pub struct Volumes {
+    client: Client<HttpConnector, Feed>,
+    patience: Patience,
+    known: RwLock<HashMap<String, Arc<Volume>>>,
+    returned: Arc<Notify>,
+}
+
+impl Volumes {
+    /// No volume yet; one comes into being when it is first asked for.
+    #[must_use]
+    pub fn new(patience: Patience) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(patience.request));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .http1_max_buf_size(CONNECTION_BUFFER)
+            // hyper-util retries only a request of which no byte was sent, on a connection that the
+            // volume had closed meanwhile: never twice
+            .retry_canceled_requests(true)
+            .build(connector);
+        Self { client, patience, known: RwLock::default(), returned: Arc::default() }
+    }
+
+    /// The volume at that address, `HOST:PORT`.
+    #[must_use]
+    pub fn at(&self, address: &str) -> Arc<Volume> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(volume) = known.get(address) {
+            return Arc::clone(volume);
+        }
+        drop(known);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let volume = known.entry(address.to_owned()).or_insert_with(|| {
+            Arc::new(Volume {
+                address: address.to_owned(),
+                client: self.client.clone(),
+                patience: self.patience,
+                health: Health::new(),
+                returned: Arc::clone(&self.returned),
+            })
+        });
+        Arc::clone(volume)
+    }
+
+    /// Waits until a volume that was down answers again.
+    pub async fn returned(&self) {
+        self.returned.notified().await;
+    }
+}
+
+impl Volume {
+    /// `HOST:PORT`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether its last request succeeded: reads go to such volumes first.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.health.is_good()
+    }
+
+    /// Whether several requests in a row failed, and no probe succeeded since.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.health.is_down()
+    }
+
+    /// Whether it had no room for a value a moment ago.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.health.is_full()
+    }
+
+    /// The size of the file in bytes; `None` when there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// The volume can't tell, which says nothing about the file.
+    pub async fn head(self: &Arc<Self>, path: &str) -> Outcome<Option<u64>> {
+        let answer = self.ask(Method::HEAD, path).await?;
+        match answer.status() {
+            StatusCode::OK => match length(&answer) {
+                Some(size) => Ok(Some(size)),
+                None => Err(self.blame(VolumeError::Unanswered("200 without a length".into()))),
+            },
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(VolumeError::Refused(status)),
+        }
+    }
+
+    /// Deletes the file. A file that wasn't there is fine.
+    ///
+    /// # Errors
+    ///
+    /// The file may still be there, or, [uncertainly](VolumeError::is_certain), be deleted later.
+    pub async fn delete(self: &Arc<Self>, path: &str) -> Outcome<()> {
+        let answer = self.ask(Method::DELETE, path).await?;
+        match answer.status() {
+            StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::NOT_FOUND => Ok(()),
+            status => Err(VolumeError::Refused(status)),
+        }
+    }
+
+    /// Stores what is fed, with that modification time (seconds since 1970), and waits for the
+    /// volume's word that it holds all of it.
+    ///
+    /// # Errors
+    ///
+    /// The file may be there or not; an [uncertain](VolumeError::is_certain) one may still appear.
+    pub(crate) async fn put(self: &Arc<Self>, path: &str, body: Feed, modified: u64) -> Outcome<()> {
+        let watch = body.watch();
+        // nginx gives the file the Date of its PUT, so a rebuild finds the time that the index had
+        let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(modified));
+        let mut request = self.request(Method::PUT, path, body)?;
+        if let Ok(date) = date.parse() {
+            request.headers_mut().insert(DATE, date);
+        }
+        let answer = async {
+            let mut answer = self.client.request(request).await.map_err(|error| explain(&error))?;
+            let status = answer.status();
+            drain(&mut answer, self.patience.request).await;
+            Ok(status)
+        };
+        let answered = async {
+            tokio::pin!(answer);
+            tokio::select! {
+                status = &mut answer => return status,
+                () = watch.ended() => {}
+            }
+            // all is given: from here the volume is waited for, and nobody else
+            if let Ok(status) = timeout(self.patience.request, &mut answer).await {
+                return status;
+            }
+            self.probe();
+            tokio::select! {
+                status = timeout(self.patience.stream, &mut answer) => {
+                    status.unwrap_or_else(|_| Err(late(self.patience.stream)))
+                }
+                () = self.health.gone_down() => Err(VolumeError::Unanswered("it went down".into())),
+            }
+        };
+        match answered.await {
+            Ok(StatusCode::CREATED | StatusCode::NO_CONTENT) => {
+                self.praise();
+                Ok(())
+            }
+            Ok(status) => {
+                let refusal = VolumeError::Refused(status);
+                if refusal.is_full() {
+                    self.health.found_full();
+                    // full, or broken altogether? A probe tells.
+                    self.probe();
+                }
+                Err(refusal)
+            }
+            // an upload that we gave up is no fault of the volume's
+            Err(error) if watch.aborted() && !error.is_certain() => Err(error),
+            Err(error) => Err(self.blame(error)),
+        }
+    }
+
+    /// Notes that an upload to it stalled, and was given up for that.
+    pub(crate) fn stalled(self: &Arc<Self>) {
+        self.blame(VolumeError::Unanswered("it stopped reading".into()));
+    }
+
+    /// Opens the file for reading.
+    ///
+    /// # Errors
+    ///
+    /// There is no such file (`Refused(404)`), or the volume can't tell.
+    pub(crate) async fn get(self: &Arc<Self>, path: &str) -> Outcome<Download> {
+        let answer = self.ask(Method::GET, path).await?;
+        let status = answer.status();
+        match length(&answer) {
+            Some(size) if status == StatusCode::OK => {
+                Ok(Download { size, body: answer.into_body(), patience: self.patience.stream })
+            }
+            _ if status == StatusCode::OK => {
+                Err(self.blame(VolumeError::Unanswered("200 without a length".into())))
+            }
+            _ => Err(VolumeError::Refused(status)),
+        }
+    }
+
+    /// The MD5 of the file's bytes.
+    ///
+    /// # Errors
+    ///
+    /// There is no such file (`Refused(404)`), or it can't be read to its end.
+    pub async fn md5(self: &Arc<Self>, path: &str) -> Outcome<[u8; 16]> {
+        let mut file = self.get(path).await?;
+        let mut md5 = Md5::new();
+        while let Some(piece) = file.next().await? {
+            md5.update(&piece);
+        }
+        Ok(md5.finalize().into())
+    }
+
+    /// Lists a directory, whose path ends in `/`, entry by entry.
+    ///
+    /// # Errors
+    ///
+    /// The listing can't be read to its end; some entries may have been handed over.
+    pub async fn list(self: &Arc<Self>, path: &str, mut found: impl FnMut(Listed)) -> Outcome<()> {
+        // the volume reads the whole directory before its first byte
+        let mut answer = self.ask_within(self.patience.stream, Method::GET, path).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(VolumeError::Refused(answer.status()));
+        }
+        let garbled = |why: &dyn fmt::Display| VolumeError::Unanswered(why.to_string());
+        let mut parser = listing::Parser::default();
+        while let Some(bytes) = next_piece(answer.body_mut(), self.patience.stream).await? {
+            parser.read(&bytes, &mut found).map_err(|error| garbled(&error))?;
+        }
+        parser.end().map_err(|error| garbled(&error))
+    }
+
+    async fn ask(self: &Arc<Self>, method: Method, path: &str) -> Outcome<Response<Incoming>> {
+        self.ask_within(self.patience.request, method, path).await
+    }
+
+    /// A request without a body, whose head is answered within the deadline; the answer's body is
+    /// drained where it isn't wanted, so that the connection can be used again.
+    async fn ask_within(
+        self: &Arc<Self>,
+        deadline: Duration,
+        method: Method,
+        path: &str,
+    ) -> Outcome<Response<Incoming>> {
+        let wanted = method == Method::GET;
+        let answer = async {
+            let request = self.request(method, path, Feed::empty())?;
+            let mut answer = self.client.request(request).await.map_err(|error| explain(&error))?;
+            if !wanted || answer.status() != StatusCode::OK {
+                drain(&mut answer, self.patience.request).await;
+            }
+            Ok(answer)
+        };
+        let answer = timeout(deadline, answer).await;
+        match answer.unwrap_or_else(|_| Err(late(deadline))) {
+            Ok(answer) if answer.status().is_server_error() => {
+                Err(self.blame(VolumeError::Refused(answer.status())))
+            }
+            Ok(answer) => {
+                self.praise();
+                Ok(answer)
+            }
+            Err(error) => Err(self.blame(error)),
+        }
+    }
+
+    fn request(&self, method: Method, path: &str, body: Feed) -> Outcome<Request<Feed>> {
+        let request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        request.body(body).map_err(|error| VolumeError::Unreachable(error.to_string()))
+    }
+
+    fn praise(&self) {
+        if self.health.succeeded() {
+            tracing::info!(volume = %self.address, "volume is up again");
+            self.returned.notify_one();
+        }
+    }
+
+    fn blame(self: &Arc<Self>, error: VolumeError) -> VolumeError {
+        if self.health.failed() {
+            tracing::warn!(volume = %self.address, %error, "volume is down");
+        }
+        self.probe();
+        error
+    }
+
+    /// Asks the volume in the background, until it answers, whether it is healthy.
+    fn probe(self: &Arc<Self>) {
+        if !self.health.begin_probing() {
+            return;
+        }
+        let volume = Arc::clone(self);
+        tokio::spawn(async move {
+            while volume.head(PROBE).await.is_err() {
+                tokio::time::sleep(PROBE_EVERY).await;
+            }
+            volume.health.end_probing();
+        });
+    }
+}
+
+/// A file being read.
+pub(crate) struct Download {
+    /// Its length in bytes, as the volume announced it.
+    pub(crate) size: u64,
+    body: Incoming,
+    patience: Duration,
+}
+
+impl Download {
+    /// The next piece; `None` after the last byte.
+    pub(crate) async fn next(&mut self) -> Outcome<Option<Bytes>> {
+        next_piece(&mut self.body, self.patience).await
+    }
+}
+
+async fn next_piece(body: &mut Incoming, patience: Duration) -> Outcome<Option<Bytes>> {
+    loop {
+        let frame = timeout(patience, body.frame()).await.map_err(|_elapsed| late(patience))?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(VolumeError::Unanswered(causes(&error))),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => return Ok(Some(data)),
+                Err(_trailers) => {}
+            },
+        }
+    }
+}
+
+/// Reads away the short body of an answer that nobody wants, so that its connection can be used
+/// again; one that is long or slow loses its connection instead.
+async fn drain(answer: &mut Response<Incoming>, patience: Duration) {
+    let mut left = CONNECTION_BUFFER;
+    while let Ok(Some(piece)) = next_piece(answer.body_mut(), patience).await {
+        left = left.saturating_sub(piece.len());
+        if left == 0 {
+            break;
+        }
+    }
+}
+
+fn length(answer: &Response<Incoming>) -> Option<u64> {
+    answer.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn late(patience: Duration) -> VolumeError {
+    VolumeError::Unanswered(format!("within {}", humantime::format_duration(patience)))
+}
+
+fn explain(error: &hyper_util::client::legacy::Error) -> VolumeError {
+    if error.is_connect() {
+        VolumeError::Unreachable(causes(error))
+    } else {
+        VolumeError::Unanswered(causes(error))
+    }
+}
+
+/// An error with its causes, the outermost first.
+fn causes(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,241 @@
+//! A volume that does what the test says: answers wrongly, late, or never.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+/// A request as it came, with as much of its body as was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    pub method: String,
+    pub target: String,
+    /// names in lower case
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Recorded {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What the fake does with a request. Where nothing else is said, the whole body is read first.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// as a good volume does, keeping the values in memory
+    Serve,
+    /// as a good volume does, but the answer is lost: the connection is closed instead
+    ServeSilently,
+    /// this status, without a body
+    Status(u16),
+    /// these bytes, be they HTTP or not; then the connection is closed
+    Raw(Vec<u8>),
+    /// this status when so many bytes of the body were read; then the connection is closed
+    StatusAfter(usize, u16),
+    /// the connection is closed when so many bytes of the body were read
+    CloseAfter(usize),
+    /// nothing is read or answered any more when so many bytes of the body were read
+    HangAfter(usize),
+}
+
+type Values = BTreeMap<String, Vec<u8>>;
+
+struct Shared {
+    script: Box<dyn Fn(&Recorded) -> Reply + Send + Sync>,
+    requests: Mutex<Vec<Recorded>>,
+    values: Mutex<Values>,
+    streams: Mutex<Vec<TcpStream>>,
+    closing: AtomicBool,
+}
+
+/// A server on a thread of its own, and one per connection.
+pub struct Fake {
+    addr: String,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Fake {
+    /// For each request, when its head was read (the body is still empty), `script` says what to do.
+    pub fn new(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let shared = Arc::new(Shared {
+            script: Box::new(script),
+            requests: Mutex::default(),
+            values: Mutex::default(),
+            streams: Mutex::default(),
+            closing: AtomicBool::new(false),
+        });
+        let thread = std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || accept(&listener, &shared)
+        });
+        Self { addr, shared, thread: Some(thread) }
+    }
+
+    pub fn addr(&self) -> String {
+        self.addr.clone()
+    }
+
+    /// The requests so far, in the order in which they were done with.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// The values that [`Reply::Serve`] keeps, by target.
+    pub fn values(&self) -> Vec<(String, Vec<u8>)> {
+        self.shared.values.lock().unwrap().clone().into_iter().collect()
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        // wakes the accepting thread, which then ends those of the connections
+        let woken = TcpStream::connect(&self.addr);
+        if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    let mut threads = Vec::new();
+    for stream in listener.incoming() {
+        if shared.closing.load(Ordering::SeqCst) {
+            break;
+        }
+        let Ok(stream) = stream else { continue };
+        shared.streams.lock().unwrap().push(stream.try_clone().unwrap());
+        let shared = Arc::clone(shared);
+        threads.push(std::thread::spawn(move || {
+            // An error is a client that went away, or our own closing.
+            converse(&stream, &shared).ok();
+            stream.shutdown(Shutdown::Both).ok();
+        }));
+    }
+    for stream in shared.streams.lock().unwrap().iter() {
+        stream.shutdown(Shutdown::Both).ok();
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+/// Serves one connection until it is to be closed.
+fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    while let Some(mut request) = read_head(&mut reader)? {
+        let reply = (shared.script)(&request);
+        let limit = match reply {
+            Reply::StatusAfter(n, _) | Reply::CloseAfter(n) | Reply::HangAfter(n) => n,
+            _ => usize::MAX,
+        };
+        let read = read_body(&mut reader, &mut request, limit);
+        shared.requests.lock().unwrap().push(request.clone());
+        read?;
+        let mut writer = stream;
+        match reply {
+            Reply::Serve => writer.write_all(&serve(&request, &shared.values))?,
+            Reply::ServeSilently => {
+                serve(&request, &shared.values);
+                return Ok(());
+            }
+            Reply::Status(status) => writer.write_all(&answer(&request, status, b""))?,
+            Reply::StatusAfter(_, status) => return writer.write_all(&answer(&request, status, b"")),
+            Reply::Raw(bytes) => return writer.write_all(&bytes),
+            Reply::CloseAfter(_) => return Ok(()),
+            Reply::HangAfter(_) => {
+                while !shared.closing.load(Ordering::SeqCst) {
+                    std::thread::park_timeout(std::time::Duration::from_millis(20));
+                }
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn serve(request: &Recorded, values: &Mutex<Values>) -> Vec<u8> {
+    let mut values = values.lock().unwrap();
+    match request.method.as_str() {
+        "PUT" => match values.insert(request.target.clone(), request.body.clone()) {
+            None => answer(request, 201, b""),
+            Some(_) => answer(request, 204, b""),
+        },
+        "GET" | "HEAD" => match values.get(&request.target) {
+            Some(value) => answer(request, 200, value),
+            None => answer(request, 404, b""),
+        },
+        "DELETE" => match values.remove(&request.target) {
+            Some(_) => answer(request, 204, b""),
+            None => answer(request, 404, b""),
+        },
+        _ => answer(request, 405, b""),
+    }
+}
+
+fn answer(request: &Recorded, status: u16, body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("HTTP/1.1 {status} Scripted\r\n").into_bytes();
+    if status != 204 {
+        bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    if request.method != "HEAD" {
+        bytes.extend_from_slice(body);
+    }
+    bytes
+}
+
+/// None at the end of the connection.
+fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Recorded>> {
+    let Some(first) = read_line(reader)? else { return Ok(None) };
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = Vec::new();
+    while let Some(line) = read_line(reader)?.filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    Ok(Some(Recorded { method, target, headers, body: Vec::new() }))
+}
+
+/// Reads the body, or its first `limit` bytes.
+fn read_body(reader: &mut impl BufRead, request: &mut Recorded, limit: usize) -> io::Result<()> {
+    let chunked = request.header("transfer-encoding").is_some();
+    let length = request.header("content-length").and_then(|length| length.parse().ok());
+    if !chunked {
+        return read_exactly(reader, length.unwrap_or(0).min(limit), &mut request.body);
+    }
+    while request.body.len() < limit {
+        let line = read_line(reader)?.unwrap_or_default();
+        let length = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+        read_exactly(reader, length.min(limit - request.body.len()), &mut request.body)?;
+        if request.body.len() < limit {
+            read_line(reader)?;
+        }
+        if length == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What was read before an error or the end stays in `body`.
+fn read_exactly(reader: &mut impl Read, length: usize, body: &mut Vec<u8>) -> io::Result<()> {
+    let read = reader.take(length as u64).read_to_end(body)?;
+    if read < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+fn read_line(reader: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    if reader.read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()))
+}

@@ -1,0 +1,127 @@
+//! The real master: the program `davkv`.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::{eventually, free_port, process};
+
+const START: Duration = Duration::from_secs(20);
+/// above the grace that the master gives to requests under way
+const STOP: Duration = Duration::from_secs(40);
+
+pub struct Master {
+    port: u16,
+    flags: Vec<String>,
+    child: Option<Child>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Master {
+    /// A master with this index over these volumes, and `flags` besides. Its port stays the same over
+    /// restarts, and is not from the kernel (port 0) for the reason that [`free_port`] gives.
+    pub fn start(db: &Path, volumes: &[String], flags: &[&str]) -> Self {
+        let port = free_port();
+        let (db, volumes, port_flag) = (db.to_str().unwrap(), volumes.join(","), port.to_string());
+        let mut all = vec!["--address", "127.0.0.1", "--port", &port_flag, "--db", db, "--volumes", &volumes];
+        all.extend(flags);
+        let flags = all.into_iter().map(str::to_owned).collect();
+        let mut master = Self { port, flags, child: None, log: Arc::default() };
+        master.run();
+        master
+    }
+
+    pub fn addr(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the master is down").id()
+    }
+
+    /// What it has logged since its last start.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the master is down");
+        process::signal(child.id(), Signal::TERM);
+        let mut status = None;
+        eventually("the master has ended", STOP, || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Ends it, kindly, if it runs, and starts it again with the same flags.
+    pub fn restart(&mut self) {
+        if self.child.is_some() {
+            let status = self.terminate();
+            assert!(status.success(), "the master ended with {status}:\n{}", self.log());
+        }
+        self.run();
+    }
+
+    /// The most memory that was ever resident, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Starts it and waits until it says that it listens.
+    fn run(&mut self) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_davkv"))
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::<Mutex<String>>::default();
+        self.log = Arc::clone(&log);
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                *log.lock().unwrap() += &(line + "\n");
+            }
+        });
+        // held by self from here on, so that a failed start leaves no process
+        self.child = Some(child);
+        let ready = format!("listening on {}", self.addr());
+        eventually("the master listens", START, || {
+            let status = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(status.is_none(), "the master did not start ({status:?}):\n{}", self.log());
+            self.log().contains(&ready)
+        });
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("-- the master's log:\n{}", self.log());
+        }
+    }
+}

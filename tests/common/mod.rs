@@ -1,0 +1,78 @@
+//! What the integration tests stand on: real volumes ([`Volume`]), the real master ([`Master`]), both
+//! together ([`Cluster`]), volumes that misbehave ([`Fake`]), and a client that sends any bytes ([`http`]).
+//!
+//! Everything lives in directories and on ports of its own, and ends with its value's drop. Processes are
+//! ended by their id.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test crate compiles all of this and uses a part"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::must_use_candidate,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot go on panics, and that is its report"
+)]
+
+mod fake;
+pub mod http;
+mod master;
+mod process;
+mod volume;
+
+use std::time::{Duration, Instant};
+
+pub use fake::{Fake, Recorded, Reply};
+pub use http::{Response, request, request_from};
+pub use master::Master;
+pub use process::free_port;
+pub use volume::{Volume, template};
+
+/// Polls until `condition` holds, and panics with `what` at the deadline. The only sleep of the tests.
+#[track_caller]
+pub fn eventually(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + deadline;
+    while !condition() {
+        assert!(Instant::now() < end, "after {deadline:?} still not: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Volumes and a master over them, in a directory of their own.
+pub struct Cluster {
+    // in this order: the master goes first, the directory last
+    pub master: Master,
+    pub volumes: Vec<Volume>,
+    pub tempdir: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// `volumes` volumes, and a master with `flags` beside `--db` and `--volumes`.
+    pub fn new(volumes: usize, flags: &[&str]) -> Self {
+        let tempdir = tempfile::tempdir().unwrap();
+        let volumes: Vec<_> =
+            (1..=volumes).map(|n| Volume::start(&tempdir.path().join(format!("volume{n}")))).collect();
+        let addresses: Vec<_> = volumes.iter().map(Volume::addr).collect();
+        let master = Master::start(&tempdir.path().join("db"), &addresses, flags);
+        Self { master, volumes, tempdir }
+    }
+
+    /// Sends the master a request and returns its answer, whatever it is.
+    pub fn request(&self, method: &str, target: &str, body: &[u8]) -> Response {
+        request(&self.master.addr(), method, target, &[], body)
+    }
+
+    /// GETs a key, follows the redirect, and returns the volume's answer (or the master's, if it is none).
+    pub fn fetch(&self, target: &str) -> Response {
+        let answer = self.request("GET", target, b"");
+        match answer.header("location") {
+            Some(location) if answer.status == 302 => http::get_url(location),
+            _ => answer,
+        }
+    }
+}

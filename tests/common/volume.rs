@@ -1,0 +1,209 @@
+//! A real volume: `volume/start` in a directory of the test.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::{eventually, free_port, http, process};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The file that `volume/start` fills in.
+pub fn template() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/nginx.conf.template")
+}
+
+pub struct Volume {
+    dir: PathBuf,
+    port: u16,
+    master: String,
+    child: Option<Child>,
+    /// workers that outlived their first process, and may be alive still
+    orphans: Vec<u32>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Volume {
+    /// A volume on `dir`, which is created if it is missing, for masters on this machine.
+    pub fn start(dir: &Path) -> Self {
+        Self::start_for("127.0.0.0/8", dir)
+    }
+
+    /// A volume for masters at these addresses.
+    pub fn start_for(master: &str, dir: &Path) -> Self {
+        let mut volume = Self {
+            dir: dir.to_owned(),
+            port: free_port(),
+            master: master.to_owned(),
+            child: None,
+            orphans: Vec::new(),
+            log: Arc::default(),
+        };
+        while let Err(log) = volume.run() {
+            // somebody was faster; anything else is the end
+            assert!(log.contains("Address already in use"), "the volume did not start:\n{log}");
+            volume.port = free_port();
+        }
+        volume
+    }
+
+    /// The command that serves `dir`, not yet run.
+    pub fn command(dir: &Path, port: u16) -> Command {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/start"));
+        command.arg(dir).env("PORT", format!("127.0.0.1:{port}"));
+        // two workers, so that tests see what is not shared by one
+        command.env("WORKERS", "2").env_remove("BODY_BUFFER").env_remove("MASTER");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    pub fn addr(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The process that was started; it becomes nginx's first process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the volume is down").id()
+    }
+
+    /// What `volume/start` and nginx have said so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The values: path below the directory and bytes, by path. Neither uploads under way, nor what
+    /// belongs to nginx, nor files with a dot in front.
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        fn walk(root: &Path, dir: &Path, files: &mut Vec<(String, Vec<u8>)>) {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                if name.starts_with('.') || name == "body_temp" || name == "nginx.pid" {
+                    continue;
+                }
+                if path.is_dir() {
+                    walk(root, &path, files);
+                } else {
+                    let bytes = fs::read(&path).unwrap();
+                    files.push((name, bytes));
+                }
+            }
+        }
+        let mut files = Vec::new();
+        walk(&self.dir, &self.dir, &mut files);
+        files.sort();
+        files
+    }
+
+    /// Uploads under way, or left behind: the files in `body_temp`.
+    pub fn temporary_files(&self) -> usize {
+        fs::read_dir(self.dir.join("body_temp")).unwrap().count()
+    }
+
+    /// Ends nginx with all its workers, as a power cut would.
+    pub fn kill(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        // the first process must not start new workers for those that die
+        process::signal(child.id(), Signal::STOP);
+        let workers = process::children(child.id());
+        for &worker in &workers {
+            process::signal(worker, Signal::KILL);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        eventually("the workers are gone", PATIENCE, || !workers.iter().any(|&pid| process::alive(pid)));
+    }
+
+    /// Ends nginx's first process alone, and returns its workers, which go on serving.
+    pub fn kill_first_process(&mut self) -> Vec<u32> {
+        let mut child = self.child.take().expect("the volume is down");
+        let workers = process::children(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.orphans.clone_from(&workers);
+        workers
+    }
+
+    /// Ends nginx by SIGTERM.
+    pub fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        process::signal(child.id(), Signal::TERM);
+        child.wait().unwrap();
+    }
+
+    /// Stops it if it runs, and starts it again on the same directory and port.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.run().unwrap_or_else(|log| panic!("the volume did not start again:\n{log}"));
+    }
+
+    /// Freezes it: connections are accepted by the kernel, and nothing is answered.
+    pub fn pause(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// Ends [`Volume::pause`].
+    pub fn resume(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for pid in process::children(self.pid()).into_iter().chain([self.pid()]) {
+            process::signal(pid, signal);
+        }
+    }
+
+    /// Starts it and waits until it answers; the log, if it does not.
+    fn run(&mut self) -> Result<(), String> {
+        let mut command = Self::command(&self.dir, self.port);
+        let mut child = command.env("MASTER", &self.master).spawn().expect("volume/start");
+        let log = Arc::<Mutex<String>>::default();
+        self.log = Arc::clone(&log);
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let reader = std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    *log.lock().unwrap() += &(line + "\n");
+                }
+            }
+        });
+        // held by self from here on, so that a failed start leaves no process
+        self.child = Some(child);
+        let mut failed = false;
+        eventually("the volume answers", PATIENCE, || {
+            // orphaned workers, or another server on the port, would answer too
+            failed = self.log().contains("Address already in use")
+                || self.child.as_mut().unwrap().try_wait().unwrap().is_some();
+            let pid = fs::read_to_string(self.dir.join("nginx.pid")).unwrap_or_default();
+            let ours = pid.trim() == self.pid().to_string();
+            failed || ours && http::try_request(None, &self.addr(), "GET", b"/", &[], b"").is_ok()
+        });
+        if failed {
+            self.kill();
+            reader.join().unwrap();
+            return Err(self.log());
+        }
+        // volume/start has ended them; their ids may come to belong to others
+        self.orphans.clear();
+        Ok(())
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.kill();
+        for &orphan in &self.orphans {
+            process::signal(orphan, Signal::KILL);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! One operation's requests, each answer checked to the last byte.
+
+use std::fmt;
+
+use davkv::key::Key;
+use hyper::body::Incoming;
+use hyper::{Method, Response, StatusCode, Uri, header};
+
+use crate::client::{Client, describe, finish, next_bytes, printable};
+use crate::listing::Listing;
+use crate::target::Operation;
+use crate::value::Value;
+
+/// How much of a wrong value is shown.
+const SHOWN_BYTES: usize = 16;
+
+/// The requests of one operation on one key.
+pub(crate) struct Request<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) operation: Operation,
+    pub(crate) key: &'a Key,
+}
+
+/// A wrong answer, or none. Its `Display` is one line.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    operation: &'static str,
+    key: String,
+    url: String,
+    expected: String,
+    got: String,
+}
+
+impl Request<'_> {
+    /// Uploads the value. Only 201 will do: the key was never there before.
+    pub(crate) async fn put(&self, url: &str, value: Value) -> Result<(), Failure> {
+        let answer = self.client.put(url, value).await.map_err(|got| self.failure(url, "201", got))?;
+        self.finish(url, StatusCode::CREATED, answer).await
+    }
+
+    /// Sends a request without a body, and wants that status.
+    pub(crate) async fn expect(&self, method: Method, url: &str, status: StatusCode) -> Result<(), Failure> {
+        let answer = self.send(method, url, status.as_str()).await?;
+        self.finish(url, status, answer).await
+    }
+
+    /// Sees by HEAD that a volume has the value, as a master does before it redirects.
+    pub(crate) async fn head(&self, url: &str, value: Value) -> Result<(), Failure> {
+        let expected = format!("200 with Content-Length {}", value.size);
+        let answer = self.send(Method::HEAD, url, &expected).await?;
+        let length = answer.headers().get(header::CONTENT_LENGTH).map(header::HeaderValue::as_bytes);
+        if answer.status() == StatusCode::OK && length == Some(value.size.to_string().as_bytes()) {
+            return Ok(());
+        }
+        let length = length.map_or_else(|| "none".to_owned(), printable);
+        Err(self.failure(url, expected, format!("{} with Content-Length {length}", answer.status())))
+    }
+
+    /// Downloads the value, comparing it while it arrives.
+    pub(crate) async fn get(&self, url: &str, value: Value) -> Result<(), Failure> {
+        let expected = format!("200 and the value of {} bytes", value.size);
+        let mut answer = self.send(Method::GET, url, &expected).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(self.failure(url, expected, describe(answer).await));
+        }
+        let mut offset = 0;
+        loop {
+            let bytes = match next_bytes(&mut answer).await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) if offset == value.size => return Ok(()),
+                Ok(None) => return Err(self.failure(url, expected, format!("200 and {offset} bytes"))),
+                Err(error) => {
+                    return Err(self.failure(url, expected, format!("200, {offset} bytes, then {error}")));
+                }
+            };
+            if let Some(at) = value.first_difference(offset, &bytes) {
+                let wrong = usize::try_from(at - offset).ok().and_then(|from| bytes.get(from..));
+                let wrong = wrong.unwrap_or_default();
+                let shown = wrong.get(..SHOWN_BYTES).unwrap_or(wrong).escape_ascii();
+                return Err(self.failure(url, expected, format!("200 and, from byte {at} on, \"{shown}\"")));
+            }
+            offset += bytes.len() as u64;
+        }
+    }
+
+    /// Where the master redirects to.
+    pub(crate) async fn location(&self, url: &str) -> Result<String, Failure> {
+        let expected = "302 with an http:// URL as its Location";
+        let answer = self.send(Method::GET, url, expected).await?;
+        let location = answer.headers().get(header::LOCATION).cloned();
+        if answer.status() != StatusCode::FOUND {
+            return Err(self.failure(url, expected, describe(answer).await));
+        }
+        finish(answer).await.map_err(|got| self.failure(url, expected, got))?;
+        let Some(location) = location else {
+            return Err(self.failure(url, expected, "302 without a Location"));
+        };
+        match Uri::try_from(location.as_bytes()) {
+            Ok(uri) if uri.scheme_str() == Some("http") => Ok(uri.to_string()),
+            _ => Err(self.failure(url, expected, format!("302 to {}", printable(location.as_bytes())))),
+        }
+    }
+
+    /// Lists keys and counts them while they arrive.
+    pub(crate) async fn list(&self, url: &str, count: u64) -> Result<(), Failure> {
+        let expected = format!("200 and a list of {count} keys");
+        let mut answer = self.send(Method::GET, url, &expected).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(self.failure(url, expected, describe(answer).await));
+        }
+        let mut listing = Listing::default();
+        loop {
+            match next_bytes(&mut answer).await {
+                Ok(Some(bytes)) => listing.read(&bytes),
+                Ok(None) if listing.whole() == Some(count) => return Ok(()),
+                Ok(None) => return Err(self.failure(url, expected, format!("200 and {listing}"))),
+                Err(error) => {
+                    return Err(self.failure(url, expected, format!("200 and {listing}, then {error}")));
+                }
+            }
+        }
+    }
+
+    /// The failure of an operation that the target doesn't have; the flags are refused earlier.
+    pub(crate) fn unsupported(&self) -> Failure {
+        self.failure("nowhere", "a target that can do this", "one that can't")
+    }
+
+    async fn send(&self, method: Method, url: &str, expected: &str) -> Result<Response<Incoming>, Failure> {
+        self.client.send(method, url).await.map_err(|got| self.failure(url, expected, got))
+    }
+
+    /// Checks the status of an answer and reads it to its end.
+    async fn finish(&self, url: &str, status: StatusCode, answer: Response<Incoming>) -> Result<(), Failure> {
+        let expected = status.as_str();
+        if answer.status() != status {
+            return Err(self.failure(url, expected, describe(answer).await));
+        }
+        finish(answer).await.map_err(|got| self.failure(url, expected, got))
+    }
+
+    fn failure(&self, url: &str, expected: impl Into<String>, got: impl Into<String>) -> Failure {
+        Failure {
+            operation: self.operation.name(),
+            key: self.key.to_string(),
+            url: url.to_owned(),
+            expected: expected.into(),
+            got: got.into(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operation, key, url, expected, got } = self;
+        write!(f, "{operation} {key} at {url}: expected {expected}, got {got}")
+    }
+}
