@@ -123,6 +123,78 @@ pub struct Master {
     pub grace: Duration,
 }
 
+/// The flags of `davkv-rebuild`.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "davkv-rebuild",
+    version,
+    about = "Makes a fresh index from what lies on the volumes, while the master is down"
+)]
+pub struct Rebuild {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "each flag is documented where it is declared")]
+    pub common: Common,
+
+    /// An older index: its states, MD5s, headers and intents are kept where the files agree
+    #[arg(long, env = "DAVKV_FROM", value_name = "PATH")]
+    pub from: Option<PathBuf>,
+
+    /// Keys found on fewer than half of their volumes are live, not unlinked
+    #[arg(long)]
+    pub keep_suspects: bool,
+
+    /// The program that shall read the new index
+    #[arg(long, default_value = "davkv", value_name = "davkv|minikeyvalue")]
+    pub records: Records,
+
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "each flag is documented where it is declared")]
+    pub jobs: Jobs,
+}
+
+/// The flags of `davkv-rebalance`.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "davkv-rebalance",
+    version,
+    about = "Moves each value to where the given volumes want it, while the master is down"
+)]
+pub struct Rebalance {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "each flag is documented where it is declared")]
+    pub common: Common,
+
+    /// Only tell what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Volumes that are gone for good, with all that was on them
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = address)]
+    pub forget: Vec<String>,
+
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "each flag is documented where it is declared")]
+    pub jobs: Jobs,
+}
+
+/// How much an offline tool does at a time.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Jobs {
+    /// How much is done at a time: listings of each volume, or values
+    #[arg(long, env = "DAVKV_JOBS", default_value_t = 16, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: u16,
+}
+
+/// Whose records an index holds.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Records {
+    /// Ours.
+    Davkv,
+    /// The predecessor's, for going back to it.
+    Minikeyvalue,
+}
+
 /// How new files are named.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {

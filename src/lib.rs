@@ -7,6 +7,8 @@ pub mod key;
 pub mod leveldb;
 pub mod logs;
 pub mod placement;
+pub mod progress;
+pub mod rebuild;
 pub mod record;
 pub mod server;
 pub mod store;

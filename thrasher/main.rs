@@ -17,6 +17,7 @@ mod value;
 
 use std::process::ExitCode;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 
 use crate::args::Args;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Ok(targets) => targets,
         Err(message) => return complain(&message, WRONG_FLAGS),
     };
+    raise_descriptor_limit();
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&error.to_string(), FAILED),
@@ -58,6 +60,14 @@ fn main() -> ExitCode {
         Some(Err(message)) => complain(&message, FAILED),
         None => ExitCode::from(INTERRUPTED),
     }
+}
+
+/// Each client may hold a connection to every volume; the usual limit of 1,024 is soon reached. Where
+/// it can't be raised, a connection that fails will say so.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _refusal: rustix::io::Result<()> = setrlimit(Resource::Nofile, limit);
 }
 
 /// Runs the load against each target in turn, and prints the figures.

@@ -1,1 +1,174 @@
-fn main() {}
+//! `davkv-rebalance`: every value to where the given volumes want it.
+
+mod progress;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use davkv::config::{self, Rebalance};
+use davkv::error::Error;
+use davkv::index::Index;
+use davkv::key::Key;
+use davkv::progress::Progress;
+use davkv::store::{Forgotten, Options, Rebalanced, Store};
+use futures_util::stream::{self, StreamExt as _};
+
+/// How long the reaper may take at the end for what couldn't be deleted at once.
+const GRACE: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    let flags = match config::parse(|rebalance: &Rebalance| &rebalance.common) {
+        Ok(flags) => flags,
+        Err(code) => return code,
+    };
+    davkv::logs::start(flags.common.verbose);
+    let dry_run = flags.dry_run;
+    match davkv::run(run(flags)) {
+        Ok(summary) => {
+            report(&summary, dry_run);
+            if summary.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("davkv-rebalance: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What was done, or would be.
+#[derive(Default)]
+struct Summary {
+    objects: u64,
+    bytes: u64,
+    moved: u64,
+    repaired: u64,
+    unlinked: u64,
+    /// Bytes that were, or would be, copied.
+    copied: u64,
+    forgotten: u64,
+    pending: u64,
+    failures: u64,
+}
+
+async fn run(flags: Rebalance) -> Result<Summary, String> {
+    let Rebalance { common, dry_run, forget, jobs } = flags;
+    if let Some(both) = forget.iter().find(|gone| common.volumes.contains(gone)) {
+        return Err(format!("--forget {both}, and --volumes names it too: take it out of one of them"));
+    }
+    let (db, options) = (common.db.clone(), common.index(false));
+    let index =
+        davkv::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
+    // no reader was sent anywhere since the master went down: what is replaced can go at once
+    let options = Options { forgotten: Forgotten(forget), ..common.store(Duration::ZERO) };
+    let store = Store::new(index, options);
+    let result = rebalance_all(&store, dry_run, jobs.jobs.into()).await;
+    store.stop(GRACE).await;
+    result
+}
+
+async fn rebalance_all(store: &Store, dry_run: bool, jobs: usize) -> Result<Summary, String> {
+    let progress = progress::new();
+    let mut summary = Summary::default();
+    if !dry_run {
+        summary.forgotten = store.forget().await.map_err(|error| error.to_string())?;
+    }
+    progress::shown(&progress, move_all(store, dry_run, jobs, &progress, &mut summary)).await?;
+    summary.pending = count_pending(store).await?;
+    Ok(summary)
+}
+
+async fn move_all(
+    store: &Store,
+    dry_run: bool,
+    jobs: usize,
+    progress: &Arc<Progress>,
+    summary: &mut Summary,
+) -> Result<(), String> {
+    progress.begin("counting (objects)", 0);
+    let mut total = 0;
+    each_page(store, async |keys| {
+        total += keys.len() as u64;
+        progress.step(keys.len() as u64);
+    })
+    .await?;
+    progress.begin(if dry_run { "looking (objects)" } else { "rebalancing (objects)" }, total);
+    each_page(store, async |keys| {
+        let mut done =
+            stream::iter(keys.into_iter().map(|key| one(store, key, dry_run))).buffer_unordered(jobs);
+        while let Some((key, result)) = done.next().await {
+            progress.step(1);
+            summary.add(&key, result);
+        }
+    })
+    .await
+}
+
+/// Hands over all keys, page by page.
+async fn each_page(store: &Store, mut take: impl AsyncFnMut(Vec<Key>)) -> Result<(), String> {
+    let mut start = Vec::new();
+    loop {
+        let page = store.index().page(b"/", &start, None).await.map_err(|error| error.to_string())?;
+        take(page.rows.into_iter().map(|(key, _)| key).collect()).await;
+        match page.next {
+            Some(next) => start = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn one(store: &Store, key: Key, dry_run: bool) -> (Key, Result<Rebalanced, Error>) {
+    let result = if dry_run { store.plan_rebalance(&key).await } else { store.rebalance(&key).await };
+    (key, result)
+}
+
+async fn count_pending(store: &Store) -> Result<u64, String> {
+    let (mut start, mut pending) = (Vec::new(), 0);
+    loop {
+        let page = store.index().intents_page(&start).await.map_err(|error| error.to_string())?;
+        let intents = page.rows.iter().flat_map(|(_, intents)| intents);
+        pending += intents.map(|intent| intent.files.len() as u64).sum::<u64>();
+        match page.next {
+            Some(next) => start = next,
+            None => return Ok(pending),
+        }
+    }
+}
+
+impl Summary {
+    fn add(&mut self, key: &Key, result: Result<Rebalanced, Error>) {
+        self.objects += 1;
+        match result {
+            Ok(done) => {
+                self.bytes += done.size;
+                self.moved += done.moved;
+                self.repaired += done.repaired;
+                self.unlinked += done.removed;
+                self.copied += done.size * (done.moved + done.repaired);
+            }
+            Err(error) => {
+                self.failures += 1;
+                let cause = if let Error::Index(cause) = &error { cause.clone() } else { error.to_string() };
+                eprintln!("failed: {key}: {cause}");
+            }
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the summary is what the program is run for")]
+fn report(summary: &Summary, dry_run: bool) {
+    let (would, copied) = if dry_run { ("would be ", "to copy ") } else { ("", "copied  ") };
+    println!("objects   {}", summary.objects);
+    println!("bytes     {}", progress::bytes(summary.bytes));
+    println!("moved     {} replicas {would}copied to volumes that had none", summary.moved);
+    println!("repaired  {} replicas {would}copied in place of missing or torn ones", summary.repaired);
+    println!("unlinked  {} replicas {would}taken out of the index, their files deleted", summary.unlinked);
+    println!("{copied}  {}", progress::bytes(summary.copied));
+    if summary.forgotten > 0 {
+        println!("forgotten {} files that waited for forgotten volumes", summary.forgotten);
+    }
+    if summary.pending > 0 {
+        println!("pending   {} files, which the master deletes when their volumes answer", summary.pending);
+    }
+    println!("failures  {}", summary.failures);
+}

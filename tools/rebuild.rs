@@ -1,1 +1,66 @@
-fn main() {}
+//! `davkv-rebuild`: a fresh index from the volumes.
+
+mod progress;
+
+use std::process::ExitCode;
+
+use davkv::config::{self, Rebuild, Records};
+use davkv::rebuild::{self, Options, Remark, Summary};
+
+fn main() -> ExitCode {
+    let flags = match config::parse(|rebuild: &Rebuild| &rebuild.common) {
+        Ok(flags) => flags,
+        Err(code) => return code,
+    };
+    davkv::logs::start(flags.common.verbose);
+    match davkv::run(run(flags)) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_failures) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("davkv-rebuild: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(flags: Rebuild) -> Result<u64, String> {
+    let Rebuild { common, from, keep_suspects, records, jobs } = flags;
+    let store = common.store(std::time::Duration::ZERO);
+    let options = Options {
+        db: common.db.clone(),
+        index: common.index(true),
+        placement: store.placement,
+        patience: store.patience,
+        jobs: jobs.jobs.into(),
+        keep_suspects,
+        from,
+        minikeyvalue: records == Records::Minikeyvalue,
+    };
+    let progress = progress::new();
+    let summary = progress::shown(&progress, rebuild::rebuild(&options, &progress, say)).await?;
+    report(&summary);
+    Ok(summary.failures)
+}
+
+fn say(remark: Remark) {
+    match remark {
+        Remark::Junk(place) => eprintln!("junk, left alone: {}", place.escape_debug()),
+        Remark::Suspect(key) => eprintln!("on too few volumes: {key}"),
+        Remark::Lost(key) => eprintln!("in the older index, and on no volume: {key}"),
+        Remark::Untold(key) => eprintln!("its file has a name that minikeyvalue can't read: {key}"),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the summary is what the program is run for")]
+fn report(summary: &Summary) {
+    println!("objects    {}, {} of them unlinked", summary.objects, summary.unlinked);
+    println!("bytes      {}", progress::bytes(summary.bytes));
+    println!(
+        "incomplete {} (fewer replicas than wanted: davkv-rebalance makes them good)",
+        summary.incomplete
+    );
+    println!("leftovers  {} files, which the master deletes", summary.leftovers);
+    println!("junk       {} files, left alone", summary.junk);
+    println!("lost       {} values that only the older index knows", summary.lost);
+    println!("failures   {}", summary.failures);
+}

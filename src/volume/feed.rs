@@ -28,8 +28,12 @@ struct Signals {
     started: Notify,
     /// The feeder has nothing more to give.
     ended: Notify,
-    /// The feeder was dropped before the end.
-    aborted: AtomicBool,
+    /// The connection took the last of the announced bytes.
+    complete: AtomicBool,
+    /// The feeder came to its end.
+    finished: AtomicBool,
+    /// The feeder was dropped before its end.
+    abandoned: AtomicBool,
 }
 
 enum Piece {
@@ -61,9 +65,13 @@ impl Feeder {
 
     /// The body is whole.
     pub(crate) async fn end(self, patience: Duration) -> Result<(), Refused> {
-        self.send(Piece::End, patience).await?;
-        self.signals.ended.notify_one();
-        Ok(())
+        // dropped on return, which tells the watcher
+        self.signals.finished.store(true, Ordering::Release);
+        match self.send(Piece::End, patience).await {
+            // a body of known length is over with its last byte, and nobody waits for its end
+            Err(Refused::Closed) if self.signals.complete.load(Ordering::Acquire) => Ok(()),
+            sent => sent,
+        }
     }
 
     /// Waits until the connection to the volume stands and the request is on its way.
@@ -84,8 +92,8 @@ impl Feeder {
 
 impl Drop for Feeder {
     fn drop(&mut self) {
-        // after an end this says nothing new, because the channel still delivers the end
-        self.signals.aborted.store(true, Ordering::Relaxed);
+        let finished = self.signals.finished.load(Ordering::Acquire);
+        self.signals.abandoned.store(!finished, Ordering::Release);
         self.signals.ended.notify_one();
     }
 }
@@ -119,8 +127,8 @@ impl Watch {
     }
 
     /// Whether it was the feeder who ended the request early, and not the volume.
-    pub(crate) fn aborted(&self) -> bool {
-        self.0.aborted.load(Ordering::Relaxed)
+    pub(crate) fn abandoned(&self) -> bool {
+        self.0.abandoned.load(Ordering::Acquire)
     }
 }
 
@@ -151,6 +159,7 @@ impl Body for Feed {
                 if let Some(left) = &mut self.left {
                     *left = left.saturating_sub(data.len() as u64);
                 }
+                self.signals.complete.store(self.left == Some(0), Ordering::Release);
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
             Some(Piece::End) => Poll::Ready(None),

@@ -260,7 +260,7 @@ impl Volume {
                 Err(refusal)
             }
             // an upload that we gave up is no fault of the volume's
-            Err(error) if watch.aborted() && !error.is_certain() => Err(error),
+            Err(error) if watch.abandoned() && !error.is_certain() => Err(error),
             Err(error) => Err(self.blame(error)),
         }
     }

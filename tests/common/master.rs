@@ -63,8 +63,18 @@ impl Master {
 
     /// Asks it to end (SIGTERM), and waits until it has.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_end();
+        self.wait()
+    }
+
+    /// Asks it to end (SIGTERM).
+    pub fn ask_to_end(&self) {
+        process::signal(self.pid(), Signal::TERM);
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the master is down");
-        process::signal(child.id(), Signal::TERM);
         let mut status = None;
         eventually("the master has ended", STOP, || {
             status = child.try_wait().unwrap();

@@ -20,14 +20,17 @@
 )]
 
 mod fake;
+mod gate;
 pub mod http;
 mod master;
 mod process;
 mod volume;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub use fake::{Fake, Recorded, Reply};
+pub use gate::{Gate, Order, Stage};
 pub use http::{Response, request, request_from};
 pub use master::Master;
 pub use process::free_port;
@@ -54,7 +57,12 @@ pub struct Cluster {
 impl Cluster {
     /// `volumes` volumes, and a master with `flags` beside `--db` and `--volumes`.
     pub fn new(volumes: usize, flags: &[&str]) -> Self {
-        let tempdir = tempfile::tempdir().unwrap();
+        Self::new_in(&std::env::temp_dir(), volumes, flags)
+    }
+
+    /// As [`Cluster::new`], in a directory of its own below `parent`.
+    pub fn new_in(parent: &Path, volumes: usize, flags: &[&str]) -> Self {
+        let tempdir = tempfile::tempdir_in(parent).unwrap();
         let volumes: Vec<_> =
             (1..=volumes).map(|n| Volume::start(&tempdir.path().join(format!("volume{n}")))).collect();
         let addresses: Vec<_> = volumes.iter().map(Volume::addr).collect();

@@ -8,6 +8,8 @@
 //! Rows: keys (they begin with `/`) hold records; `\0intent` ‖ key holds the key's intents;
 //! `\0generation` holds the first generation number that was never reserved.
 
+pub mod scratch;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;

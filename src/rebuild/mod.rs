@@ -1,0 +1,382 @@
+//! A fresh index from the volumes.
+//!
+//! First all volumes are listed, and what they hold is gathered by key in a scratch on disk; any
+//! listing that can't be read to its end fails the run. Then each key's files are judged ([`verdict`])
+//! and the index is written beside its final place, where it is moved when it is complete: a run that
+//! is killed leaves nothing but a directory that the next one removes.
+
+mod verdict;
+mod walk;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::mpsc;
+
+use crate::index::scratch::{Found, Scratch};
+use crate::index::{self, Entry, Failure, Index, Loaded};
+use crate::key::{Key, Name};
+use crate::placement::Placement;
+use crate::progress::Progress;
+use crate::record::{Intent, State};
+use crate::volume::{Patience, Volumes};
+
+use verdict::{Candidate, Verdict, judge};
+
+/// Files on their way to the scratch, in batches.
+const WINDOW: usize = 64;
+
+/// Keys that are judged together.
+const BATCH: usize = 500;
+
+/// What to rebuild, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the index shall be; nothing may be there.
+    pub db: PathBuf,
+    /// How it is written.
+    pub index: index::Options,
+    /// The volumes, and how many replicas a value has.
+    pub placement: Placement,
+    /// How long volumes are waited for.
+    pub patience: Patience,
+    /// Listings read at a time, of each volume.
+    pub jobs: usize,
+    /// Whether a key that is found on too few volumes is live.
+    pub keep_suspects: bool,
+    /// An older index, whose states, MD5s, headers and intents count where the files agree.
+    pub from: Option<PathBuf>,
+    /// Whether records are written as minikeyvalue has them.
+    pub minikeyvalue: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Keys in the new index.
+    pub objects: u64,
+    /// Bytes of their values, each counted once.
+    pub bytes: u64,
+    /// Keys that are hidden: found on too few volumes, or unlinked in the older index.
+    pub unlinked: u64,
+    /// Keys with fewer replicas than there shall be.
+    pub incomplete: u64,
+    /// Files that are left for the master to delete.
+    pub leftovers: u64,
+    /// Files that are no key's, left alone.
+    pub junk: u64,
+    /// Values of the older index that are on no volume.
+    pub lost: u64,
+    /// Keys that couldn't be told to minikeyvalue.
+    pub failures: u64,
+}
+
+/// Something the operator should read, line by line.
+#[derive(Debug)]
+pub enum Remark {
+    /// A file that is no key's: `HOST:PORT/path`.
+    Junk(String),
+    /// A key found on too few volumes.
+    Suspect(Key),
+    /// A key of the older index that is on no volume.
+    Lost(Key),
+    /// A key whose file has a generation name, which minikeyvalue can't read.
+    Untold(Key),
+}
+
+/// Rebuilds the index, and hands remarks over as they come up.
+///
+/// # Errors
+///
+/// One line for the operator; there is no new index then.
+pub async fn rebuild(
+    options: &Options,
+    progress: &Progress,
+    remark: impl Fn(Remark) + Sync,
+) -> Result<Summary, String> {
+    let place = WorkPlace::take(&options.db)?;
+    let old = match &options.from {
+        Some(path) => {
+            Some(Arc::new(open(path.clone(), index::Options { create: false, ..options.index }).await?))
+        }
+        None => None,
+    };
+    let scratch_path = place.directory.join("scratch");
+    let index_options = options.index;
+    let scratch =
+        crate::blocking(move || Scratch::create(&scratch_path, index_options)).await?.map_err(text)?;
+    let mut run = Run {
+        options,
+        progress,
+        remark: &remark,
+        volumes: Volumes::new(options.patience),
+        scratch: Arc::new(scratch),
+        old,
+        summary: Summary::default(),
+    };
+    let (files, newest) = run.list().await?;
+    let new_path = place.directory.join("index");
+    let index = open(new_path.clone(), index::Options { create: true, ..options.index }).await?;
+    if !options.minikeyvalue {
+        let old_end = run.old.as_ref().map_or(Ok(0), |old| old.first_unreserved()).map_err(text)?;
+        index.reserve(old_end.max(newest + 1)).await.map_err(text)?;
+    }
+    run.judge_all(&index, files).await?;
+    run.keep_old(&index).await?;
+    let Run { summary, old, .. } = run;
+    crate::blocking(move || {
+        index.close();
+        drop(old);
+    })
+    .await?;
+    place.publish(&new_path, &options.db)?;
+    Ok(summary)
+}
+
+struct Run<'a, R> {
+    options: &'a Options,
+    progress: &'a Progress,
+    remark: &'a R,
+    volumes: Volumes,
+    scratch: Arc<Scratch>,
+    old: Option<Arc<Index>>,
+    summary: Summary,
+}
+
+impl<R: Fn(Remark) + Sync> Run<'_, R> {
+    /// Lists all volumes into the scratch; returns the number of files and the newest generation.
+    async fn list(&mut self) -> Result<(u64, u64), String> {
+        self.progress.begin("listing the volumes (directories)", 0);
+        let (sender, mut files) = mpsc::channel::<Vec<(Key, Found)>>(WINDOW);
+        let scratch = Arc::clone(&self.scratch);
+        let writer = tokio::task::spawn_blocking(move || {
+            let (mut count, mut newest) = (0, 0);
+            while let Some(batch) = files.blocking_recv() {
+                count += batch.len() as u64;
+                for (_, found) in &batch {
+                    if let Name::Generation(generation) = found.replica.name {
+                        newest = newest.max(generation);
+                    }
+                }
+                scratch.add(&batch)?;
+            }
+            Ok::<_, Failure>((count, newest))
+        });
+        let mut walks = Vec::new();
+        for address in &self.options.placement.volumes {
+            walks.push(walk::walk(
+                self.volumes.at(address),
+                self.options.jobs,
+                sender.clone(),
+                self.progress,
+            ));
+        }
+        drop(sender);
+        let walked = futures_util::future::try_join_all(walks).await;
+        // the scratch's failure would be the cause of the walk's
+        let written = writer.await.map_err(text)?.map_err(text)?;
+        for junk in walked?.into_iter().flatten() {
+            self.summary.junk += 1;
+            (self.remark)(Remark::Junk(junk));
+        }
+        Ok(written)
+    }
+
+    /// Judges the files of every key.
+    async fn judge_all(&mut self, index: &Index, files: u64) -> Result<(), String> {
+        self.progress.begin("judging (files)", files);
+        let (sender, mut batches) = mpsc::channel(2);
+        let scratch = Arc::clone(&self.scratch);
+        let reader = tokio::task::spawn_blocking(move || {
+            let mut groups = scratch.groups();
+            let mut batch = Vec::with_capacity(BATCH);
+            while let Some(group) = groups.next()? {
+                batch.push(group);
+                if batch.len() == BATCH && sender.blocking_send(std::mem::take(&mut batch)).is_err() {
+                    return Ok(());
+                }
+            }
+            // nobody listens any more after a failure, which is reported there
+            drop(sender.blocking_send(batch));
+            Ok::<_, Failure>(())
+        });
+        while let Some(batch) = batches.recv().await {
+            let mut rows = Vec::with_capacity(batch.len());
+            for (key, found) in batch {
+                self.progress.step(found.len() as u64);
+                let row = self.judge_key(index, &key, found).await?;
+                rows.push((key, row));
+            }
+            index.load(rows).await.map_err(text)?;
+        }
+        reader.await.map_err(text)?.map_err(text)
+    }
+
+    async fn judge_key(&mut self, index: &Index, key: &Key, found: Vec<Found>) -> Result<Loaded, String> {
+        let old = self.old_entry(key)?;
+        let candidates = self.compare(key, found).await?;
+        let placement = &self.options.placement;
+        let verdict = judge(candidates, &old, placement.replicas, &placement.rank(key));
+        let Verdict { record, leftovers, suspect } = verdict;
+        let mut loaded = Loaded { record: None, intents: old.intents };
+        if let Some(mut record) = record {
+            if suspect {
+                (self.remark)(Remark::Suspect(key.clone()));
+                record.state = if self.options.keep_suspects { State::Live } else { State::Unlinked };
+            }
+            self.summary.objects += 1;
+            self.summary.bytes += record.size.unwrap_or(0);
+            self.summary.unlinked += u64::from(record.state == State::Unlinked);
+            self.summary.incomplete += u64::from(record.replicas.len() < placement.replicas);
+            loaded.record = Some(record.encode());
+            if self.options.minikeyvalue {
+                loaded.record = record.encode_minikeyvalue();
+                if loaded.record.is_none() {
+                    self.summary.objects -= 1;
+                    self.summary.failures += 1;
+                    (self.remark)(Remark::Untold(key.clone()));
+                }
+            }
+        } else if old.record.is_some() {
+            self.lost(key);
+        }
+        self.summary.leftovers += leftovers.len() as u64;
+        if self.options.minikeyvalue {
+            loaded.intents.clear();
+        } else if !leftovers.is_empty() {
+            let id = index.generation().await.map_err(text)?;
+            loaded.intents.push(Intent { id, files: leftovers });
+        }
+        Ok(loaded)
+    }
+
+    /// Where files of one size have different names, their bytes tell whether they are one value: a
+    /// rebalance gives a replica a fresh name where the old one can't be used.
+    async fn compare(&self, key: &Key, found: Vec<Found>) -> Result<Vec<Candidate>, String> {
+        let names = |a: &Found, b: &Found| a.size == b.size && a.replica.name != b.replica.name;
+        let mut candidates = Vec::with_capacity(found.len());
+        for file in &found {
+            let ambiguous = file.size > 0 && found.iter().any(|other| names(file, other));
+            let md5 = if ambiguous {
+                let volume = self.volumes.at(file.replica.place.volume());
+                let path = format!("{}{}", file.replica.place.directory(), key.path(file.replica.name));
+                let md5 = volume.md5(&path).await;
+                Some(md5.map_err(|error| format!("can't read {}{path}: {error}", volume.address()))?)
+            } else {
+                None
+            };
+            candidates.push(Candidate { found: file.clone(), md5 });
+        }
+        Ok(candidates)
+    }
+
+    /// Keeps what the older index knows of keys that have no file on any volume.
+    async fn keep_old(&mut self, index: &Index) -> Result<(), String> {
+        let Some(old) = self.old.clone() else { return Ok(()) };
+        self.progress.begin("comparing with the older index (keys)", 0);
+        let mut start = Vec::new();
+        loop {
+            let page = old.page(b"/", &start, None).await.map_err(text)?;
+            for (key, _) in page.rows {
+                self.progress.step(1);
+                if !self.scratch.has(&key).map_err(text)? {
+                    self.lost(&key);
+                }
+            }
+            match page.next {
+                Some(next) => start = next,
+                None => break,
+            }
+        }
+        let mut start = Vec::new();
+        while !self.options.minikeyvalue {
+            let page = old.intents_page(&start).await.map_err(text)?;
+            let mut rows = Vec::new();
+            for (key, intents) in page.rows {
+                if !self.scratch.has(&key).map_err(text)? {
+                    rows.push((key, Loaded { record: None, intents }));
+                }
+            }
+            index.load(rows).await.map_err(text)?;
+            match page.next {
+                Some(next) => start = next,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn old_entry(&self, key: &Key) -> Result<Entry, String> {
+        self.old.as_ref().map_or_else(|| Ok(Entry::default()), |old| old.get(key).map_err(text))
+    }
+
+    fn lost(&mut self, key: &Key) {
+        self.summary.lost += 1;
+        (self.remark)(Remark::Lost(key.clone()));
+    }
+}
+
+/// The directory beside the index to be, in which it is made. Only one rebuild can hold it.
+struct WorkPlace {
+    directory: PathBuf,
+    _lock: fs::File,
+}
+
+impl WorkPlace {
+    fn take(db: &Path) -> Result<Self, String> {
+        let taken = match fs::read_dir(db) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(format!("can't look at {}: {error}", db.display())),
+        };
+        if taken {
+            return Err(format!(
+                "{db} exists, and a rebuild overwrites nothing: move it away (and name it with --from, to keep \
+                 what only it knows)",
+                db = db.display()
+            ));
+        }
+        let mut directory = db.as_os_str().to_owned();
+        directory.push(".rebuilding");
+        let directory = PathBuf::from(directory);
+        let failed = |error: &dyn std::fmt::Display| format!("can't use {}: {error}", directory.display());
+        match fs::create_dir(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&error)),
+            _ => {}
+        }
+        let lock = fs::File::create(directory.join("lock")).map_err(|error| failed(&error))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_held| failed(&"another rebuild is running"))?;
+        for leftover in ["scratch", "index"] {
+            match fs::remove_dir_all(directory.join(leftover)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error)),
+                _ => {}
+            }
+        }
+        Ok(Self { directory, _lock: lock })
+    }
+
+    /// Moves the finished index to its place.
+    fn publish(self, index: &Path, db: &Path) -> Result<(), String> {
+        let moved = fs::rename(index, db).and_then(|()| {
+            let parent = db.parent().filter(|parent| !parent.as_os_str().is_empty());
+            fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        });
+        moved.map_err(|error| format!("can't move the index to {}: {error}", db.display()))?;
+        fs::remove_dir_all(&self.directory).map_err(|error| {
+            format!("the index is complete, but {} is left: {error}", self.directory.display())
+        })
+    }
+}
+
+async fn open(path: PathBuf, options: index::Options) -> Result<Index, String> {
+    crate::blocking(move || Index::open(&path, options)).await?.map_err(text)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn text(error: impl ToString) -> String {
+    error.to_string()
+}

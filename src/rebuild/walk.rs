@@ -1,0 +1,150 @@
+//! Lists a whole volume.
+
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::mpsc;
+
+use crate::index::scratch::Found;
+use crate::key::Key;
+use crate::placement::Place;
+use crate::progress::Progress;
+use crate::record::Replica;
+use crate::volume::{Kind, Volume, VolumeError};
+
+/// A listing that couldn't be read is tried again, so often in all.
+const TRIES: usize = 3;
+
+/// No key's path is longer, in bytes: what nests deeper is not descended into.
+const MAX_PATH: usize = 4096;
+
+/// Names that `volume/start` and minikeyvalue's volumes have beside the values.
+const KNOWN: [&str; 2] = ["body_temp", "nginx.pid"];
+
+/// One directory's listing, sorted out.
+#[derive(Default)]
+struct Listing {
+    directories: Vec<Directory>,
+    files: Vec<(Key, Found)>,
+    junk: Vec<String>,
+}
+
+/// A directory of a volume that may hold values.
+struct Directory {
+    /// `/svXX`, or nothing.
+    subvolume: String,
+    /// From there on, ending in `/`.
+    path: String,
+}
+
+impl Directory {
+    /// How deep below the subvolume: 0 holds m0 directories, 1 m1 directories, 2 and more names.
+    fn depth(&self) -> usize {
+        self.path.matches('/').count() - 1
+    }
+}
+
+/// Sends all key's files of the volume, batch by batch, and returns the paths of what is none.
+///
+/// `jobs` listings are read at a time. The next one is always the deepest, which keeps the number of
+/// directories that wait small.
+pub(super) async fn walk(
+    volume: Arc<Volume>,
+    jobs: usize,
+    files: mpsc::Sender<Vec<(Key, Found)>>,
+    progress: &Progress,
+) -> Result<Vec<String>, String> {
+    let mut waiting = vec![Directory { subvolume: String::new(), path: "/".into() }];
+    let mut running = FuturesUnordered::new();
+    let mut junk = Vec::new();
+    loop {
+        while running.len() < jobs
+            && let Some(directory) = waiting.pop()
+        {
+            running.push(list(&volume, directory));
+        }
+        let Some(listed) = running.next().await else { return Ok(junk) };
+        let (directory, listing) = listed?;
+        count(progress, &directory, &listing.directories);
+        waiting.extend(listing.directories);
+        junk.extend(listing.junk);
+        if !listing.files.is_empty() && files.send(listing.files).await.is_err() {
+            return Err("the scratch can't be written".into());
+        }
+    }
+}
+
+/// Progress is counted in m0 directories: as the deepest come first, each is finished before many
+/// others are begun. A subvolume is taken to have all 256 until it is listed.
+fn count(progress: &Progress, listed: &Directory, found: &[Directory]) {
+    const ALL: i64 = 256;
+    match listed.depth() {
+        0 => {
+            let subvolumes = found.iter().filter(|one| one.depth() == 0).count();
+            let own = i64::try_from(found.len() - subvolumes).unwrap_or(ALL);
+            let counted = if listed.subvolume.is_empty() { 0 } else { ALL };
+            progress.more(own + ALL * i64::try_from(subvolumes).unwrap_or(0) - counted);
+        }
+        1 => progress.step(1),
+        _ => {}
+    }
+}
+
+async fn list(volume: &Arc<Volume>, directory: Directory) -> Result<(Directory, Listing), String> {
+    let url_path = format!("{}{}", directory.subvolume, directory.path);
+    let mut tried = 1;
+    loop {
+        let mut listing = Listing::default();
+        let found =
+            volume.list(&url_path, |entry| sort(volume, &directory, &entry.name, &entry.kind, &mut listing));
+        match found.await {
+            Ok(()) => return Ok((directory, listing)),
+            Err(VolumeError::Unreachable(_) | VolumeError::Unanswered(_)) if tried < TRIES => tried += 1,
+            Err(error) => return Err(format!("can't list http://{}{url_path}: {error}", volume.address())),
+        }
+    }
+}
+
+/// Puts an entry where it belongs.
+fn sort(volume: &Volume, directory: &Directory, name: &str, kind: &Kind, listing: &mut Listing) {
+    let Directory { subvolume, path } = directory;
+    let depth = directory.depth();
+    let is_top = depth == 0 && subvolume.is_empty();
+    if is_top && KNOWN.contains(&name) {
+        return;
+    }
+    let mut junk = || listing.junk.push(format!("{}{subvolume}{path}{name}", volume.address()));
+    match kind {
+        Kind::Directory if is_top && is_subvolume(name) => {
+            listing.directories.push(Directory { subvolume: format!("/{name}"), path: "/".into() });
+        }
+        Kind::Directory if fits(depth, name) && path.len() + name.len() < MAX_PATH => {
+            let path = format!("{path}{name}/");
+            listing.directories.push(Directory { subvolume: subvolume.clone(), path });
+        }
+        Kind::File { size, modified } => match Key::from_path(&format!("{path}{name}")) {
+            Some((key, name)) => {
+                let place = Place::new(&format!("{}{subvolume}", volume.address()));
+                let replica = Replica { place, name };
+                listing.files.push((key, Found { replica, size: *size, modified: *modified }));
+            }
+            None => junk(),
+        },
+        _ => junk(),
+    }
+}
+
+fn is_subvolume(name: &str) -> bool {
+    name.strip_prefix("sv").is_some_and(|digits| {
+        digits.len() == 2 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F'))
+    })
+}
+
+/// Whether a directory of that name can be on the way to a key's file.
+fn fits(depth: usize, name: &str) -> bool {
+    if depth < 2 {
+        name.len() == 2 && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    } else {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-_=~".contains(&byte))
+    }
+}
