@@ -104,7 +104,7 @@ pub struct Master {
     #[arg(long, env = "DAVKV_FALLBACK", value_name = "HOST:PORT", value_parser = address)]
     pub fallback: Option<String>,
 
-    /// Refuse to DELETE what wasn't UNLINKed first
+    /// Refuse to delete what wasn't unlinked first
     #[arg(long, env = "DAVKV_PROTECT", num_args = 0..=1, default_value_t = false, default_missing_value = "true",
           require_equals = true, action = ArgAction::Set, value_name = "BOOL")]
     pub protect: bool,

@@ -11,7 +11,7 @@ use davkv::{logs, server};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Files that readers may have been sent to stay for so long after they were replaced.
-const READER_GRACE: Duration = Duration::from_secs(60);
+const READER_GRACE: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
     let flags = match config::parse(|master: &Master| &master.common) {

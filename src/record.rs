@@ -214,7 +214,7 @@ impl Intent {
 /// Lower-case hex digits of an MD5, as `md5sum` and minikeyvalue print it.
 #[must_use]
 pub fn hex(md5: &[u8; 16]) -> String {
-    md5.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(*md5))
 }
 
 /// The MD5 of 32 hex digits of either case; `None` for anything else.

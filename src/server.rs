@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::http::Api;
 
 /// How long a client may take for the head of a request, and how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The longest head of a request, in bytes: a key of 2,048 bytes, each percent-encoded, fits eight
 /// times. Also the largest piece of a body that is in memory at once.

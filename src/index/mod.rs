@@ -9,8 +9,8 @@
 //! `\0generation` holds the first generation number that was never reserved.
 
 pub mod scratch;
+mod writer;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -20,17 +20,16 @@ use std::thread::JoinHandle;
 use tokio::sync::{Mutex, oneshot};
 
 use crate::key::Key;
-use crate::leveldb::{self, Batch, Database, Iter};
+use crate::leveldb::{self, Database, Iter};
 use crate::record::{Intent, Record, State};
+
+use writer::{Write, write_all};
 
 const INTENTS: &[u8] = b"\0intent";
 const GENERATION: &[u8] = b"\0generation";
 
 /// Generation numbers are reserved by this many, so that few writes need another fsync for one.
 const GENERATION_BLOCK: u64 = 1 << 16;
-
-/// At most so many writes share one batch: enough to spread an fsync, few enough to answer soon.
-const GROUP: usize = 512;
 
 /// A page holds at most so many rows, …
 const PAGE_ROWS: usize = 1000;
@@ -82,16 +81,6 @@ pub struct Index {
     generations: Mutex<Range<u64>>,
 }
 
-/// One write, on its way to the writer thread.
-struct Write {
-    puts: Vec<(Vec<u8>, Vec<u8>)>,
-    deletes: Vec<Vec<u8>>,
-    /// A row and what it must hold when the write is carried out.
-    condition: Option<(Vec<u8>, Option<Vec<u8>>)>,
-    durable: bool,
-    reply: oneshot::Sender<Result<(), Failure>>,
-}
-
 impl Index {
     /// Opens the index of that directory. Blocking.
     ///
@@ -106,13 +95,13 @@ impl Index {
         };
         let database = Database::open(path, &leveldb).map_err(|error| Failure::opening(path, &error))?;
         let database = Arc::new(database);
-        let (writer, writes) = mpsc::channel();
+        let (sender, writes) = mpsc::channel();
         let writing = Arc::clone(&database);
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
             .spawn(move || write_all(&writing, &writes, options.sync))
             .map_err(|error| Failure(format!("can't start the index's writer thread: {error}")))?;
-        Ok(Self { database, writer: Some(writer), thread: Some(thread), generations: Mutex::new(0..0) })
+        Ok(Self { database, writer: Some(sender), thread: Some(thread), generations: Mutex::new(0..0) })
     }
 
     /// What is known of the key. Cheap enough to call on an async thread.
@@ -358,80 +347,6 @@ impl Drop for Index {
     }
 }
 
-/// The writer thread: carries out writes in the order of their arrival until the index is closed.
-fn write_all(database: &Database, writes: &mpsc::Receiver<Write>, sync: bool) {
-    let mut next = writes.recv().ok();
-    while let Some(first) = next.take() {
-        let mut group = Group { batch: Batch::new(), rows: HashSet::new(), durable: false, replies: vec![] };
-        group.add(database, first);
-        while group.replies.len() < GROUP {
-            match writes.try_recv() {
-                // a condition is on what the batches before have left in the index
-                Ok(write) if group.touches(&write) => {
-                    next = Some(write);
-                    break;
-                }
-                Ok(write) => group.add(database, write),
-                Err(_) => break,
-            }
-        }
-        group.finish(database, sync);
-        next = next.or_else(|| writes.recv().ok());
-    }
-}
-
-/// Writes that share a batch.
-struct Group {
-    batch: Batch,
-    /// The rows that the batch writes.
-    rows: HashSet<Vec<u8>>,
-    durable: bool,
-    replies: Vec<oneshot::Sender<Result<(), Failure>>>,
-}
-
-impl Group {
-    fn touches(&self, write: &Write) -> bool {
-        write.condition.as_ref().is_some_and(|(row, _)| self.rows.contains(row))
-    }
-
-    fn add(&mut self, database: &Database, write: Write) {
-        if let Some((row, expected)) = &write.condition {
-            let refusal = match database.get(row) {
-                Ok(found) if found == *expected => None,
-                Ok(_) => Some(Failure("another attempt on the key came between".into())),
-                Err(error) => Some(error.into()),
-            };
-            if let Some(refusal) = refusal {
-                return answer(write.reply, Err(refusal));
-            }
-        }
-        for (row, value) in &write.puts {
-            self.batch.put(row, value);
-        }
-        for row in &write.deletes {
-            self.batch.delete(row);
-        }
-        self.rows.extend(write.puts.into_iter().map(|(row, _)| row).chain(write.deletes));
-        self.durable |= write.durable;
-        self.replies.push(write.reply);
-    }
-
-    fn finish(self, database: &Database, sync: bool) {
-        let result = database.write(&self.batch, self.durable && sync);
-        if let Err(error) = &result {
-            tracing::error!(%error, "the index can't be written");
-        }
-        for reply in self.replies {
-            answer(reply, result.as_ref().map(|()| ()).map_err(|error| Failure(error.to_string())));
-        }
-    }
-}
-
-/// Nobody may wait for the answer any more, which is fine.
-fn answer(reply: oneshot::Sender<Result<(), Failure>>, result: Result<(), Failure>) {
-    drop(reply.send(result));
-}
-
 fn intents_row(key: &Key) -> Vec<u8> {
     [INTENTS, key.as_bytes()].concat()
 }
@@ -500,7 +415,8 @@ impl Failure {
 
     fn opening(path: &Path, error: &leveldb::OpenError) -> Self {
         use leveldb::OpenError as E;
-        let path = Shown(path);
+        let path = path.display().to_string();
+        let path = path.escape_debug();
         Self(match error {
             E::InUse => format!("the index {path} is in use by another process: stop it first"),
             E::MissingParent => {
@@ -512,15 +428,6 @@ impl Failure {
             E::Missing => format!("there is no index at {path}: check --db"),
             E::Other(message) => format!("can't open the index {path}: {message}"),
         })
-    }
-}
-
-/// A path in quotes, escaped.
-struct Shown<'a>(&'a Path);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
     }
 }
 

@@ -82,7 +82,7 @@ impl Groups<'_> {
     /// # Errors
     ///
     /// The scratch can't be read to its end.
-    pub fn next(&mut self) -> Result<Option<(Key, Vec<Found>)>, Failure> {
+    pub fn next_group(&mut self) -> Result<Option<(Key, Vec<Found>)>, Failure> {
         let mut group: Option<(Key, Vec<Found>)> = None;
         while self.0.valid() {
             let odd = || Failure("the rebuild's scratch is damaged".into());

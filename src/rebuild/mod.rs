@@ -193,7 +193,7 @@ impl<R: Fn(Remark) + Sync> Run<'_, R> {
         let reader = tokio::task::spawn_blocking(move || {
             let mut groups = scratch.groups();
             let mut batch = Vec::with_capacity(BATCH);
-            while let Some(group) = groups.next()? {
+            while let Some(group) = groups.next_group()? {
                 batch.push(group);
                 if batch.len() == BATCH && sender.blocking_send(std::mem::take(&mut batch)).is_err() {
                     return Ok(());
@@ -291,8 +291,11 @@ impl<R: Fn(Remark) + Sync> Run<'_, R> {
                 None => break,
             }
         }
+        if self.options.minikeyvalue {
+            return Ok(());
+        }
         let mut start = Vec::new();
-        while !self.options.minikeyvalue {
+        loop {
             let page = old.intents_page(&start).await.map_err(text)?;
             let mut rows = Vec::new();
             for (key, intents) in page.rows {
@@ -303,10 +306,9 @@ impl<R: Fn(Remark) + Sync> Run<'_, R> {
             index.load(rows).await.map_err(text)?;
             match page.next {
                 Some(next) => start = next,
-                None => break,
+                None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     fn old_entry(&self, key: &Key) -> Result<Entry, String> {

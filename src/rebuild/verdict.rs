@@ -32,13 +32,11 @@ pub(super) struct Verdict {
 pub(super) fn judge(candidates: Vec<Candidate>, old: &Entry, replicas: usize, rank: &[Place]) -> Verdict {
     let doomed = |replica: &Replica| old.intents.iter().any(|intent| intent.files.contains(replica));
     let all: Vec<Replica> = candidates.iter().map(|one| one.found.replica.clone()).collect();
-    let (record, suspect) = match agreed(&candidates, old) {
-        Some(record) => (Some(record), false),
-        None => {
-            let eligible =
-                candidates.into_iter().filter(|one| one.found.size > 0 && !doomed(&one.found.replica));
-            by_files(eligible.collect(), replicas, rank)
-        }
+    let (record, suspect) = if let Some(record) = agreed(&candidates, old) {
+        (Some(record), false)
+    } else {
+        let eligible = |one: &Candidate| one.found.size > 0 && !doomed(&one.found.replica);
+        by_files(candidates.into_iter().filter(eligible).collect(), replicas, rank)
     };
     let kept: &[Replica] = record.as_ref().map_or(&[], |record| &record.replicas);
     let leftovers = all.into_iter().filter(|file| !kept.contains(file) && !doomed(file)).collect();
@@ -69,9 +67,14 @@ struct Group {
 
 impl Group {
     fn takes(&self, other: &Candidate) -> bool {
+        let (replica, size) = (&other.found.replica, other.found.size);
         self.files.iter().any(|one| {
-            let same_name = one.found.replica.name == other.found.replica.name;
-            one.found.size == other.found.size && (same_name || (one.md5.is_some() && one.md5 == other.md5))
+            let same = match (one.md5, other.md5) {
+                (Some(one), Some(other)) => one == other,
+                // of one attempt, and not torn
+                _ => one.found.replica.name == replica.name,
+            };
+            same && one.found.size == size
         })
     }
 

@@ -60,6 +60,11 @@ impl<'a> Attempt<'a> {
         self.certain &= error.is_certain();
     }
 
+    /// Notes that some request of the attempt stays unanswered.
+    pub(super) fn doubt(&mut self) {
+        self.certain = false;
+    }
+
     /// *Index write 2*, one atomic batch: the record in, its files out of the intent, an intent for
     /// the files that it replaces in.
     ///

@@ -83,6 +83,19 @@ impl<'f, 'a> Fanout<'f, 'a> {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
+        let sent = self.send_all(first, source).await;
+        if self.count(LaneState::Running) > 0 {
+            // given up unanswered
+            self.attempt.doubt();
+        }
+        sent.map(|()| self.into_whole())
+    }
+
+    async fn send_all<B>(&mut self, first: Bytes, source: &mut Source<B>) -> Result<()>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
         if self.length == Some(first.len() as u64) {
             self.send_at_once(first).await?;
         } else {
@@ -99,7 +112,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
         if self.length.is_some_and(|length| length != source.size()) {
             return Err(Error::CutShort);
         }
-        Ok(self.into_whole())
+        Ok(())
     }
 
     /// A value of one piece: wherever a volume fails, the next in rank gets it.

@@ -168,7 +168,7 @@ impl Store {
         for _ in 0..LOCATE_TRIES {
             let error = match self.0.whole_replica(key, &record).await {
                 Ok(replica) => {
-                    let url = self.0.url(key, replica);
+                    let url = format!("http://{}{}", replica.place.volume(), path(key, replica));
                     let balanced = self.0.options.placement.wanted(key).iter().eq(places(&record.replicas));
                     return Ok(Located { url, record, balanced });
                 }
@@ -235,10 +235,6 @@ impl Inner {
 
     fn volume(&self, replica: &Replica) -> Arc<Volume> {
         self.volumes.at(replica.place.volume())
-    }
-
-    fn url(&self, key: &Key, replica: &Replica) -> String {
-        format!("http://{}{}", replica.place.volume(), path(key, replica))
     }
 
     /// The first replica that a volume confirms: the good volumes first, each order of equals as

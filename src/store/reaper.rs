@@ -31,7 +31,7 @@ const WORKERS: usize = 16;
 const AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// Pauses after rounds that failed double from the first to the last of these.
-const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_mins(1)];
 
 /// A key that a request is writing is tried again after this.
 const BUSY: Duration = Duration::from_millis(200);

@@ -84,15 +84,11 @@ impl Parser {
             let inside = matches!(self.at, P::Object | P::String | P::Escape);
             self.at = match (self.at, byte) {
                 (at @ (P::Start | P::Between | P::End), b' ' | b'\r' | b'\n' | b'\t') => at,
-                (P::Start, b'[') => P::Between,
-                (P::Between, b',') => P::Between,
-                (P::Between, b'{') => P::Object,
+                (P::Start, b'[') | (P::Between, b',') | (P::Object, b'}') => P::Between,
+                (P::Between, b'{') | (P::String, b'"') => P::Object,
                 (P::Between, b']') => P::End,
-                (P::Object, b'}') => P::Between,
-                (P::Object, b'"') => P::String,
                 (P::String, b'\\') => P::Escape,
-                (P::String, b'"') => P::Object,
-                (P::String | P::Escape, _) => P::String,
+                (P::Object, b'"') | (P::String | P::Escape, _) => P::String,
                 (P::Object, b'{' | b'[') => return Err(Garbled("the listing is nested")),
                 (P::Object, _) => P::Object,
                 _ => return Err(Garbled("the answer is no JSON listing (autoindex_format json)")),
@@ -165,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_is_no_whole_listing_is_refused() {
-        let endless = [b"[{\"name\":\"".as_slice(), &[b'a'; MAX_OBJECT_BYTES]].concat();
+        let endless = [b"[{\"name\":\"".as_slice(), &b"a".repeat(MAX_OBJECT_BYTES)].concat();
         for text in [
             b"".as_slice(),
             b"[",

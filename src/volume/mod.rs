@@ -1,4 +1,4 @@
-//! Volumes: stock nginx with WebDAV's PUT and DELETE, each the home of one replica of some values.
+//! Volumes: stock nginx with DAV's PUT and DELETE, each the home of one replica of some values.
 //!
 //! This room alone knows how a volume is spoken to. It re-issues requests with framing and headers
 //! of its own and never forwards a client's bytes as anything but a body, so nothing that a client

@@ -1,30 +1,32 @@
 //! The native API: requests to the store, and what it says to statuses. The only place that knows
 //! both.
 
+mod body;
+mod query;
+
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{BufMut as _, Bytes, BytesMut};
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use bytes::{BufMut as _, BytesMut};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
     RETRY_AFTER, TRANSFER_ENCODING,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
-use percent_encoding::percent_decode_str;
 use tokio::sync::mpsc;
 
 use crate::error::Error;
 use crate::key::Key;
 use crate::record::{self, State};
 use crate::store::{Located, Store, Upload};
+
+use body::ClientBody;
+pub use body::{Broken, Outgoing};
+use query::{Query, percent_decode};
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 const KEY_VOLUMES: HeaderName = HeaderName::from_static("key-volumes");
@@ -34,11 +36,6 @@ const METHODS: &str = "GET, HEAD, PUT, DELETE, UNLINK, RELINK, REBALANCE";
 
 /// What a client may try again after, in seconds.
 const RETRY_SECONDS: &str = "1";
-
-/// A refused body is read away up to this many bytes, …
-const DRAIN_BYTES: u64 = 16 * 1024 * 1024;
-/// … and this long, so that a client that is still sending reads the refusal instead of a reset.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Pages of a listing on their way to the client.
 const LIST_WINDOW: usize = 2;
@@ -100,8 +97,7 @@ impl Api {
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
         let (head, body) = request.into_parts();
         // from here on the body is read to its end or away, however this turns out
-        let body =
-            ClientBody { body: Some(body), asks_first: head.headers.contains_key(EXPECT), read: false };
+        let body = ClientBody::new(body, head.headers.contains_key(EXPECT));
         check_framing(head.version, &head.headers)?;
         let key = key(head.uri.path())?;
         let query = head.uri.query().filter(|query| !query.is_empty());
@@ -194,7 +190,8 @@ impl Api {
                     Err(error) => {
                         tracing::error!(%error, "a listing broke off");
                         // the answer must not look whole
-                        return drop(pages.send(Err(Broken)).await);
+                        drop(pages.send(Err(Broken)).await);
+                        return;
                     }
                 };
             }
@@ -225,19 +222,6 @@ fn key(path: &str) -> Result<Key, Refusal> {
     Ok(Key::new(&percent_decode(path)?))
 }
 
-fn percent_decode(text: &str) -> Result<Vec<u8>, Refusal> {
-    let escapes = text.split('%').skip(1);
-    for escape in escapes {
-        let digits = escape.as_bytes().get(..2);
-        if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-            return Err(Refusal::Bad(
-                "a % in the URL is followed by two hex digits (write %25 for %)".into(),
-            ));
-        }
-    }
-    Ok(percent_decode_str(text).collect())
-}
-
 /// `Content-MD5`: base64 as RFC 1864 has it, or hex as our own answers have it.
 fn announced_md5(value: &HeaderValue) -> Result<[u8; 16], Refusal> {
     let text = value.to_str().unwrap_or_default().trim();
@@ -245,45 +229,6 @@ fn announced_md5(value: &HeaderValue) -> Result<[u8; 16], Refusal> {
     record::unhex(text)
         .or_else(base64)
         .ok_or_else(|| Refusal::Bad("Content-MD5 is an MD5 in base64 or hex".into()))
-}
-
-/// What a listing asks for.
-struct Query {
-    state: State,
-    start: Vec<u8>,
-    /// 0 for no limit.
-    limit: u64,
-}
-
-impl Query {
-    fn parse(query: &str) -> Result<Self, Refusal> {
-        let (mut state, mut start, mut limit) = (None, None, None);
-        for parameter in query.split('&') {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let twice = match (name, value) {
-                ("list", "") => state.replace(State::Live).is_some(),
-                ("unlinked", "") => state.replace(State::Unlinked).is_some(),
-                // as HTML forms write it, which is how minikeyvalue reads it
-                ("start", value) => start.replace(percent_decode(&value.replace('+', " "))?).is_some(),
-                ("limit", value) => {
-                    let number = value.bytes().all(|byte| byte.is_ascii_digit());
-                    let number = number.then(|| value.parse().ok()).flatten();
-                    let bad = || Refusal::Bad("limit is a number of keys, 0 for all".into());
-                    limit.replace(number.ok_or_else(bad)?).is_some()
-                }
-                _ => return Err(Refusal::Bad(unknown_query())),
-            };
-            if twice {
-                return Err(Refusal::Bad("the query says something twice".into()));
-            }
-        }
-        let state = state.ok_or_else(|| Refusal::Bad(unknown_query()))?;
-        Ok(Self { state, start: start.unwrap_or_default(), limit: limit.unwrap_or(0) })
-    }
-}
-
-fn unknown_query() -> String {
-    "the queries are ?list and ?unlinked, with &start=KEY and &limit=NUMBER".into()
 }
 
 /// A key as a JSON string. One that isn't UTF-8 (only an old index has such) shows replacement
@@ -302,7 +247,7 @@ fn refuse(refusal: &Refusal, method: &Method, target: &str) -> Answer {
     let code = status.as_u16();
     match refusal {
         Refusal::Store(Error::Index(cause)) => {
-            tracing::error!(%method, target, status = code, cause, "failed")
+            tracing::error!(%method, target, status = code, cause, "failed");
         }
         _ if status.is_server_error() => tracing::warn!(%method, target, status = code, why, "failed"),
         // asking is no failure, and anybody can ask for anything
@@ -362,110 +307,4 @@ fn escaped(target: &str) -> String {
         shown.push('…');
     }
     shown
-}
-
-/// The body of a request. What of it isn't read when it is dropped is read away in the background,
-/// within bounds: the refusal goes out at once, and reaches even a client that sends first and reads
-/// later.
-struct ClientBody {
-    body: Option<Incoming>,
-    /// The client waits for a 100 before it sends.
-    asks_first: bool,
-    read: bool,
-}
-
-impl Body for ClientBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.read = true;
-        match &mut self.body {
-            Some(body) => {
-                let frame = Pin::new(body).poll_frame(context);
-                if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
-                    self.body = None;
-                }
-                frame
-            }
-            None => Poll::Ready(None),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
-    }
-}
-
-impl Drop for ClientBody {
-    fn drop(&mut self) {
-        let Some(mut body) = self.body.take_if(|body| !body.is_end_stream()) else { return };
-        if self.asks_first && !self.read {
-            // it was told the answer instead of a 100, and sends nothing
-            return;
-        }
-        tokio::spawn(tokio::time::timeout(DRAIN_TIME, async move {
-            let mut left = DRAIN_BYTES;
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
-                if left == 0 {
-                    break;
-                }
-            }
-        }));
-    }
-}
-
-/// The body of an answer.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// Short text, or nothing.
-    Text(Option<Bytes>),
-    /// Pages of a listing.
-    Pages(mpsc::Receiver<Result<Bytes, Broken>>),
-}
-
-/// A listing that couldn't be finished: the connection is cut, so that it doesn't look whole.
-#[derive(Debug)]
-pub struct Broken;
-
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the listing broke off")
-    }
-}
-
-impl std::error::Error for Broken {}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match &mut *self {
-            Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Self::Pages(pages) => pages.poll_recv(context).map(|page| Some(page?.map(Frame::data))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Text(None))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Pages(_) => SizeHint::default(),
-        }
-    }
 }
