@@ -73,7 +73,12 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     let limit = Arc::new(Semaphore::new(connections));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER).max_headers(HEADERS);
+    http.timer(TokioTimer::new())
+        // a client may close its side and wait for the answer
+        .half_close(true)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER)
+        .max_headers(HEADERS);
     tokio::pin!(stop);
     loop {
         let accepted = async {

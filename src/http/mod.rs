@@ -200,8 +200,9 @@ impl Api {
     }
 }
 
-/// Refuses what no honest client sends. hyper refuses most of it, and makes one framing of what is
-/// left; this makes sure that no two readers can disagree about it.
+/// Refuses what no honest client sends. hyper refuses most of it; where a request has both a length
+/// and chunks, it goes by the chunks, as RFC 9112 section 6.3 has it, and closes the connection after
+/// the answer.
 fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     if version == Version::HTTP_11 && !headers.contains_key(HOST) {
         return Err(Refusal::Bad("a request has a Host header".into()));
@@ -248,6 +249,9 @@ fn refuse(refusal: &Refusal, method: &Method, target: &str) -> Answer {
     match refusal {
         Refusal::Store(Error::Index(cause)) => {
             tracing::error!(%method, target, status = code, cause, "failed");
+        }
+        Refusal::Store(Error::Damaged | Error::Panicked) => {
+            tracing::error!(%method, target, status = code, why, "failed");
         }
         _ if status.is_server_error() => tracing::warn!(%method, target, status = code, why, "failed"),
         // asking is no failure, and anybody can ask for anything

@@ -21,6 +21,9 @@ pub enum Order {
     Answer(u16),
     /// read to its end, and answered with what is no HTTP
     Garbage,
+    /// answered with this status when so many bytes of the body were read, and cut; the volume never
+    /// hears of it
+    AnswerAfter(usize, u16),
     /// the connection is cut when so many bytes of the body went on to the volume
     CutAfter(usize),
 }
@@ -47,10 +50,13 @@ struct Passage {
     released: bool,
 }
 
+/// What becomes of a request of this method to this target; `None` where an earlier rule decides.
+type Rule = Box<dyn FnMut(&str, &str) -> Option<Order> + Send>;
+
 #[derive(Default)]
 struct State {
-    /// method (or "" for all), part of the target, and what becomes of such requests; the last one counts
-    orders: Vec<(String, String, Order)>,
+    /// the last one that decides counts
+    rules: Vec<Rule>,
     passages: Vec<Passage>,
     streams: Vec<TcpStream>,
 }
@@ -98,12 +104,20 @@ impl Gate {
 
     /// From now on, requests of that method whose target contains `part` get this order.
     pub fn order_for(&self, method: &str, part: &str, order: Order) {
-        self.shared.state().orders.push((method.to_owned(), part.to_owned(), order));
+        let (method, part) = (method.to_owned(), part.to_owned());
+        self.rule(move |m, target| {
+            ((method.is_empty() || m == method) && target.contains(&part)).then_some(order)
+        });
+    }
+
+    /// From now on, `rule` is asked for the order of each request, by method and target.
+    pub fn rule(&self, rule: impl FnMut(&str, &str) -> Option<Order> + Send + 'static) {
+        self.shared.state().rules.push(Box::new(rule));
     }
 
     /// From now on, requests pass. What is held stays held.
     pub fn open(&self) {
-        self.shared.state().orders.clear();
+        self.shared.state().rules.clear();
     }
 
     /// Lets go on what is held: requests to the volume, even where their sender is gone; answers to
@@ -116,9 +130,9 @@ impl Gate {
     }
 
     /// How many requests of that method are at that stage.
-    pub fn count(&self, method: &str, stage: Stage) -> usize {
+    pub fn count(&self, method: &str, at: Stage) -> usize {
         let state = self.shared.state();
-        state.passages.iter().filter(|p| p.method == method && p.stage == stage).count()
+        state.passages.iter().filter(|p| p.method == method && p.stage == at).count()
     }
 
     /// Method, target and stage of all requests, in the order of their arrival.
@@ -149,8 +163,8 @@ impl Shared {
     }
 
     /// Waits for [`Gate::release`]; an error when the gate closes.
-    fn wait(&self, passage: usize, stage: Stage) -> io::Result<()> {
-        self.set(passage, stage);
+    fn wait(&self, passage: usize, at: Stage) -> io::Result<()> {
+        self.set(passage, at);
         let wait =
             |state: &mut State| !state.passages[passage].released && !self.closing.load(Ordering::SeqCst);
         let mut state = self.released.wait_while(self.state(), wait).unwrap();
@@ -167,10 +181,19 @@ impl Shared {
         Ok(())
     }
 
-    fn connect(&self) -> io::Result<TcpStream> {
-        let volume = TcpStream::connect(&self.volume)?;
-        self.keep(&volume)?;
+    fn connect(&self) -> io::Result<ToVolume> {
+        let volume = ToVolume(TcpStream::connect(&self.volume)?);
+        self.keep(&volume.0)?;
         Ok(volume)
+    }
+}
+
+/// A connection to the volume. Its end is the volume's to see at once, although the gate keeps a handle.
+struct ToVolume(TcpStream);
+
+impl Drop for ToVolume {
+    fn drop(&mut self) {
+        self.0.shutdown(Shutdown::Both).ok();
     }
 }
 
@@ -189,7 +212,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             stream.shutdown(Shutdown::Both).ok();
         }));
     }
-    // in this lock's shadow no thread can be between its look at `closing` and its wait
+    // under the lock no thread is between its look at `closing` and its wait
     for stream in &shared.state().streams {
         stream.shutdown(Shutdown::Both).ok();
     }
@@ -206,12 +229,8 @@ fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (passage, order) = {
         let mut state = shared.state();
-        let order = state
-            .orders
-            .iter()
-            .rev()
-            .find(|(m, part, _)| (m.is_empty() || *m == method) && target.contains(part.as_str()));
-        let order = order.map_or(Order::Pass, |(_, _, order)| *order);
+        let mut rules = state.rules.iter_mut().rev();
+        let order = rules.find_map(|rule| rule(&method, &target)).unwrap_or(Order::Pass);
         state.passages.push(Passage { method, target, stage: Stage::Arrived, released: false });
         (state.passages.len() - 1, order)
     };
@@ -235,16 +254,16 @@ fn carry_out(
     match order {
         Order::Pass | Order::HoldAnswer | Order::CutAfter(_) => {
             // piece by piece, as it comes
-            let mut volume = shared.connect()?;
-            volume.write_all(&forwarded(head))?;
+            let volume = shared.connect()?;
+            (&volume.0).write_all(&forwarded(head))?;
             let mut left = if let Order::CutAfter(bytes) = order { bytes } else { usize::MAX };
             read_body(head, &mut reader, |piece| {
                 let piece = &piece[..piece.len().min(left)];
                 left -= piece.len();
-                volume.write_all(piece)?;
+                (&volume.0).write_all(piece)?;
                 if left == 0 { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
             })?;
-            let answer = read_answer(volume)?;
+            let answer = read_answer(&volume.0)?;
             if order == Order::HoldAnswer {
                 shared.wait(passage, Stage::AnswerHeld)?;
             }
@@ -254,10 +273,10 @@ fn carry_out(
         Order::Hold => {
             read_body(head, &mut reader, |piece| whole.write_all(piece))?;
             shared.wait(passage, Stage::Held)?;
-            let mut volume = shared.connect()?;
-            volume.write_all(&forwarded(head))?;
-            volume.write_all(&whole)?;
-            let answer = read_answer(volume)?;
+            let volume = shared.connect()?;
+            (&volume.0).write_all(&forwarded(head))?;
+            (&volume.0).write_all(&whole)?;
+            let answer = read_answer(&volume.0)?;
             shared.set(passage, Stage::Answered(status(&answer)));
             client.write_all(&answer)
         }
@@ -265,6 +284,19 @@ fn carry_out(
             read_body(head, &mut reader, |_| Ok(()))?;
             let answer =
                 format!("HTTP/1.1 {status} Scripted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            client.write_all(answer.as_bytes())
+        }
+        Order::AnswerAfter(bytes, status) => {
+            let mut left = bytes;
+            let read = read_body(head, &mut reader, |piece| {
+                left = left.saturating_sub(piece.len());
+                if left == 0 { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+            });
+            // a shorter body is answered, too; one that breaks off is not
+            if left > 0 {
+                read?;
+            }
+            let answer = format!("HTTP/1.1 {status} Scripted\r\nContent-Length: 0\r\n\r\n");
             client.write_all(answer.as_bytes())
         }
         Order::Garbage => {
@@ -334,7 +366,7 @@ fn read_exactly(
 }
 
 /// The volume's answer, to the end of its connection.
-fn read_answer(mut volume: TcpStream) -> io::Result<Vec<u8>> {
+fn read_answer(mut volume: &TcpStream) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     volume.read_to_end(&mut answer)?;
     if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(answer) }

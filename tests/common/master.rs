@@ -74,12 +74,12 @@ impl Master {
 
     /// Waits until it has ended.
     pub fn wait(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("the master is down");
         let mut status = None;
         eventually("the master has ended", STOP, || {
-            status = child.try_wait().unwrap();
+            status = self.child.as_mut().expect("the master is down").try_wait().unwrap();
             status.is_some()
         });
+        self.child = None;
         status.unwrap()
     }
 

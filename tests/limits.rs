@@ -1,0 +1,176 @@
+//! The master's memory is bounded, however many and however large the uploads, and however long the list.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics, and that is its report"
+)]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use common::http::{Connection, head};
+use common::{Cluster, Master};
+use davkv::index::{Index, Loaded, Options};
+use davkv::key::{Key, Name};
+use davkv::placement::Placement;
+use davkv::record::{Record, Replica, State};
+
+const MIB: u64 = 1 << 20;
+
+/// What the master's peak of resident memory stays under.
+const MOST: u64 = 64 * MIB;
+
+/// What the largest test writes: 1 GiB to each of three volumes, and something to spare.
+const ROOM: u64 = 5 << 30;
+
+/// One at a time: each of these needs gigabytes of room.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where gigabytes are written fastest: in memory, if it has the room.
+fn fast_directory() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let room = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+    if room > ROOM { memory.to_owned() } else { std::env::temp_dir() }
+}
+
+#[track_caller]
+fn assert_small(master: &Master) {
+    let peak = master.peak_memory();
+    // shown by --nocapture
+    eprintln!("{} MiB at most", peak / MIB);
+    assert!(peak < MOST, "{} MiB were resident", peak / MIB);
+}
+
+/// Sends a value of so many bytes, which it never holds; the status.
+fn upload(addr: &str, target: &str, length: u64) -> u16 {
+    let mut connection = Connection::open(None, addr).unwrap();
+    let length = usize::try_from(length).unwrap();
+    connection.send(&head(addr, "PUT", target.as_bytes(), &[], length)).unwrap();
+    let mut piece = vec![0; 1 << 20];
+    for n in 0..length / piece.len() {
+        piece[..8].copy_from_slice(&n.to_be_bytes());
+        connection.send(&piece).unwrap();
+    }
+    connection.receive("PUT").unwrap().status
+}
+
+#[test]
+fn sixteen_uploads_at_once_stay_in_bounds() {
+    let _alone = alone();
+    let cluster = Cluster::new_in(&fast_directory(), 3, &[]);
+    let addr = cluster.master.addr();
+    let uploads: Vec<_> = (0..16)
+        .map(|n| {
+            let addr = addr.clone();
+            std::thread::spawn(move || upload(&addr, &format!("/{n}"), 64 * MIB))
+        })
+        .collect();
+    for upload in uploads {
+        assert_eq!(upload.join().unwrap(), 201);
+    }
+    assert_small(&cluster.master);
+}
+
+#[test]
+fn one_upload_of_a_gibibyte_stays_in_bounds() {
+    let _alone = alone();
+    let cluster = Cluster::new_in(&fast_directory(), 3, &[]);
+    assert_eq!(upload(&cluster.master.addr(), "/large", 1024 * MIB), 201);
+    assert_small(&cluster.master);
+}
+
+#[test]
+fn an_upload_waits_for_a_slow_volume_in_bounds() {
+    let _alone = alone();
+    let cluster = Cluster::new_in(&fast_directory(), 3, &["--streamtimeout", "1s"]);
+    cluster.volumes[1].pause();
+    // the others get all that the slow one doesn't take, and the value has no third replica
+    assert_eq!(upload_until_refused(&cluster.master.addr(), "/large", 256 * MIB), 503);
+    assert_small(&cluster.master);
+    cluster.volumes[1].resume();
+}
+
+/// As [`upload`], of a value that the master may refuse midway.
+fn upload_until_refused(addr: &str, target: &str, length: u64) -> u16 {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    let length = usize::try_from(length).unwrap();
+    stream.write_all(&head(addr, "PUT", target.as_bytes(), &[], length)).unwrap();
+    let piece = vec![0; 1 << 20];
+    for _ in 0..length / piece.len() {
+        if stream.write_all(&piece).is_err() {
+            break;
+        }
+    }
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    std::str::from_utf8(&status).unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// The keys of a list are counted as they come, and not held. The answer's body goes line by line, as
+/// chunks and their lengths; keys have no line ends.
+fn count_keys(addr: &str, target: &str) -> usize {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.write_all(&head(addr, "GET", target.as_bytes(), &[("Connection", "close")], 0)).unwrap();
+    let mut lines = BufReader::new(stream);
+    let (mut line, mut quotes, mut last) = (Vec::new(), 0, Vec::new());
+    while lines.read_until(b'\n', &mut line).unwrap() > 0 {
+        quotes += line.split(|&byte| byte == b'"').count() - 1;
+        if !line.trim_ascii().is_empty() {
+            last.clone_from(&line);
+        }
+        line.clear();
+    }
+    assert_eq!(last, b"0\r\n", "the list broke off");
+    // each key is between two quotation marks; those of `"next":"…","keys":` are six
+    (quotes - 6) / 2
+}
+
+const KEYS: usize = 1_000_000;
+
+/// An index of a million keys, `/0/0000000` and so on, on volumes that needn't be there.
+fn load(db: &Path, volumes: &[String]) {
+    let placement = Placement { volumes: volumes.to_vec(), replicas: 3, subvolumes: 10 };
+    let index = Index::open(db, Options { create: true, cache_bytes: 8 << 20, sync: false }).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for batch in (0..KEYS).collect::<Vec<_>>().chunks(10_000) {
+        let rows = batch.iter().map(|n| {
+            let key = Key::new(format!("/{}/{n:07}", n % 10).as_bytes());
+            let places = placement.wanted(&key).into_iter();
+            let record = Record {
+                state: State::Live,
+                replicas: places.map(|place| Replica { place, name: Name::Plain }).collect(),
+                md5: Some([7; 16]),
+                size: Some(1),
+                modified: Some(1),
+                headers: Vec::new(),
+            };
+            (key, Loaded { record: Some(record.encode()), intents: Vec::new() })
+        });
+        runtime.block_on(index.load(rows.collect())).unwrap();
+    }
+    index.close();
+}
+
+#[test]
+fn a_list_of_a_million_keys_stays_in_bounds() {
+    let _alone = alone();
+    let tempdir = tempfile::tempdir_in(fast_directory()).unwrap();
+    let volumes = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(str::to_owned);
+    let db = tempdir.path().join("db");
+    load(&db, &volumes);
+    let master = Master::start(&db, &volumes, &[]);
+    assert_eq!(count_keys(&master.addr(), "/?list"), KEYS);
+    assert_eq!(count_keys(&master.addr(), "/7/?list"), KEYS / 10);
+    assert_eq!(count_keys(&master.addr(), "/?unlinked"), 0);
+    assert_eq!(count_keys(&master.addr(), "/?list&limit=999999"), KEYS - 1);
+    assert_small(&master);
+}
