@@ -62,7 +62,8 @@ impl Drop for ClearOnDrop {
 
 fn line_display() -> impl FnMut(Snapshot) {
     let mut stage = "";
-    let (mut begun, mut next) = (Instant::now(), Instant::now());
+    let mut begun = Instant::now();
+    let mut next = begun + LINE;
     move |now| {
         if now.stage != stage {
             stage = now.stage;

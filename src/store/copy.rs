@@ -29,10 +29,36 @@ pub(super) enum CopyError {
 }
 
 impl Inner {
+    /// Copies from the first source that serves. A target that fails ends it; if no source serves, one
+    /// that couldn't be read counts for more than one that was wrong.
+    pub(super) async fn copy_from_any(
+        &self,
+        key: &Key,
+        sources: &[Replica],
+        to: &Replica,
+        expected: Fingerprint,
+        modified: u64,
+    ) -> Result<Fingerprint, CopyError> {
+        let mut verdict = CopyError::Damaged;
+        for from in sources {
+            match self.copy(key, from, to, expected, modified).await {
+                Err(CopyError::Damaged) => {
+                    tracing::error!(%key, place = %from.place, "a replica has wrong bytes");
+                }
+                Err(CopyError::Source(error)) => {
+                    tracing::warn!(%key, place = %from.place, %error, "replica can't be read");
+                    verdict = CopyError::Source(error);
+                }
+                finished => return finished,
+            }
+        }
+        Err(verdict)
+    }
+
     /// Copies a file of the key, if its bytes are those of `expected`, and tells what they were.
     ///
     /// The last piece is held back until the MD5 is known: of a wrong source no file is made.
-    pub(super) async fn copy(
+    async fn copy(
         &self,
         key: &Key,
         from: &Replica,

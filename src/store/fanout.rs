@@ -217,29 +217,27 @@ impl<'f, 'a> Fanout<'f, 'a> {
         }
     }
 
-    /// Copies the value from a replica that is whole to the next volumes in rank, in place of those
+    /// Copies the value from replicas that are whole to the next volumes in rank, in place of those
     /// that failed midway.
     async fn make_good(&mut self, size: u64) -> Result<()> {
         let expected = Fingerprint { size: Some(size), md5: None };
         while !self.is_complete() {
-            let source = self.lanes.iter().find(|lane| lane.state == LaneState::Whole);
-            let source = source.map(|lane| lane.replica.clone()).ok_or_else(|| self.too_few())?;
-            let place = self.candidates.pop_front().ok_or_else(|| self.too_few())?;
-            let replica = Replica { place, name: self.name };
+            let whole = self.lanes.iter().filter(|lane| lane.state == LaneState::Whole);
+            let sources: Vec<Replica> = whole.map(|lane| lane.replica.clone()).collect();
+            let place = self.candidates.pop_front().filter(|_| !sources.is_empty());
+            let replica = Replica { place: place.ok_or_else(|| self.too_few())?, name: self.name };
             self.attempt.intend(std::slice::from_ref(&replica)).await?;
-            let copied =
-                self.store.copy(self.attempt.key(), &source, &replica, expected, self.modified).await;
             let lane = self.lanes.len();
             let abort = AbortHandle::new_pair().0;
+            let copied =
+                self.store.copy_from_any(self.attempt.key(), &sources, &replica, expected, self.modified);
+            let result = copied.await.map(|_| ()).map_err(|error| match error {
+                CopyError::Target(error) => error,
+                CopyError::Source(error) => VolumeError::Unanswered(format!("the source: {error}")),
+                CopyError::Damaged => VolumeError::Unanswered("the source is damaged".into()),
+            });
             self.lanes.push(Lane { replica, feeder: None, fed: true, abort, state: LaneState::Running });
-            self.finished(
-                lane,
-                copied.map(|_| ()).map_err(|error| match error {
-                    CopyError::Target(error) => error,
-                    CopyError::Source(error) => VolumeError::Unanswered(format!("the source: {error}")),
-                    CopyError::Damaged => VolumeError::Unanswered("the source is damaged".into()),
-                }),
-            );
+            self.finished(lane, result);
         }
         Ok(())
     }

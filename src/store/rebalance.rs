@@ -218,32 +218,22 @@ impl Inner {
         let modified = record.modified.unwrap_or_else(now);
         let mut fingerprint = plan.fingerprint;
         for target in &plan.missing {
-            let mut verdict = Error::Damaged;
-            let mut written = false;
-            for source in &plan.sources {
-                match self.copy(key, source, target, fingerprint, modified).await {
-                    Ok(copied) => {
-                        // a record that knew no MD5 keeps none where --md5sum is off
-                        fingerprint = if self.options.md5 { copied } else { fingerprint };
-                        written = true;
-                        break;
-                    }
-                    Err(CopyError::Damaged) => {
-                        tracing::error!(%key, place = %source.place, "a replica has wrong bytes");
-                    }
-                    Err(CopyError::Source(error)) => {
-                        tracing::warn!(%key, place = %source.place, %error, "replica can't be read");
-                        verdict = Error::Unreachable;
-                    }
-                    Err(CopyError::Target(error)) => {
-                        attempt.failed(target, &error);
-                        let full = error.is_full();
-                        return Err(if full { Error::Full } else { Error::Unreachable });
-                    }
+            match self.copy_from_any(key, &plan.sources, target, fingerprint, modified).await {
+                // a record that knew no MD5 keeps none where --md5sum is off
+                Ok(copied) => fingerprint = if self.options.md5 { copied } else { fingerprint },
+                // what was given up may be half-way to the target
+                Err(CopyError::Damaged) => {
+                    attempt.doubt();
+                    return Err(Error::Damaged);
                 }
-            }
-            if !written {
-                return Err(verdict);
+                Err(CopyError::Source(_)) => {
+                    attempt.doubt();
+                    return Err(Error::Unreachable);
+                }
+                Err(CopyError::Target(error)) => {
+                    attempt.failed(target, &error);
+                    return Err(if error.is_full() { Error::Full } else { Error::Unreachable });
+                }
             }
         }
         Ok(fingerprint)

@@ -51,7 +51,8 @@ impl Health {
 
     /// Notes a success; true when the volume was down before.
     pub(crate) fn succeeded(&self) -> bool {
-        if self.is_good() {
+        // both, because a failure noted at the same time may have left the one without the other
+        if self.is_good() && !self.is_down() {
             return false;
         }
         self.failures.store(0, Ordering::Relaxed);

@@ -1,0 +1,1249 @@
+//! The specification of the write protocol.
+//!
+//! For each point at which the master can die, and for each way in which a volume can fail: what the
+//! index and the volumes hold afterwards, and that nothing of it is left a moment after the restart but
+//! whole live values.
+//!
+//! How to read a test: `rig.crash_in(…)` kills the master when a request has come so far, and returns
+//! what is left: the files that the index's record names, those that its intents name, and those that
+//! lie on the volumes. A file is a volume's number and a name. [`Rig::look`] checks every time what
+//! must always hold: **no file lies on a volume that the index doesn't name**, and **no file is half
+//! a value**.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics, and that is its report"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use common::http::{self, Connection, Response, head, request, try_request};
+use common::{Gate, Master, Order, Stage, Volume, eventually};
+use davkv::index::{Index, Options};
+use davkv::key::{Key, Name};
+use davkv::placement::Placement;
+use davkv::record::{Replica, State};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const KEY: &str = "/key";
+const OLD: &[u8] = b"the value that was there first";
+const NEW: &[u8] = b"the value that came later, and is longer";
+const WRONG_MD5: &str = "00000000000000000000000000000000";
+
+/// Sent in many pieces, and more than what any buffer on the way takes.
+fn long() -> Vec<u8> {
+    (0..4_000_000_u32).map(|n| n.to_le_bytes()[usize::from(n % 3 == 0)]).collect()
+}
+
+/// A file of the key: number of the volume, and name.
+type File = (usize, Name);
+
+/// What the index and the volumes hold of a key.
+#[derive(Debug)]
+struct Seen {
+    /// the record's state, if there is one
+    state: Option<State>,
+    /// the files that the record names
+    recorded: Vec<File>,
+    /// the files that intents name
+    intended: Vec<File>,
+    /// the files that lie on the volumes
+    stored: Vec<File>,
+}
+
+impl Seen {
+    fn is_nothing(&self) -> bool {
+        self.state.is_none() && self.intended.is_empty() && self.stored.is_empty()
+    }
+}
+
+/// The plain names on these volumes.
+fn plain(volumes: impl IntoIterator<Item = usize>) -> Vec<File> {
+    volumes.into_iter().map(|volume| (volume, Name::Plain)).collect()
+}
+
+fn volumes_of(files: &[File]) -> Vec<usize> {
+    files.iter().map(|(volume, _)| *volume).collect()
+}
+
+fn all_generation(files: &[File]) -> bool {
+    files.iter().all(|(_, name)| matches!(name, Name::Generation(_)))
+}
+
+/// Real volumes, a gate before each, and a master that knows the gates.
+struct Rig {
+    // in this order: the master goes first, the directory last
+    master: Master,
+    gates: Vec<Gate>,
+    volumes: Vec<Volume>,
+    addresses: Vec<String>,
+    db: PathBuf,
+    key: String,
+    _tempdir: tempfile::TempDir,
+}
+
+impl Rig {
+    /// `volumes` volumes, all in use.
+    fn new(volumes: usize, flags: &[&str]) -> Self {
+        Self::with_spare(volumes, 0, flags)
+    }
+
+    /// A store on `used` volumes, and `spare` ones that the master doesn't know yet.
+    fn with_spare(used: usize, spare: usize, flags: &[&str]) -> Self {
+        Self::build(used, used + spare, true, flags)
+    }
+
+    /// The master knows the volumes themselves: what happens to them is what happens to it.
+    fn ungated(volumes: usize) -> Self {
+        Self::build(volumes, volumes, false, &[])
+    }
+
+    fn build(used: usize, all: usize, behind_gates: bool, flags: &[&str]) -> Self {
+        let tempdir = tempfile::tempdir().unwrap();
+        let start = |n| Volume::start(&tempdir.path().join(format!("volume{n}")));
+        let volumes: Vec<_> = (0..all).map(start).collect();
+        let gates: Vec<_> =
+            if behind_gates { volumes.iter().map(Gate::before).collect() } else { Vec::new() };
+        let addresses: Vec<_> = if behind_gates {
+            gates.iter().map(Gate::addr).collect()
+        } else {
+            volumes.iter().map(Volume::addr).collect()
+        };
+        let db = tempdir.path().join("db");
+        let master = Master::start(&db, &addresses[..used], flags);
+        Self { master, gates, volumes, addresses, db, key: KEY.to_owned(), _tempdir: tempdir }
+    }
+
+    fn send(&self, method: &str, body: &[u8]) -> Response {
+        request(&self.master.addr(), method, &self.key, &[], body)
+    }
+
+    fn status(&self, method: &str, body: &[u8]) -> u16 {
+        self.send(method, body).status
+    }
+
+    /// GETs the key and follows the redirect.
+    fn fetch(&self) -> Response {
+        let answer = self.send("GET", b"");
+        match answer.header("location") {
+            Some(location) if answer.status == 302 => http::get_url(location),
+            _ => answer,
+        }
+    }
+
+    /// The request, on a thread of its own.
+    fn begin(&self, method: &'static str, body: &[u8]) -> JoinHandle<io::Result<Response>> {
+        let (addr, key, body) = (self.master.addr(), self.key.clone(), body.to_vec());
+        std::thread::spawn(move || try_request(None, &addr, method, key.as_bytes(), &[], &body))
+    }
+
+    /// All gates treat requests of that method so.
+    fn order(&self, method: &str, order: Order) {
+        for gate in &self.gates {
+            gate.order(method, order);
+        }
+    }
+
+    fn open_gates(&self) {
+        for gate in &self.gates {
+            gate.open();
+        }
+    }
+
+    /// Sends the request, kills the master when `reached`, and looks.
+    fn crash_in(&mut self, method: &'static str, body: &[u8], reached: impl Fn(&Self) -> bool) -> Seen {
+        let sent = self.begin(method, body);
+        eventually("the request is where the master shall die", PATIENCE, || reached(self));
+        self.master.kill();
+        assert!(sent.join().unwrap().is_err(), "{method} was answered before the crash");
+        self.look()
+    }
+
+    /// Kills the master, whatever it is at, and looks.
+    fn crash(&mut self) -> Seen {
+        self.master.kill();
+        self.look()
+    }
+
+    /// What index and volumes hold of the key, while the master is dead.
+    fn look(&self) -> Seen {
+        let options = Options { create: false, cache_bytes: 1 << 20, sync: false };
+        let entry = Index::open(&self.db, options).unwrap().get(&self.id()).unwrap();
+        let files = |replicas: Vec<Replica>| {
+            let mut files: Vec<_> = replicas.iter().map(|replica| self.file(replica)).collect();
+            files.sort_unstable();
+            files
+        };
+        let intended = entry.intents.into_iter().flat_map(|intent| intent.files).collect();
+        let state = entry.record.as_ref().map(|record| record.state);
+        let recorded = entry.record.map_or_else(Vec::new, |record| record.replicas);
+        let stored = self.stored();
+        let seen = Seen {
+            state,
+            recorded: files(recorded),
+            intended: files(intended),
+            stored: stored.keys().copied().collect(),
+        };
+        for (file, bytes) in &stored {
+            assert!(
+                seen.recorded.contains(file) || seen.intended.contains(file),
+                "the index doesn't name {file:?}: {seen:?}"
+            );
+            assert!(bytes == OLD || bytes == NEW || *bytes == long(), "{file:?} is no whole value");
+        }
+        seen
+    }
+
+    fn id(&self) -> Key {
+        let decoded: Vec<u8> = percent_encoding::percent_decode_str(&self.key).collect();
+        Key::new(&decoded)
+    }
+
+    fn file(&self, replica: &Replica) -> File {
+        let volume = self.addresses.iter().position(|address| address == replica.place.volume());
+        (volume.unwrap(), replica.name)
+    }
+
+    /// All files on the volumes, with their bytes. Each is the key's.
+    fn stored(&self) -> BTreeMap<File, Vec<u8>> {
+        let mut stored = BTreeMap::new();
+        for (number, volume) in self.volumes.iter().enumerate() {
+            for (path, bytes) in volume.files() {
+                let (_subvolume, path) = path.split_at(path.find('/').unwrap());
+                let (key, name) = Key::from_path(path).expect("a key's file");
+                assert_eq!(key, self.id());
+                stored.insert((number, name), bytes);
+            }
+        }
+        stored
+    }
+
+    /// How many volumes hold a file.
+    fn holding(&self) -> usize {
+        self.volumes.iter().filter(|volume| !volume.files().is_empty()).count()
+    }
+
+    /// The volumes by rank for the key, of the first `used`.
+    fn rank(&self, used: usize) -> Vec<usize> {
+        let volumes = self.addresses[..used].to_vec();
+        let placement = Placement { volumes, replicas: 3, subvolumes: 10 };
+        let places = placement.rank(&self.id());
+        places.iter().map(|place| self.file(&Replica { place: place.clone(), name: Name::Plain }).0).collect()
+    }
+
+    /// Soon, nothing lies on the volumes but three whole replicas of `value` (or nothing at all), and
+    /// that is what is served.
+    #[track_caller]
+    fn assert_nothing_but(&self, value: Option<&[u8]>) {
+        let files = if value.is_some() { 3 } else { 0 };
+        eventually("nothing but whole live values lies on the volumes", PATIENCE, || {
+            let stored = self.stored();
+            stored.len() == files && stored.values().all(|bytes| Some(bytes.as_slice()) == value)
+        });
+        let answer = self.fetch();
+        match value {
+            Some(value) => assert!(answer.status == 200 && answer.body == value),
+            None => assert_eq!(answer.status, 404),
+        }
+    }
+
+    /// After a crash: the master starts on what it left. Nothing stays but `value`, and the key can be
+    /// written.
+    #[track_caller]
+    fn assert_recovers_to(&mut self, value: Option<&[u8]>) {
+        self.open_gates();
+        self.master.restart();
+        self.assert_nothing_but(value);
+        if value.is_some() {
+            assert_eq!(self.status("DELETE", b""), 204);
+        }
+        assert_eq!(self.status("PUT", NEW), 201);
+        self.assert_nothing_but(Some(NEW));
+    }
+
+    /// The name under which the value is served just now.
+    fn served_name(&self) -> Name {
+        let answer = self.send("HEAD", b"");
+        assert_eq!(answer.status, 302);
+        let url = answer.header("location").unwrap();
+        let path = url.strip_prefix("http://").unwrap().splitn(3, '/').nth(2).unwrap();
+        Key::from_path(&format!("/{path}")).unwrap().1
+    }
+}
+
+mod put_and_a_crash {
+    use super::*;
+
+    #[test]
+    fn before_any_replica_has_bytes_there_is_the_intent_alone() {
+        let mut rig = Rig::new(3, &[]);
+        rig.order("PUT", Order::Hold);
+        let seen =
+            rig.crash_in("PUT", OLD, |rig| rig.gates.iter().all(|gate| gate.count("PUT", Stage::Held) == 1));
+        assert_eq!(seen.state, None);
+        assert_eq!(seen.intended, plain(0..3));
+        assert_eq!(seen.stored, []);
+        rig.assert_recovers_to(None);
+    }
+
+    #[test]
+    fn with_one_replica_stored_the_intent_names_all_three() {
+        let mut rig = Rig::new(3, &[]);
+        rig.order("PUT", Order::Hold);
+        rig.gates[0].order("PUT", Order::Pass);
+        let seen = rig.crash_in("PUT", OLD, |rig| {
+            rig.holding() == 1 && rig.gates[1..].iter().all(|gate| gate.count("PUT", Stage::Held) == 1)
+        });
+        assert_eq!(seen.state, None);
+        assert_eq!(seen.intended, plain(0..3));
+        assert_eq!(seen.stored, plain([0]));
+        rig.assert_recovers_to(None);
+    }
+
+    #[test]
+    fn with_all_replicas_stored_and_one_unanswered_there_is_no_record() {
+        let mut rig = Rig::new(3, &[]);
+        rig.gates[2].order("PUT", Order::HoldAnswer);
+        let seen = rig.crash_in("PUT", OLD, |rig| {
+            rig.holding() == 3 && rig.gates[2].count("PUT", Stage::AnswerHeld) == 1
+        });
+        assert_eq!(seen.state, None);
+        assert_eq!(seen.intended, plain(0..3));
+        assert_eq!(seen.stored, plain(0..3));
+        rig.assert_recovers_to(None);
+    }
+
+    #[test]
+    fn in_the_middle_of_a_long_value_no_file_is_there() {
+        let mut rig = Rig::new(3, &[]);
+        let mut client = Connection::open(None, &rig.master.addr()).unwrap();
+        client.send(&head(&rig.master.addr(), "PUT", KEY.as_bytes(), &[], long().len())).unwrap();
+        client.send(&long()[..long().len() / 2]).unwrap();
+        eventually("all volumes are taking it", PATIENCE, || {
+            rig.volumes.iter().all(|volume| volume.temporary_files() == 1)
+        });
+        let seen = rig.crash();
+        assert_eq!(seen.state, None);
+        assert_eq!(seen.intended, plain(0..3));
+        assert_eq!(seen.stored, []);
+        rig.assert_recovers_to(None);
+        eventually("the half uploads are gone, too", PATIENCE, || {
+            rig.volumes.iter().all(|volume| volume.temporary_files() == 0)
+        });
+    }
+
+    #[test]
+    fn while_a_replica_is_made_good_the_intent_names_the_volume_in_its_place_too() {
+        let mut rig = Rig::new(5, &[]);
+        let rank = rig.rank(5);
+        rig.gates[rank[0]].order("PUT", Order::CutAfter(200_000));
+        rig.gates[rank[3]].order("PUT", Order::HoldAnswer);
+        let seen =
+            rig.crash_in("PUT", &long(), |rig| rig.gates[rank[3]].count("PUT", Stage::AnswerHeld) == 1);
+        let sorted = |ranks: &[usize]| {
+            let mut files = plain(ranks.iter().copied());
+            files.sort_unstable();
+            files
+        };
+        assert_eq!(seen.state, None);
+        assert_eq!(seen.intended, sorted(&rank[..4]));
+        assert_eq!(seen.stored, sorted(&rank[1..4]));
+        rig.assert_recovers_to(None);
+    }
+
+    #[test]
+    fn after_the_201_there_is_the_record_alone() {
+        let mut rig = Rig::new(3, &[]);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        let seen = rig.crash();
+        assert_eq!(seen.state, Some(State::Live));
+        assert_eq!(seen.recorded, plain(0..3));
+        assert_eq!(seen.intended, []);
+        assert_eq!(seen.stored, plain(0..3));
+        rig.assert_recovers_to(Some(OLD));
+    }
+
+    #[test]
+    fn over_an_unlinked_value_leaves_that_as_it_was() {
+        let mut rig = Rig::new(3, &[]);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        assert_eq!(rig.status("UNLINK", b""), 204);
+        rig.gates[0].order("PUT", Order::HoldAnswer);
+        let seen = rig.crash_in("PUT", NEW, |rig| rig.stored().len() == 6);
+        assert_eq!(seen.state, Some(State::Unlinked));
+        assert_eq!(seen.recorded, plain(0..3));
+        assert_eq!(volumes_of(&seen.intended), [0, 1, 2]);
+        assert!(all_generation(&seen.intended), "{seen:?}");
+        rig.open_gates();
+        rig.master.restart();
+        assert_eq!(rig.status("RELINK", b""), 204);
+        rig.assert_nothing_but(Some(OLD));
+    }
+
+    /// nginx can't be told not to carry out what was sent before the crash.
+    #[test]
+    fn a_put_that_lands_after_the_key_was_written_again_touches_nothing_and_is_reaped() {
+        let mut rig = Rig::new(3, &["--quarantine", "15s"]);
+        rig.order("PUT", Order::Hold);
+        rig.crash_in("PUT", OLD, |rig| rig.gates.iter().all(|gate| gate.count("PUT", Stage::Held) == 1));
+        rig.open_gates();
+        rig.master.restart();
+        assert_eq!(rig.status("PUT", NEW), 201);
+        assert!(matches!(rig.served_name(), Name::Generation(_)));
+        rig.gates[0].release();
+        eventually("the late PUT has made its file", PATIENCE, || {
+            // 201: there was no file of that name
+            rig.gates[0].requests()[0].2 == Stage::Answered(201)
+        });
+        rig.assert_nothing_but(Some(NEW));
+    }
+
+    #[test]
+    fn burns_the_plain_name_for_the_quarantine() {
+        let mut rig = Rig::new(3, &["--quarantine", "1s"]);
+        rig.order("PUT", Order::Hold);
+        rig.crash_in("PUT", OLD, |rig| rig.gates.iter().all(|gate| gate.count("PUT", Stage::Held) == 1));
+        rig.open_gates();
+        rig.master.restart();
+        eventually("the plain name is free again", PATIENCE, || {
+            assert_eq!(rig.status("PUT", NEW), 201);
+            let name = rig.served_name();
+            assert_eq!(rig.status("DELETE", b""), 204);
+            name == Name::Plain
+        });
+        assert!(rig.crash().is_nothing());
+    }
+}
+
+mod put_and_its_client {
+    use super::*;
+
+    #[test]
+    fn who_leaves_in_the_middle_leaves_nothing() {
+        let mut rig = Rig::ungated(3);
+        let mut client = Connection::open(None, &rig.master.addr()).unwrap();
+        client.send(&head(&rig.master.addr(), "PUT", KEY.as_bytes(), &[], long().len())).unwrap();
+        client.send(&long()[..long().len() / 2]).unwrap();
+        eventually("all volumes are taking it", PATIENCE, || {
+            rig.volumes.iter().all(|volume| volume.temporary_files() == 1)
+        });
+        drop(client);
+        eventually("the half uploads are gone", PATIENCE, || {
+            rig.volumes.iter().all(|volume| volume.temporary_files() == 0)
+        });
+        eventually("the key can be written", PATIENCE, || match rig.status("PUT", NEW) {
+            201 => true,
+            status => {
+                assert_eq!(status, 409, "only the attempt that is being given up is in the way");
+                false
+            }
+        });
+        rig.assert_nothing_but(Some(NEW));
+        let seen = rig.crash();
+        assert_eq!(seen.recorded, seen.stored);
+    }
+
+    #[test]
+    fn who_leaves_in_the_middle_of_chunks_leaves_nothing() {
+        let mut rig = Rig::ungated(3);
+        let mut client = Connection::open(None, &rig.master.addr()).unwrap();
+        let chunked = [("Transfer-Encoding", "chunked")];
+        client.send(&head(&rig.master.addr(), "PUT", KEY.as_bytes(), &chunked, 0)).unwrap();
+        for piece in long().chunks(65_536).take(10) {
+            client.send(format!("{:x}\r\n", piece.len()).as_bytes()).unwrap();
+            client.send(&[piece, b"\r\n"].concat()).unwrap();
+        }
+        eventually("all volumes are taking it", PATIENCE, || {
+            rig.volumes.iter().all(|volume| volume.temporary_files() == 1)
+        });
+        drop(client);
+        eventually("the half uploads are gone", PATIENCE, || {
+            rig.volumes.iter().all(|volume| volume.temporary_files() == 0)
+        });
+        rig.assert_nothing_but(None);
+        assert_eq!(rig.crash().stored, []);
+    }
+
+    #[test]
+    fn who_stops_sending_is_a_408_and_leaves_nothing() {
+        let rig = Rig::new(3, &["--clienttimeout", "1s"]);
+        let mut client = Connection::open(None, &rig.master.addr()).unwrap();
+        client.send(&head(&rig.master.addr(), "PUT", KEY.as_bytes(), &[], long().len())).unwrap();
+        client.send(&long()[..long().len() / 2]).unwrap();
+        assert_eq!(client.receive("PUT").unwrap().status, 408);
+        assert_eq!(rig.status("PUT", NEW), 201);
+        rig.assert_nothing_but(Some(NEW));
+    }
+
+    #[test]
+    fn who_leaves_after_the_last_byte_has_stored_the_value() {
+        let mut rig = Rig::new(3, &[]);
+        rig.order("PUT", Order::Hold);
+        let mut client = Connection::open(None, &rig.master.addr()).unwrap();
+        client.send(&head(&rig.master.addr(), "PUT", KEY.as_bytes(), &[], OLD.len())).unwrap();
+        client.send(OLD).unwrap();
+        eventually("all volumes have it before them", PATIENCE, || {
+            rig.gates.iter().all(|gate| gate.count("PUT", Stage::Held) == 1)
+        });
+        drop(client);
+        rig.gates.iter().for_each(Gate::release);
+        eventually("the value is served", PATIENCE, || rig.status("GET", b"") == 302);
+        let seen = rig.crash();
+        assert_eq!((seen.recorded, seen.intended), (plain(0..3), vec![]));
+        rig.assert_recovers_to(Some(OLD));
+    }
+
+    #[test]
+    fn who_announced_another_md5_leaves_nothing() {
+        let mut rig = Rig::new(3, &[]);
+        let wrong = [("Content-MD5", WRONG_MD5)];
+        assert_eq!(request(&rig.master.addr(), "PUT", KEY, &wrong, OLD).status, 400);
+        assert!(rig.crash().is_nothing());
+    }
+
+    #[test]
+    fn who_announced_another_md5_does_not_burn_the_plain_name() {
+        let rig = Rig::new(3, &[]);
+        let wrong = [("Content-MD5", WRONG_MD5)];
+        assert_eq!(request(&rig.master.addr(), "PUT", KEY, &wrong, OLD).status, 400);
+        assert_eq!(rig.status("PUT", NEW), 201);
+        assert_eq!(rig.served_name(), Name::Plain);
+    }
+}
+
+mod delete_and_a_crash {
+    use super::*;
+
+    fn held(rig: &Rig, volumes: &[usize], stage: Stage) -> bool {
+        volumes.iter().all(|&volume| rig.gates[volume].count("DELETE", stage) == 1)
+    }
+
+    fn rig() -> Rig {
+        let rig = Rig::new(3, &[]);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        rig
+    }
+
+    #[test]
+    fn before_any_file_is_deleted_the_record_is_gone_and_an_intent_names_them() {
+        let mut rig = rig();
+        rig.order("DELETE", Order::Hold);
+        let seen = rig.crash_in("DELETE", b"", |rig| held(rig, &[0, 1, 2], Stage::Held));
+        assert_eq!(seen.state, None);
+        assert_eq!(seen.intended, plain(0..3));
+        assert_eq!(seen.stored, plain(0..3));
+        rig.assert_recovers_to(None);
+    }
+
+    #[test]
+    fn with_one_file_deleted_the_intent_still_names_all() {
+        let mut rig = rig();
+        rig.order("DELETE", Order::Hold);
+        rig.gates[0].order("DELETE", Order::Pass);
+        let seen = rig.crash_in("DELETE", b"", |rig| held(rig, &[1, 2], Stage::Held) && rig.holding() == 2);
+        assert_eq!(seen.state, None);
+        assert_eq!(seen.intended, plain(0..3));
+        assert_eq!(seen.stored, plain([1, 2]));
+        rig.assert_recovers_to(None);
+    }
+
+    #[test]
+    fn with_all_files_deleted_and_no_answer_the_intent_is_left() {
+        let mut rig = rig();
+        rig.order("DELETE", Order::HoldAnswer);
+        let seen = rig.crash_in("DELETE", b"", |rig| held(rig, &[0, 1, 2], Stage::AnswerHeld));
+        assert_eq!(seen.state, None);
+        assert_eq!(seen.intended, plain(0..3));
+        assert_eq!(seen.stored, []);
+        rig.assert_recovers_to(None);
+    }
+
+    #[test]
+    fn after_the_204_there_is_nothing() {
+        let mut rig = rig();
+        assert_eq!(rig.status("DELETE", b""), 204);
+        assert!(rig.crash().is_nothing());
+        rig.assert_recovers_to(None);
+    }
+
+    #[test]
+    fn a_delete_that_lands_after_the_key_was_written_again_touches_nothing() {
+        let mut rig = rig();
+        rig.order("DELETE", Order::Hold);
+        rig.crash_in("DELETE", b"", |rig| held(rig, &[0, 1, 2], Stage::Held));
+        rig.assert_recovers_to(None);
+        for gate in &rig.gates {
+            gate.release();
+        }
+        eventually("the late DELETEs are carried out", PATIENCE, || {
+            rig.gates.iter().all(|gate| gate.count("DELETE", Stage::Held) == 0)
+                && rig.gates.iter().all(|gate| gate.count("DELETE", Stage::Arrived) == 0)
+        });
+        rig.assert_nothing_but(Some(NEW));
+        let seen = rig.crash();
+        assert_eq!(seen.recorded, seen.stored);
+    }
+}
+
+mod delete_and_its_volumes {
+    use super::*;
+
+    #[test]
+    fn one_that_is_down_holds_nothing_up_and_its_file_goes_when_it_is_back() {
+        let mut rig = Rig::ungated(3);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        rig.volumes[0].kill();
+        assert_eq!(rig.status("DELETE", b""), 204);
+        assert_eq!(rig.status("GET", b""), 404);
+        assert_eq!(rig.stored().into_keys().collect::<Vec<_>>(), plain([0]));
+        rig.volumes[0].restart();
+        rig.assert_nothing_but(None);
+    }
+
+    #[test]
+    fn one_that_hangs_holds_nothing_up_and_its_file_goes_when_it_is_back() {
+        let rig = Rig::ungated(3);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        rig.volumes[0].pause();
+        assert_eq!(rig.status("DELETE", b""), 204);
+        assert_eq!(rig.status("GET", b""), 404);
+        rig.volumes[0].resume();
+        rig.assert_nothing_but(None);
+    }
+
+    #[test]
+    fn one_that_refuses_keeps_its_file_only_until_it_does_not() {
+        let rig = Rig::new(3, &[]);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        rig.gates[0].order("DELETE", Order::Answer(500));
+        assert_eq!(rig.status("DELETE", b""), 204);
+        assert_eq!(rig.stored().into_keys().collect::<Vec<_>>(), plain([0]));
+        rig.open_gates();
+        rig.assert_nothing_but(None);
+    }
+
+    #[test]
+    fn one_that_is_down_is_named_by_the_intent_over_a_crash() {
+        let mut rig = Rig::ungated(3);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        rig.volumes[0].kill();
+        assert_eq!(rig.status("DELETE", b""), 204);
+        let seen = rig.crash();
+        assert_eq!(seen.state, None);
+        assert!(seen.intended.contains(&(0, Name::Plain)), "{seen:?}");
+        assert_eq!(seen.stored, plain([0]));
+        rig.volumes[0].restart();
+        rig.assert_recovers_to(None);
+    }
+
+    #[test]
+    fn a_delete_that_lands_after_the_key_was_written_again_touches_nothing() {
+        let mut rig = Rig::new(3, &[]);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        rig.gates[0].order("DELETE", Order::Hold);
+        assert_eq!(rig.status("DELETE", b""), 204);
+        rig.open_gates();
+        assert_eq!(rig.status("PUT", NEW), 201);
+        rig.gates[0].release();
+        eventually("the late DELETE is carried out", PATIENCE, || {
+            rig.gates[0].count("DELETE", Stage::Held) == 0
+                && rig.gates[0].count("DELETE", Stage::Arrived) == 0
+        });
+        rig.assert_nothing_but(Some(NEW));
+        let seen = rig.crash();
+        assert_eq!(seen.recorded, seen.stored);
+    }
+}
+
+mod unlink_relink_and_a_crash {
+    use super::*;
+
+    #[test]
+    fn an_unlinked_value_is_hidden_and_kept() {
+        let mut rig = Rig::new(3, &[]);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        assert_eq!(rig.status("UNLINK", b""), 204);
+        let seen = rig.crash();
+        assert_eq!(seen.state, Some(State::Unlinked));
+        assert_eq!(seen.intended, []);
+        assert_eq!((seen.recorded, seen.stored), (plain(0..3), plain(0..3)));
+        rig.master.restart();
+        assert_eq!(rig.status("GET", b""), 404);
+        assert_eq!(rig.status("RELINK", b""), 204);
+        rig.assert_nothing_but(Some(OLD));
+    }
+
+    #[test]
+    fn a_relinked_value_is_live() {
+        let mut rig = Rig::new(3, &[]);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        assert_eq!(rig.status("UNLINK", b""), 204);
+        assert_eq!(rig.status("RELINK", b""), 204);
+        let seen = rig.crash();
+        assert_eq!(seen.state, Some(State::Live));
+        assert_eq!(seen.intended, []);
+        assert_eq!((seen.recorded, seen.stored), (plain(0..3), plain(0..3)));
+        rig.assert_recovers_to(Some(OLD));
+    }
+}
+
+mod rebalance_and_its_faults {
+    use super::*;
+
+    /// Where the new volume is in these tests.
+    const ADDED: usize = 3;
+
+    /// A value on volumes 0 to 2 that wants to be on volume 3 instead of the one that is returned; the
+    /// master knows all four.
+    fn rig(flags: &[&str]) -> (Rig, usize) {
+        let mut rig = Rig::with_spare(3, 1, flags);
+        let mut keys = (0..).map(|n| format!("/key{n}"));
+        while rig.rank(4)[..3].iter().all(|volume| *volume != ADDED) {
+            rig.key = keys.next().unwrap();
+        }
+        assert_eq!(rig.status("PUT", OLD), 201);
+        assert!(rig.master.terminate().success());
+        rig.master = Master::start(&rig.db, &rig.addresses, flags);
+        let leaving = rig.rank(4)[3];
+        assert_eq!(rig.send("HEAD", b"").header("key-balance"), Some("unbalanced"));
+        (rig, leaving)
+    }
+
+    fn staying(leaving: usize) -> Vec<File> {
+        plain((0..4).filter(|volume| *volume != leaving))
+    }
+
+    /// The value is served, a REBALANCE moves it, and nothing else is left.
+    #[track_caller]
+    fn assert_can_be_balanced(rig: &mut Rig) {
+        rig.open_gates();
+        rig.master.restart();
+        rig.assert_nothing_but(Some(OLD));
+        assert_eq!(rig.status("REBALANCE", b""), 204);
+        assert_eq!(rig.send("HEAD", b"").header("key-balance"), Some("balanced"));
+        assert_eq!(rig.fetch().body, OLD);
+        // what is left over waits for readers, but not over a restart
+        rig.master.restart();
+        rig.assert_nothing_but(Some(OLD));
+    }
+
+    #[test]
+    fn before_the_copy_the_value_is_where_it_was() {
+        let (mut rig, _) = rig(&[]);
+        rig.gates[ADDED].order("PUT", Order::Hold);
+        let seen = rig.crash_in("REBALANCE", b"", |rig| rig.gates[ADDED].count("PUT", Stage::Held) == 1);
+        assert_eq!(seen.state, Some(State::Live));
+        assert_eq!((seen.recorded, seen.stored), (plain(0..3), plain(0..3)));
+        assert_eq!(seen.intended, plain([ADDED]));
+        assert_can_be_balanced(&mut rig);
+    }
+
+    #[test]
+    fn between_copy_and_commit_an_intent_names_the_copy() {
+        let (mut rig, _) = rig(&[]);
+        rig.gates[ADDED].order("PUT", Order::HoldAnswer);
+        let seen =
+            rig.crash_in("REBALANCE", b"", |rig| rig.gates[ADDED].count("PUT", Stage::AnswerHeld) == 1);
+        assert_eq!(seen.state, Some(State::Live));
+        assert_eq!(seen.recorded, plain(0..3));
+        assert_eq!(seen.intended, plain([ADDED]));
+        assert_eq!(seen.stored, plain(0..4));
+        assert_can_be_balanced(&mut rig);
+    }
+
+    #[test]
+    fn between_commit_and_deletion_an_intent_names_the_surplus() {
+        let (mut rig, leaving) = rig(&[]);
+        assert_eq!(rig.status("REBALANCE", b""), 204);
+        let seen = rig.crash();
+        assert_eq!(seen.state, Some(State::Live));
+        assert_eq!(seen.recorded, staying(leaving));
+        assert_eq!(seen.intended, plain([leaving]));
+        assert_eq!(seen.stored, plain(0..4));
+        rig.assert_recovers_to(Some(OLD));
+    }
+
+    #[test]
+    fn a_copy_that_lands_after_the_value_has_moved_touches_nothing_and_is_reaped() {
+        let (mut rig, leaving) = rig(&["--quarantine", "15s"]);
+        rig.gates[ADDED].order("PUT", Order::Hold);
+        rig.crash_in("REBALANCE", b"", |rig| rig.gates[ADDED].count("PUT", Stage::Held) == 1);
+        rig.open_gates();
+        rig.master.restart();
+        assert_eq!(rig.status("REBALANCE", b""), 204);
+        rig.gates[ADDED].release();
+        eventually("the late copy has made its file", PATIENCE, || {
+            let requests = rig.gates[ADDED].requests();
+            requests.iter().find(|(method, ..)| method == "PUT").unwrap().2 == Stage::Answered(201)
+        });
+        rig.master.restart();
+        rig.assert_nothing_but(Some(OLD));
+        let seen = rig.crash();
+        assert_eq!(seen.recorded, seen.stored);
+        assert!(!volumes_of(&seen.recorded).contains(&leaving), "{seen:?}");
+    }
+
+    #[test]
+    fn a_target_that_fails_leaves_the_value_where_it_was() {
+        for (order, status) in [(Order::Answer(500), 507), (Order::Garbage, 503), (Order::CutAfter(9), 503)] {
+            let (mut rig, _) = rig(&[]);
+            rig.gates[ADDED].order("PUT", order);
+            assert_eq!(rig.status("REBALANCE", b""), status, "{order:?}");
+            assert_eq!(rig.fetch().body, OLD);
+            let seen = rig.crash();
+            assert_eq!((seen.recorded, seen.stored), (plain(0..3), plain(0..3)), "{order:?}");
+            assert_can_be_balanced(&mut rig);
+        }
+    }
+
+    /// Of the right size, so that only its MD5 tells.
+    #[test]
+    fn a_source_with_wrong_bytes_is_not_copied() {
+        let (rig, _) = rig(&[]);
+        let mut wrong = OLD.to_vec();
+        wrong[3] ^= 1;
+        let best = rig.rank(3)[0];
+        std::fs::write(rig.volumes[best].dir().join(&rig.volumes[best].files()[0].0), wrong).unwrap();
+        assert_eq!(rig.status("REBALANCE", b""), 204);
+        assert_eq!(rig.volumes[ADDED].files()[0].1, OLD);
+    }
+
+    #[test]
+    fn a_missing_and_a_torn_replica_are_made_good() {
+        let (mut rig, leaving) = rig(&[]);
+        let staying: Vec<_> = (0..3).filter(|volume| *volume != leaving).collect();
+        let path = |volume: usize| rig.volumes[volume].dir().join(&rig.volumes[volume].files()[0].0);
+        std::fs::remove_file(path(staying[0])).unwrap();
+        std::fs::write(path(staying[1]), &OLD[1..]).unwrap();
+        assert_eq!(rig.status("REBALANCE", b""), 204);
+        rig.master.restart();
+        rig.assert_nothing_but(Some(OLD));
+    }
+
+    #[test]
+    fn an_unlinked_value_stays_unlinked() {
+        let (mut rig, leaving) = rig(&[]);
+        assert_eq!(rig.status("UNLINK", b""), 204);
+        assert_eq!(rig.status("REBALANCE", b""), 204);
+        let seen = rig.crash();
+        assert_eq!(seen.state, Some(State::Unlinked));
+        assert_eq!(seen.recorded, staying(leaving));
+    }
+}
+
+mod put_and_a_failing_volume {
+    use super::*;
+
+    /// With more volumes than needed, of which the first in rank fails: 201, and three whole replicas elsewhere.
+    #[track_caller]
+    fn assert_goes_elsewhere(mut rig: Rig, value: &[u8], fail: impl Fn(&mut Rig, usize)) {
+        let bad = rig.rank(rig.volumes.len())[0];
+        fail(&mut rig, bad);
+        assert_eq!(rig.status("PUT", value), 201);
+        let stored = rig.stored();
+        let good: Vec<_> = stored.iter().filter(|((volume, _), _)| *volume != bad).collect();
+        assert_eq!(good.len(), 3, "{:?}", stored.keys());
+        assert!(good.iter().all(|(_, bytes)| *bytes == value), "a replica isn't whole");
+        let seen = rig.crash();
+        let good: Vec<_> = good.into_iter().map(|(file, _)| *file).collect();
+        assert_eq!((seen.state, seen.recorded), (Some(State::Live), good));
+    }
+
+    /// With three volumes, of which one fails: that status, and then nothing is left, and the key can
+    /// be written when the volume is well again.
+    #[track_caller]
+    fn assert_refused(
+        mut rig: Rig,
+        value: &[u8],
+        statuses: &[u16],
+        fail: impl Fn(&mut Rig, usize),
+        mend: impl Fn(&mut Rig, usize),
+    ) {
+        fail(&mut rig, 1);
+        let answer = rig.send("PUT", value);
+        assert!(statuses.contains(&answer.status), "{} {}", answer.status, answer.text());
+        assert_eq!(answer.header("retry-after").is_some(), answer.status == 503);
+        assert_eq!(rig.status("GET", b""), 404);
+        mend(&mut rig, 1);
+        rig.assert_nothing_but(None);
+        eventually("the volume is in use again", PATIENCE, || match rig.status("PUT", NEW) {
+            201 => true,
+            status => {
+                assert_eq!(status, 503, "it is only the volume's health that is in the way");
+                false
+            }
+        });
+        rig.assert_nothing_but(Some(NEW));
+    }
+
+    fn gate_order(order: Order) -> impl Fn(&mut Rig, usize) {
+        move |rig, bad| rig.gates[bad].order("PUT", order)
+    }
+
+    fn open(rig: &mut Rig, _: usize) {
+        rig.open_gates();
+    }
+
+    fn kill(rig: &mut Rig, bad: usize) {
+        rig.volumes[bad].kill();
+    }
+
+    fn restart(rig: &mut Rig, bad: usize) {
+        rig.volumes[bad].restart();
+    }
+
+    fn pause(rig: &mut Rig, bad: usize) {
+        rig.volumes[bad].pause();
+    }
+
+    fn resume(rig: &mut Rig, bad: usize) {
+        rig.volumes[bad].resume();
+    }
+
+    #[test]
+    fn that_refuses_connections_is_replaced() {
+        assert_goes_elsewhere(Rig::ungated(5), OLD, kill);
+    }
+
+    #[test]
+    fn that_refuses_connections_is_replaced_for_a_long_value() {
+        assert_goes_elsewhere(Rig::ungated(5), &long(), kill);
+    }
+
+    #[test]
+    fn that_refuses_connections_and_is_needed_is_a_503() {
+        assert_refused(Rig::ungated(3), OLD, &[503], kill, restart);
+    }
+
+    #[test]
+    fn that_answers_500_is_replaced() {
+        assert_goes_elsewhere(Rig::new(5, &[]), OLD, gate_order(Order::Answer(500)));
+    }
+
+    #[test]
+    fn that_answers_500_is_made_good_for_a_long_value() {
+        assert_goes_elsewhere(Rig::new(5, &[]), &long(), gate_order(Order::Answer(500)));
+    }
+
+    /// nginx says 500 when its disk is full.
+    #[test]
+    fn that_answers_500_and_is_needed_is_a_507() {
+        assert_refused(Rig::new(3, &[]), OLD, &[507], gate_order(Order::Answer(500)), open);
+    }
+
+    #[test]
+    fn that_answers_507_is_replaced() {
+        assert_goes_elsewhere(Rig::new(5, &[]), OLD, gate_order(Order::Answer(507)));
+    }
+
+    #[test]
+    fn that_answers_507_and_is_needed_is_a_507() {
+        assert_refused(Rig::new(3, &[]), &long(), &[507], gate_order(Order::Answer(507)), open);
+    }
+
+    #[test]
+    fn that_answers_garbage_is_replaced() {
+        assert_goes_elsewhere(Rig::new(5, &[]), OLD, gate_order(Order::Garbage));
+    }
+
+    #[test]
+    fn that_answers_garbage_and_is_needed_is_a_503() {
+        assert_refused(Rig::new(3, &[]), OLD, &[503], gate_order(Order::Garbage), open);
+    }
+
+    #[test]
+    fn that_closes_midway_is_made_good_from_a_whole_replica() {
+        assert_goes_elsewhere(Rig::new(5, &[]), &long(), gate_order(Order::CutAfter(200_000)));
+    }
+
+    #[test]
+    fn that_closes_midway_and_is_needed_is_a_503() {
+        assert_refused(Rig::new(3, &[]), &long(), &[503], gate_order(Order::CutAfter(200_000)), open);
+    }
+
+    #[test]
+    fn that_answers_500_midway_is_made_good_from_a_whole_replica() {
+        assert_goes_elsewhere(Rig::new(5, &[]), &long(), gate_order(Order::AnswerAfter(200_000, 500)));
+    }
+
+    /// It can't have the value yet.
+    #[test]
+    fn that_answers_201_midway_is_made_good_from_a_whole_replica() {
+        assert_goes_elsewhere(Rig::new(5, &[]), &long(), gate_order(Order::AnswerAfter(200_000, 201)));
+    }
+
+    /// The value's other whole replica serves as well.
+    #[test]
+    fn that_closes_midway_is_made_good_though_a_whole_replica_can_not_be_read() {
+        assert_goes_elsewhere(Rig::new(5, &[]), &long(), |rig, bad| {
+            let rank = rig.rank(5);
+            rig.gates[bad].order("PUT", Order::CutAfter(200_000));
+            rig.gates[rank[1]].order("GET", Order::Answer(500));
+        });
+    }
+
+    #[test]
+    fn and_one_that_should_replace_it_are_both_replaced() {
+        assert_goes_elsewhere(Rig::new(6, &[]), &long(), |rig, _| {
+            let rank = rig.rank(6);
+            rig.gates[rank[0]].order("PUT", Order::CutAfter(200_000));
+            rig.gates[rank[3]].order("PUT", Order::CutAfter(200_000));
+        });
+    }
+
+    #[test]
+    fn that_never_answers_is_replaced() {
+        assert_goes_elsewhere(Rig::ungated(5), OLD, pause);
+    }
+
+    #[test]
+    fn that_never_answers_is_made_good_for_a_long_value() {
+        assert_goes_elsewhere(Rig::ungated(5), &long(), pause);
+    }
+
+    #[test]
+    fn that_never_answers_and_is_needed_is_a_503() {
+        assert_refused(Rig::ungated(3), OLD, &[503], pause, resume);
+    }
+
+    /// The value is whole on that volume, and nobody knows.
+    #[test]
+    fn whose_answer_is_lost_is_replaced_and_its_file_named_by_an_intent() {
+        let mut rig = Rig::new(5, &["--streamtimeout", "2s"]);
+        let bad = rig.rank(5)[0];
+        rig.gates[bad].order("PUT", Order::HoldAnswer);
+        // nothing is deleted in this test
+        rig.order("DELETE", Order::Answer(500));
+        assert_eq!(rig.status("PUT", OLD), 201);
+        let seen = rig.crash();
+        assert!(!volumes_of(&seen.recorded).contains(&bad), "{seen:?}");
+        assert_eq!(seen.recorded.len(), 3);
+        assert_eq!(seen.intended, plain([bad]));
+        assert_eq!(seen.stored.len(), 4);
+        rig.assert_recovers_to(Some(OLD));
+    }
+
+    /// The client was told 503, and has written another value since.
+    #[test]
+    fn that_carries_the_put_out_too_late_touches_nothing_and_is_tidied() {
+        let mut rig = Rig::new(3, &["--streamtimeout", "1s", "--quarantine", "15s"]);
+        rig.gates[1].order("PUT", Order::Hold);
+        assert_eq!(rig.status("PUT", OLD), 503);
+        rig.open_gates();
+        assert_eq!(rig.status("PUT", NEW), 201);
+        rig.gates[1].release();
+        eventually("the late PUT has made its file", PATIENCE, || {
+            let requests = rig.gates[1].requests();
+            requests.iter().find(|(method, ..)| method == "PUT").unwrap().2 == Stage::Answered(201)
+        });
+        rig.assert_nothing_but(Some(NEW));
+        let seen = rig.crash();
+        assert_eq!(seen.recorded, seen.stored);
+    }
+
+    #[test]
+    fn the_files_of_a_refused_value_are_named_by_an_intent_until_they_are_gone() {
+        let mut rig = Rig::new(3, &[]);
+        rig.gates[1].order("PUT", Order::Answer(507));
+        rig.order("DELETE", Order::Answer(500));
+        assert_eq!(rig.status("PUT", OLD), 507);
+        let seen = rig.crash();
+        assert_eq!(seen.state, None);
+        assert_eq!(seen.intended, plain(0..3));
+        assert_eq!(seen.stored, plain([0, 2]));
+        rig.assert_recovers_to(None);
+    }
+}
+
+mod get_and_failing_volumes {
+    use super::*;
+
+    /// A value on three volumes.
+    fn rig(gated: bool) -> Rig {
+        let rig = if gated { Rig::new(3, &[]) } else { Rig::ungated(3) };
+        assert_eq!(rig.status("PUT", OLD), 201);
+        rig
+    }
+
+    /// Never 404: it isn't known that the key doesn't exist.
+    #[track_caller]
+    fn assert_unavailable(rig: &Rig) {
+        let answer = rig.send("GET", b"");
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.text());
+    }
+
+    /// Often enough that each order of trying the replicas happens.
+    #[track_caller]
+    fn assert_served(rig: &Rig) {
+        for _ in 0..6 {
+            let answer = rig.fetch();
+            assert_eq!((answer.status, answer.body.as_slice()), (200, OLD), "{}", answer.text());
+        }
+    }
+
+    #[test]
+    fn one_live_replica_is_enough_when_the_others_are_down() {
+        let mut rig = rig(false);
+        rig.volumes[0].kill();
+        rig.volumes[1].kill();
+        assert_served(&rig);
+    }
+
+    #[test]
+    fn one_live_replica_is_enough_when_the_others_hang() {
+        let rig = rig(false);
+        rig.volumes[0].pause();
+        rig.volumes[1].pause();
+        assert_served(&rig);
+    }
+
+    #[test]
+    fn one_live_replica_is_enough_when_the_others_answer_500() {
+        let rig = rig(true);
+        rig.gates[0].order("HEAD", Order::Answer(500));
+        rig.gates[1].order("HEAD", Order::Answer(500));
+        assert_served(&rig);
+    }
+
+    #[test]
+    fn one_live_replica_is_enough_when_the_others_answer_garbage() {
+        let rig = rig(true);
+        rig.gates[0].order("HEAD", Order::Garbage);
+        rig.gates[1].order("HEAD", Order::Garbage);
+        assert_served(&rig);
+    }
+
+    #[test]
+    fn torn_and_missing_replicas_are_passed_over() {
+        let rig = rig(false);
+        let path = |volume: usize| rig.volumes[volume].dir().join(&rig.volumes[volume].files()[0].0);
+        std::fs::write(path(0), &OLD[1..]).unwrap();
+        std::fs::remove_file(path(1)).unwrap();
+        assert_served(&rig);
+    }
+
+    #[test]
+    fn with_all_down_it_is_a_503_until_they_are_back() {
+        let mut rig = rig(false);
+        rig.volumes.iter_mut().for_each(Volume::kill);
+        assert_unavailable(&rig);
+        rig.volumes.iter_mut().for_each(Volume::restart);
+        eventually("the value is served again", PATIENCE, || rig.fetch().body == OLD);
+    }
+
+    #[test]
+    fn with_all_hanging_it_is_a_503_until_they_are_back() {
+        let rig = rig(false);
+        rig.volumes.iter().for_each(Volume::pause);
+        assert_unavailable(&rig);
+        rig.volumes.iter().for_each(Volume::resume);
+        eventually("the value is served again", PATIENCE, || rig.fetch().body == OLD);
+    }
+
+    #[test]
+    fn with_all_answering_500_it_is_a_503() {
+        let rig = rig(true);
+        rig.order("HEAD", Order::Answer(500));
+        assert_unavailable(&rig);
+    }
+
+    #[test]
+    fn with_one_down_and_the_others_missing_it_is_a_503() {
+        let mut rig = rig(false);
+        for volume in &rig.volumes[1..] {
+            std::fs::remove_file(volume.dir().join(&volume.files()[0].0)).unwrap();
+        }
+        rig.volumes[0].kill();
+        assert_unavailable(&rig);
+    }
+
+    /// Damage is not absence.
+    #[test]
+    fn with_all_missing_it_is_a_500() {
+        let rig = rig(false);
+        for volume in &rig.volumes {
+            std::fs::remove_file(volume.dir().join(&volume.files()[0].0)).unwrap();
+        }
+        assert_eq!(rig.status("GET", b""), 500);
+    }
+}
+
+mod names {
+    use super::*;
+
+    #[test]
+    fn plain_where_the_index_knows_nothing() {
+        let mut rig = Rig::new(3, &[]);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        assert_eq!(rig.crash().recorded, plain(0..3));
+    }
+
+    #[test]
+    fn plain_again_after_a_delete_that_all_volumes_have_answered() {
+        let mut rig = Rig::new(3, &[]);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        assert_eq!(rig.status("DELETE", b""), 204);
+        assert_eq!(rig.status("PUT", NEW), 201);
+        assert_eq!(rig.crash().recorded, plain(0..3));
+    }
+
+    #[test]
+    fn a_generation_while_an_intent_is_open() {
+        let mut rig = Rig::new(3, &[]);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        rig.gates[0].order("DELETE", Order::Answer(500));
+        assert_eq!(rig.status("DELETE", b""), 204);
+        assert_eq!(rig.status("PUT", NEW), 201);
+        let seen = rig.crash();
+        assert!(all_generation(&seen.recorded), "{seen:?}");
+    }
+
+    #[test]
+    fn a_generation_over_an_unlinked_value() {
+        let mut rig = Rig::new(3, &[]);
+        assert_eq!(rig.status("PUT", OLD), 201);
+        assert_eq!(rig.status("UNLINK", b""), 204);
+        assert_eq!(rig.status("PUT", NEW), 201);
+        let seen = rig.crash();
+        assert!(all_generation(&seen.recorded), "{seen:?}");
+        assert_eq!(seen.intended, plain(0..3));
+        rig.assert_recovers_to(Some(NEW));
+    }
+
+    #[test]
+    fn a_fresh_generation_for_each_attempt() {
+        let mut rig = Rig::new(3, &["--names", "generation"]);
+        let mut names = Vec::new();
+        for _ in 0..3 {
+            assert_eq!(rig.status("PUT", OLD), 201);
+            names.push(rig.served_name());
+            assert_eq!(rig.status("DELETE", b""), 204);
+            rig.crash();
+            rig.master.restart();
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 3, "{names:?}");
+        assert!(!names.contains(&Name::Plain), "{names:?}");
+    }
+
+    #[test]
+    fn a_generation_where_the_plain_name_would_be_a_directory() {
+        let mut rig = Rig::new(3, &[]);
+        rig.key = "/a%3F".to_owned();
+        assert!(!rig.id().has_plain_name());
+        assert_eq!(rig.status("PUT", OLD), 201);
+        let seen = rig.crash();
+        assert!(all_generation(&seen.recorded), "{seen:?}");
+        rig.assert_recovers_to(Some(OLD));
+    }
+}
