@@ -26,6 +26,9 @@ pub const MAX_KEY_BYTES: usize = 2048;
 /// The longest component of a path that common file systems can hold, in bytes.
 const MAX_COMPONENT_BYTES: usize = 255;
 
+/// No attempt has a higher number: a file that claims to is none of ours, and must not exhaust them.
+pub const MAX_GENERATION: u64 = u64::MAX >> 1;
+
 /// Ends each piece but the last of a component that was cut.
 const CUT: char = '~';
 
@@ -123,6 +126,9 @@ impl Key {
             None => (PLAIN.decode(&name).ok()?, Name::Plain),
             Some((key, digits)) => {
                 let generation = u64::from_str_radix(digits, 16).ok()?;
+                if generation > MAX_GENERATION {
+                    return None;
+                }
                 (URL.decode(key).ok()?, Name::Generation(generation))
             }
         };
@@ -238,12 +244,13 @@ mod tests {
             "/",
             "/5d/41",
             "/5d/41/",
-            "/5d/42/aGVsbG8=",            // other directories
-            "/5d/41/aGVsbG8",             // no padding
-            "/5D/41/aGVsbG8=",            // upper case
-            "/5d/41/aGVsbG8=.0000000001", // nginx's temporary file
-            "/5d/41/aGVsbG8=,1",          // not 16 digits
-            "/5d/41/aGVs~/bG8=",          // cut where it need not be
+            "/5d/42/aGVsbG8=",                  // other directories
+            "/5d/41/aGVsbG8",                   // no padding
+            "/5D/41/aGVsbG8=",                  // upper case
+            "/5d/41/aGVsbG8=.0000000001",       // nginx's temporary file
+            "/5d/41/aGVsbG8=,1",                // not 16 digits
+            "/5d/41/aGVs~/bG8=",                // cut where it need not be
+            "/5d/41/aGVsbG8=,ffffffffffffffff", // more than there can be
             "/5d/41/ä",
         ] {
             assert_eq!(Key::from_path(path), None, "{path}");
@@ -274,7 +281,7 @@ mod tests {
         #[test]
         fn path_and_back(bytes in proptest::collection::vec(any::<u8>(), 1..2100), generation: Option<u64>) {
             let key = Key::new(&bytes);
-            let name = generation.map_or(Name::Plain, Name::Generation);
+            let name = generation.map_or(Name::Plain, |number| Name::Generation(number & MAX_GENERATION));
             let path = key.path(name);
             prop_assert!(path.split('/').all(|component| component.len() <= MAX_COMPONENT_BYTES));
             prop_assert!(path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+=-_,~".contains(&b)));

@@ -54,7 +54,7 @@ async fn serve(flags: Master) -> Result<(), String> {
         tracing::info!("stopping");
     };
     let api = Api::new(store.clone(), flags.fallback.as_deref());
-    server::serve(listener, api, flags.connections as usize, stop, flags.grace).await;
-    store.stop(flags.grace).await;
+    let left = server::serve(listener, api, flags.connections as usize, stop, flags.grace).await;
+    store.stop(left).await;
     Ok(())
 }

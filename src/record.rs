@@ -75,6 +75,11 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
+/// The longest place that is believed, in bytes: a host name has at most 253.
+const MAX_PLACE_BYTES: usize = 1024;
+/// The most replicas that are believed.
+const MAX_REPLICAS: usize = 1024;
+
 const VERSION: u8 = 1;
 const UNLINKED: u8 = 1;
 const HAS_MD5: u8 = 2;
@@ -168,10 +173,14 @@ impl Record {
             }
             None => (None, text),
         };
+        if places.split(',').count() > MAX_REPLICAS {
+            return Err(Malformed("too many volumes"));
+        }
         let replicas = places
             .split(',')
             .map(|place| {
-                let fits = !place.is_empty() && place.bytes().all(|b| b.is_ascii_graphic());
+                let fits = (1..=MAX_PLACE_BYTES).contains(&place.len())
+                    && place.bytes().all(|b| b.is_ascii_graphic());
                 fits.then(|| Replica { place: Place::new(place), name: Name::Plain })
             })
             .collect::<Option<Vec<_>>>()

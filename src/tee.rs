@@ -67,8 +67,8 @@ where
         self.size
     }
 
-    /// MD5 of what was read, if it was hashed.
-    pub(crate) fn md5(self) -> Option<[u8; 16]> {
-        self.md5.map(|md5| md5.finalize().into())
+    /// MD5 of what was read so far, if it is hashed.
+    pub(crate) fn md5(&self) -> Option<[u8; 16]> {
+        self.md5.as_ref().map(|md5| md5.clone().finalize().into())
     }
 }

@@ -14,7 +14,7 @@ use davkv::progress::Progress;
 use davkv::store::{Forgotten, Options, Rebalanced, Store};
 use futures_util::stream::{self, StreamExt as _};
 
-/// How long the reaper may take at the end for what couldn't be deleted at once.
+/// How long writes may take to finish after a failure.
 const GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     match davkv::run(run(flags)) {
         Ok(summary) => {
             report(&summary, dry_run);
-            if summary.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if summary.failures + summary.pending == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("davkv-rebalance: {error}");
@@ -74,7 +74,10 @@ async fn rebalance_all(store: &Store, dry_run: bool, jobs: usize) -> Result<Summ
         summary.forgotten = store.forget().await.map_err(|error| error.to_string())?;
     }
     progress::shown(&progress, move_all(store, dry_run, jobs, &progress, &mut summary)).await?;
-    summary.pending = count_pending(store).await?;
+    if !dry_run {
+        // what this run couldn't delete, or an earlier one that was killed
+        summary.pending = store.reap_once().await.map_err(|error| error.to_string())?;
+    }
     Ok(summary)
 }
 
@@ -122,19 +125,6 @@ async fn one(store: &Store, key: Key, dry_run: bool) -> (Key, Result<Rebalanced,
     (key, result)
 }
 
-async fn count_pending(store: &Store) -> Result<u64, String> {
-    let (mut start, mut pending) = (Vec::new(), 0);
-    loop {
-        let page = store.index().intents_page(&start).await.map_err(|error| error.to_string())?;
-        let intents = page.rows.iter().flat_map(|(_, intents)| intents);
-        pending += intents.map(|intent| intent.files.len() as u64).sum::<u64>();
-        match page.next {
-            Some(next) => start = next,
-            None => return Ok(pending),
-        }
-    }
-}
-
 impl Summary {
     fn add(&mut self, key: &Key, result: Result<Rebalanced, Error>) {
         self.objects += 1;
@@ -168,7 +158,11 @@ fn report(summary: &Summary, dry_run: bool) {
         println!("forgotten {} files that waited for forgotten volumes", summary.forgotten);
     }
     if summary.pending > 0 {
-        println!("pending   {} files, which the master deletes when their volumes answer", summary.pending);
+        println!(
+            "pending   {} files that are still on their volumes: run it again when those answer, or",
+            summary.pending
+        );
+        println!("          leave them to the master; a volume that is gone for good wants --forget");
     }
     println!("failures  {}", summary.failures);
 }

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Mutex, oneshot};
 
-use crate::key::Key;
+use crate::key::{Key, MAX_GENERATION};
 use crate::leveldb::{self, Database, Iter};
 use crate::record::{Intent, Record, State};
 
@@ -37,6 +37,9 @@ const PAGE_ROWS: usize = 1000;
 const PAGE_SCANNED: usize = 10_000;
 /// … and ends with the row that brings its keys to so many bytes.
 const PAGE_BYTES: usize = 256 * 1024;
+
+/// A count looks at so many rows at a time.
+const COUNT_SCANNED: usize = 100_000;
 
 /// What the index knows of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -187,19 +190,27 @@ impl Index {
         let mut reserved = self.generations.lock().await;
         if reserved.is_empty() {
             let first = self.first_unreserved()?;
-            let end = first + GENERATION_BLOCK;
+            let end = first.saturating_add(GENERATION_BLOCK);
+            if end > MAX_GENERATION {
+                return Err(Failure("the index is damaged: no generation numbers are left".into()));
+            }
             self.reserve(end).await?;
             *reserved = first..end;
         }
         reserved.next().ok_or_else(|| Failure("out of generation numbers".into()))
     }
 
-    /// No generation number below `end` is given out any more.
+    /// No generation number up to `seen` is given out any more, nor any that a PUT still on its way may
+    /// have when `seen` is the highest on the volumes.
     ///
     /// # Errors
     ///
     /// The index can't be written.
-    pub async fn reserve(&self, end: u64) -> Result<(), Failure> {
+    pub async fn reserve_beyond(&self, seen: u64) -> Result<(), Failure> {
+        self.reserve(seen.saturating_add(GENERATION_BLOCK)).await
+    }
+
+    async fn reserve(&self, end: u64) -> Result<(), Failure> {
         let put = (GENERATION.to_vec(), end.to_be_bytes().to_vec());
         self.write(vec![put], Vec::new(), None, true).await
     }
@@ -254,23 +265,17 @@ impl Index {
         state: State,
         count: u64,
     ) -> Result<Option<Key>, Failure> {
-        let (prefix, start) = (prefix.to_vec(), start.max(prefix).to_vec());
-        self.scan(move |database| {
-            let mut left = count;
-            let mut rows = Rows::new(database, &prefix, &start);
-            while let Some((row, value)) = rows.current() {
-                let record = Record::decode(value).map_err(|e| Failure::damaged(&Key::new(row), e))?;
-                if record.state == state {
-                    if left == 0 {
-                        return Ok(Some(Key::new(row)));
-                    }
-                    left -= 1;
-                }
-                rows.advance();
+        let (mut left, mut start) = (count, start.max(prefix).to_vec());
+        loop {
+            let (prefix, from) = (prefix.to_vec(), start);
+            // in steps, so that a caller who leaves ends it
+            let step = self.scan(move |database| count_on(database, &prefix, &from, state, left)).await?;
+            match step {
+                Step::Found(key) => return Ok(Some(key)),
+                Step::End => return Ok(None),
+                Step::More(fewer, next) => (left, start) = (fewer, next),
             }
-            rows.end().map(|()| None)
-        })
-        .await
+        }
     }
 
     /// A page of the keys that have intents, with them; `start` as an earlier page's `next`.
@@ -381,6 +386,46 @@ impl<'a> Rows<'a> {
     fn end(&self) -> Result<(), Failure> {
         Ok(self.iter.status()?)
     }
+}
+
+/// How far a count came.
+enum Step {
+    /// This key comes after what was to be counted.
+    Found(Key),
+    /// So many are left to be counted, from this row on.
+    More(u64, Vec<u8>),
+    /// The rows have ended.
+    End,
+}
+
+fn count_on(
+    database: &Database,
+    prefix: &[u8],
+    start: &[u8],
+    state: State,
+    count: u64,
+) -> Result<Step, Failure> {
+    let (mut left, mut scanned) = (count, 0);
+    let mut rows = Rows::new(database, prefix, start);
+    while let Some((row, value)) = rows.current() {
+        if scanned == COUNT_SCANNED {
+            let next = row.to_vec();
+            rows.end()?;
+            return Ok(Step::More(left, next));
+        }
+        scanned += 1;
+        let record = Record::decode(value).map_err(|error| Failure::damaged(&Key::new(row), error))?;
+        if record.state == state {
+            if left == 0 {
+                let key = Key::new(row);
+                rows.end()?;
+                return Ok(Step::Found(key));
+            }
+            left -= 1;
+        }
+        rows.advance();
+    }
+    rows.end().map(|()| Step::End)
 }
 
 fn scan_page<T>(

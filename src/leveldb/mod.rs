@@ -261,7 +261,6 @@ impl Database {
 /// Writes to be applied together, in order.
 pub struct Batch {
     raw: Owned<sys::leveldb_writebatch_t>,
-    empty: bool,
 }
 
 // SAFETY: a batch is plain memory of one owner. Not `Sync`: writing it changes it (see `write`).
@@ -273,12 +272,11 @@ impl Batch {
     pub fn new() -> Self {
         // SAFETY: a fresh pointer and its destructor.
         let raw = unsafe { Owned::new(sys::leveldb_writebatch_create(), sys::leveldb_writebatch_destroy) };
-        Self { raw, empty: true }
+        Self { raw }
     }
 
     /// Sets `key` to `value`; both are copied.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.empty = false;
         let (batch, key_at, value_at) = (self.raw.raw(), key.as_ptr(), value.as_ptr());
         // SAFETY: a live pointer, and both slices are read for their length only.
         unsafe {
@@ -288,22 +286,8 @@ impl Batch {
 
     /// Removes `key`, whether or not it is there.
     pub fn delete(&mut self, key: &[u8]) {
-        self.empty = false;
         // SAFETY: a live pointer, and the key is read for its length only.
         unsafe { sys::leveldb_writebatch_delete(self.raw.raw(), key.as_ptr().cast(), key.len()) }
-    }
-
-    /// Forgets all writes, and keeps the memory for the next.
-    pub fn clear(&mut self) {
-        self.empty = true;
-        // SAFETY: a live pointer.
-        unsafe { sys::leveldb_writebatch_clear(self.raw.raw()) }
-    }
-
-    /// Whether there is nothing to write.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.empty
     }
 }
 

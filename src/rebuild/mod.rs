@@ -12,6 +12,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::mpsc;
@@ -24,7 +26,7 @@ use crate::progress::Progress;
 use crate::record::{Intent, State};
 use crate::volume::{Patience, Volumes};
 
-use verdict::{Candidate, Verdict, judge};
+use verdict::{Candidate, Known, Verdict, judge};
 
 /// Files on their way to the scratch, in batches.
 const WINDOW: usize = 64;
@@ -64,7 +66,7 @@ pub struct Summary {
     pub unlinked: u64,
     /// Keys with fewer replicas than there shall be.
     pub incomplete: u64,
-    /// Files that are left for the master to delete.
+    /// Files that no record names, left for the master to delete (minikeyvalue lets them lie).
     pub leftovers: u64,
     /// Files that are no key's, left alone.
     pub junk: u64,
@@ -98,6 +100,7 @@ pub async fn rebuild(
     remark: impl Fn(Remark) + Sync,
 ) -> Result<Summary, String> {
     let place = WorkPlace::take(&options.db)?;
+    let old_written = options.from.as_deref().map_or(Ok(0), last_written)?;
     let old = match &options.from {
         Some(path) => {
             Some(Arc::new(open(path.clone(), index::Options { create: false, ..options.index }).await?))
@@ -115,6 +118,7 @@ pub async fn rebuild(
         volumes: Volumes::new(options.patience),
         scratch: Arc::new(scratch),
         old,
+        old_written,
         summary: Summary::default(),
     };
     let (files, newest) = run.list().await?;
@@ -122,7 +126,7 @@ pub async fn rebuild(
     let index = open(new_path.clone(), index::Options { create: true, ..options.index }).await?;
     if !options.minikeyvalue {
         let old_end = run.old.as_ref().map_or(Ok(0), |old| old.first_unreserved()).map_err(text)?;
-        index.reserve(old_end.max(newest + 1)).await.map_err(text)?;
+        index.reserve_beyond(old_end.max(newest)).await.map_err(text)?;
     }
     run.judge_all(&index, files).await?;
     run.keep_old(&index).await?;
@@ -143,6 +147,8 @@ struct Run<'a, R> {
     volumes: Volumes,
     scratch: Arc<Scratch>,
     old: Option<Arc<Index>>,
+    /// When the older index was last written, in seconds since 1970.
+    old_written: u64,
     summary: Summary,
 }
 
@@ -165,6 +171,11 @@ impl<R: Fn(Remark) + Sync> Run<'_, R> {
             }
             Ok::<_, Failure>((count, newest))
         });
+        let found_junk = AtomicU64::new(0);
+        let junk = |path| {
+            found_junk.fetch_add(1, Ordering::Relaxed);
+            (self.remark)(Remark::Junk(path));
+        };
         let mut walks = Vec::new();
         for address in &self.options.placement.volumes {
             walks.push(walk::walk(
@@ -172,16 +183,15 @@ impl<R: Fn(Remark) + Sync> Run<'_, R> {
                 self.options.jobs,
                 sender.clone(),
                 self.progress,
+                &junk,
             ));
         }
         drop(sender);
         let walked = futures_util::future::try_join_all(walks).await;
         // the scratch's failure would be the cause of the walk's
         let written = writer.await.map_err(text)?.map_err(text)?;
-        for junk in walked?.into_iter().flatten() {
-            self.summary.junk += 1;
-            (self.remark)(Remark::Junk(junk));
-        }
+        walked?;
+        self.summary.junk = found_junk.into_inner();
         Ok(written)
     }
 
@@ -219,26 +229,29 @@ impl<R: Fn(Remark) + Sync> Run<'_, R> {
         let old = self.old_entry(key)?;
         let candidates = self.compare(key, found).await?;
         let placement = &self.options.placement;
-        let verdict = judge(candidates, &old, placement.replicas, &placement.rank(key));
-        let Verdict { record, leftovers, suspect } = verdict;
-        let mut loaded = Loaded { record: None, intents: old.intents };
+        let known = Known { entry: &old, written: self.old_written };
+        let verdict = judge(candidates, &known, placement.replicas, &placement.rank(key));
+        let Verdict { record, leftovers, intents, suspect } = verdict;
+        let mut loaded = Loaded { record: None, intents };
         if let Some(mut record) = record {
             if suspect {
                 (self.remark)(Remark::Suspect(key.clone()));
                 record.state = if self.options.keep_suspects { State::Live } else { State::Unlinked };
             }
-            self.summary.objects += 1;
-            self.summary.bytes += record.size.unwrap_or(0);
-            self.summary.unlinked += u64::from(record.state == State::Unlinked);
-            self.summary.incomplete += u64::from(record.replicas.len() < placement.replicas);
-            loaded.record = Some(record.encode());
-            if self.options.minikeyvalue {
-                loaded.record = record.encode_minikeyvalue();
-                if loaded.record.is_none() {
-                    self.summary.objects -= 1;
-                    self.summary.failures += 1;
-                    (self.remark)(Remark::Untold(key.clone()));
-                }
+            loaded.record = if self.options.minikeyvalue {
+                // cut names are ours alone
+                record.encode_minikeyvalue().filter(|_| !key.path(Name::Plain).contains('~'))
+            } else {
+                Some(record.encode())
+            };
+            if loaded.record.is_some() {
+                self.summary.objects += 1;
+                self.summary.bytes += record.size.unwrap_or(0);
+                self.summary.unlinked += u64::from(record.state == State::Unlinked);
+                self.summary.incomplete += u64::from(record.replicas.len() < placement.replicas);
+            } else {
+                self.summary.failures += 1;
+                (self.remark)(Remark::Untold(key.clone()));
             }
         } else if old.record.is_some() {
             self.lost(key);
@@ -372,6 +385,20 @@ impl WorkPlace {
             format!("the index is complete, but {} is left: {error}", self.directory.display())
         })
     }
+}
+
+/// When the newest file of an index was written. Asked before it is opened, which writes.
+fn last_written(index: &Path) -> Result<u64, String> {
+    let newest = || -> io::Result<u64> {
+        let mut newest = 0;
+        for entry in fs::read_dir(index)? {
+            let modified = entry?.metadata()?.modified()?;
+            newest = newest
+                .max(modified.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()));
+        }
+        Ok(newest)
+    };
+    newest().map_err(|error| format!("can't look at {}: {error}", index.display()))
 }
 
 async fn open(path: PathBuf, options: index::Options) -> Result<Index, String> {

@@ -3,12 +3,16 @@
 //! The newest attempt that lies on at least half as many volumes as a value has replicas (rounded
 //! up) is the value. A key of which every attempt lies on fewer is suspect: the rest of a failed PUT,
 //! of a DELETE, or of damage. All other files are left over, for the reaper.
+//!
+//! An older index adds what files can't tell, to the value that it knows: its state, MD5 and headers,
+//! and that few files are enough. What its intents name is doomed, unless it was written after that
+//! index was: then the intent ended meanwhile and the name was used again, and it counts for nothing.
 
 use crate::index::Entry;
 use crate::index::scratch::Found;
 use crate::key::Name;
 use crate::placement::Place;
-use crate::record::{Record, Replica, State};
+use crate::record::{Intent, Record, Replica, State};
 
 /// A key's file, and its MD5 where another of the same size has another name.
 #[derive(Clone, Debug)]
@@ -17,47 +21,64 @@ pub(super) struct Candidate {
     pub(super) md5: Option<[u8; 16]>,
 }
 
+/// What an older index says of a key.
+pub(super) struct Known<'a> {
+    pub(super) entry: &'a Entry,
+    /// When that index was last written, in seconds since 1970.
+    pub(super) written: u64,
+}
+
 /// What becomes of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// Its record, if it exists.
     pub(super) record: Option<Record>,
-    /// Files that the record doesn't vouch for, and no intent of the older index names.
+    /// Files that the record doesn't vouch for, and none of the intents names.
     pub(super) leftovers: Vec<Replica>,
+    /// What still counts of the older index's intents.
+    pub(super) intents: Vec<Intent>,
     /// Whether it was found on too few volumes.
     pub(super) suspect: bool,
 }
 
 /// Judges a key by its files; `rank` are all places for it, the best first.
-pub(super) fn judge(candidates: Vec<Candidate>, old: &Entry, replicas: usize, rank: &[Place]) -> Verdict {
-    let doomed = |replica: &Replica| old.intents.iter().any(|intent| intent.files.contains(replica));
+pub(super) fn judge(
+    candidates: Vec<Candidate>,
+    known: &Known<'_>,
+    replicas: usize,
+    rank: &[Place],
+) -> Verdict {
+    let mut intents = known.entry.intents.clone();
+    for intent in &mut intents {
+        intent.files.retain(|file| {
+            let newer = |one: &Candidate| one.found.modified.is_some_and(|time| time > known.written);
+            !candidates.iter().any(|one| one.found.replica == *file && newer(one))
+        });
+    }
+    intents.retain(|intent| !intent.files.is_empty());
+    let doomed = |replica: &Replica| intents.iter().any(|intent| intent.files.contains(replica));
     let all: Vec<Replica> = candidates.iter().map(|one| one.found.replica.clone()).collect();
-    let (record, suspect) = if let Some(record) = agreed(&candidates, old) {
-        (Some(record), false)
-    } else {
-        let eligible = |one: &Candidate| one.found.size > 0 && !doomed(&one.found.replica);
-        by_files(candidates.into_iter().filter(eligible).collect(), replicas, rank)
-    };
+    let eligible = |one: &Candidate| one.found.size > 0 && !doomed(&one.found.replica);
+    let groups = grouped(candidates.into_iter().filter(eligible));
+
+    let old = known.entry.record.as_ref();
+    let is_old = |group: &&Group| old.is_some_and(|record| group.is_of(record));
+    let enough = |group: &&Group| group.volumes() >= replicas.div_ceil(2);
+    // of one name, the sizes that most volumes have, or else the longer ones: torn files are short
+    let newest = |group: &&Group| (group.generation(), group.volumes(), group.size());
+    let most = |group: &&Group| (group.volumes(), group.generation(), group.size());
+    let trusted = groups.iter().filter(enough).max_by_key(newest).or_else(|| groups.iter().find(is_old));
+    let suspect = trusted.is_none();
+    let chosen = trusted.or_else(|| groups.iter().max_by_key(most));
+
+    let record = chosen.map(|group| match old.filter(|_| is_old(&group)) {
+        Some(old) => Record { replicas: group.best(replicas, rank), size: Some(group.size()), ..old.clone() },
+        None => group.record(replicas, rank),
+    });
     let kept: &[Replica] = record.as_ref().map_or(&[], |record| &record.replicas);
     let leftovers = all.into_iter().filter(|file| !kept.contains(file) && !doomed(file)).collect();
-    Verdict { record, leftovers, suspect }
-}
-
-/// The older index's record with those of its replicas that are there, if any is.
-fn agreed(candidates: &[Candidate], old: &Entry) -> Option<Record> {
-    let record = old.record.as_ref()?;
-    let size_of = |replica: &Replica| {
-        let found = candidates.iter().find(|one| one.found.replica == *replica)?.found.size;
-        (found > 0 && record.size.is_none_or(|size| size == found)).then_some(found)
-    };
-    let present: Vec<(Replica, u64)> =
-        record.replicas.iter().filter_map(|replica| Some((replica.clone(), size_of(replica)?))).collect();
-    let (_, size) = present.iter().max_by_key(|(_, size)| *size)?;
-    let size = *size;
-    // where minikeyvalue's record knows no size, the shorter ones are torn
-    let replicas =
-        present.into_iter().filter(|(_, other)| *other == size).map(|(replica, _)| replica).collect();
-    Some(Record { replicas, size: Some(size), ..record.clone() })
+    let suspect = suspect && record.is_some();
+    Verdict { record, leftovers, intents, suspect }
 }
 
 /// Files that hold the same value.
@@ -98,9 +119,43 @@ impl Group {
     fn size(&self) -> u64 {
         self.files.first().map_or(0, |one| one.found.size)
     }
+
+    /// Whether it holds a file that the record names, of the size and time that the record knows.
+    fn is_of(&self, record: &Record) -> bool {
+        self.files.iter().any(|one| {
+            let Found { replica, size, modified } = &one.found;
+            let same_time = record.modified.is_none() || modified.is_none() || record.modified == *modified;
+            let same_size = record.size.is_none_or(|known| known == *size);
+            record.replicas.contains(replica) && same_size && same_time
+        })
+    }
+
+    /// Its files, those first that lie where the value would be put.
+    fn best(&self, replicas: usize, rank: &[Place]) -> Vec<Replica> {
+        let mut files: Vec<&Replica> = self.files.iter().map(|one| &one.found.replica).collect();
+        files.sort_by_key(|replica| {
+            let exact = rank.iter().position(|ranked| *ranked == replica.place);
+            let volume = rank.iter().position(|ranked| ranked.volume() == replica.place.volume());
+            // a subvolume where the value wouldn't be put comes after all that it would be
+            (exact.is_none(), exact.or(volume).unwrap_or(usize::MAX))
+        });
+        files.into_iter().take(replicas).cloned().collect()
+    }
+
+    /// A record of what the files alone can tell.
+    fn record(&self, replicas: usize, rank: &[Place]) -> Record {
+        Record {
+            state: State::Live,
+            replicas: self.best(replicas, rank),
+            md5: self.files.iter().find_map(|one| one.md5),
+            size: Some(self.size()),
+            modified: self.files.iter().filter_map(|one| one.found.modified).max(),
+            headers: Vec::new(),
+        }
+    }
 }
 
-fn by_files(candidates: Vec<Candidate>, replicas: usize, rank: &[Place]) -> (Option<Record>, bool) {
+fn grouped(candidates: impl Iterator<Item = Candidate>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for candidate in candidates {
         match groups.iter_mut().find(|group| group.takes(&candidate)) {
@@ -108,33 +163,7 @@ fn by_files(candidates: Vec<Candidate>, replicas: usize, rank: &[Place]) -> (Opt
             None => groups.push(Group { files: vec![candidate] }),
         }
     }
-    let enough = |group: &Group| group.volumes() >= replicas.div_ceil(2);
-    // of one name, the sizes that most volumes have, or else the longer ones: torn files are short
-    let newest = |group: &&Group| (group.generation(), group.volumes(), group.size());
-    let most = |group: &&Group| (group.volumes(), group.generation(), group.size());
-    let live = groups.iter().filter(|group| enough(group)).max_by_key(newest);
-    let suspect = live.is_none();
-    let Some(group) = live.or_else(|| groups.iter().max_by_key(most)) else { return (None, false) };
-
-    let mut files: Vec<&Candidate> = group.files.iter().collect();
-    let place_rank = |one: &&Candidate| {
-        let place = &one.found.replica.place;
-        let exact = rank.iter().position(|ranked| ranked == place);
-        let volume = rank.iter().position(|ranked| ranked.volume() == place.volume());
-        // a subvolume where the value wouldn't be put comes after all that it would be
-        (exact.is_none(), exact.or(volume).unwrap_or(usize::MAX))
-    };
-    files.sort_by_key(place_rank);
-    files.truncate(replicas);
-    let record = Record {
-        state: State::Live,
-        replicas: files.iter().map(|one| one.found.replica.clone()).collect(),
-        md5: files.iter().find_map(|one| one.md5),
-        size: Some(group.size()),
-        modified: files.iter().filter_map(|one| one.found.modified).max(),
-        headers: Vec::new(),
-    };
-    (Some(record), suspect)
+    groups
 }
 
 #[cfg(test)]
@@ -158,7 +187,7 @@ mod tests {
 
     fn judged(files: &[Candidate], old: &Entry) -> (Vec<String>, Vec<String>, bool) {
         let rank = ["c", "a", "b", "d"].map(Place::new);
-        let verdict = judge(files.to_vec(), old, 3, &rank);
+        let verdict = judge(files.to_vec(), &Known { entry: old, written: 5 }, 3, &rank);
         let show = |replicas: &[Replica]| {
             replicas
                 .iter()
@@ -207,32 +236,73 @@ mod tests {
         assert_eq!(judged(&many, &none), (strings(&["c", "a", "b"]), strings(&["d"]), false));
     }
 
-    #[test]
-    fn an_older_index_counts_where_the_files_agree() {
+    /// An older index that knows the value under its plain name on a and b, and has an intent for c.
+    fn old() -> Entry {
         let record = Record {
             state: State::Unlinked,
             replicas: vec![file("a", PLAIN, 9).found.replica, file("b", PLAIN, 9).found.replica],
             md5: Some([1; 16]),
             size: Some(9),
-            modified: Some(3),
+            modified: Some(5),
             headers: vec![("content-type".into(), "a/b".into())],
         };
-        let old = Entry {
-            record: Some(record.clone()),
-            intents: vec![Intent { id: 1, files: vec![file("c", PLAIN, 9).found.replica] }],
-        };
-        let files = [file("a", PLAIN, 9), file("b", PLAIN, 9), file("c", PLAIN, 9), file("d", NEW, 9)];
-        let verdict = judge(files.to_vec(), &old, 3, &[]);
-        assert_eq!(verdict.record.unwrap(), record);
+        let intents = vec![Intent { id: 1, files: vec![file("c", PLAIN, 9).found.replica] }];
+        Entry { record: Some(record), intents }
+    }
+
+    fn written_at(time: u64, one: &Candidate) -> Candidate {
+        let mut one = one.clone();
+        one.found.modified = Some(time);
+        one
+    }
+
+    #[test]
+    fn an_older_index_tells_what_files_can_not() {
+        let files = [file("a", PLAIN, 9), file("b", PLAIN, 9), file("c", PLAIN, 9), file("d", NEW, 8)];
+        let verdict = judge(files.to_vec(), &Known { entry: &old(), written: 5 }, 3, &[]);
+        assert_eq!(verdict.record, old().record);
+        assert_eq!(verdict.intents, old().intents);
+        assert_eq!(verdict.leftovers, [file("d", NEW, 8).found.replica], "what an intent names stays there");
+    }
+
+    #[test]
+    fn few_files_are_enough_where_an_older_index_vouches() {
+        assert_eq!(judged(&[file("b", PLAIN, 9)], &old()), (strings(&["b"]), vec![], false));
+        // and none that it vouches for is as suspect as ever
+        assert_eq!(judged(&[file("b", PLAIN, 8)], &old()), (strings(&["b"]), vec![], true));
+    }
+
+    #[test]
+    fn replicas_that_moved_since_the_older_index_are_kept() {
+        let files = [file("a", PLAIN, 9), file("d", PLAIN, 9), file("e", PLAIN, 9)];
+        let verdict = judge(files.to_vec(), &Known { entry: &old(), written: 5 }, 3, &[]);
+        assert_eq!(verdict.record.as_ref().map(|record| record.replicas.len()), Some(3));
+        assert_eq!(verdict.record.and_then(|record| record.md5), Some([1; 16]));
+        assert_eq!(verdict.leftovers, []);
+    }
+
+    #[test]
+    fn a_value_written_since_the_older_index_is_another_one() {
+        let files = ["a", "b", "c"].map(|volume| written_at(7, &file(volume, PLAIN, 9)));
+        let verdict = judge(files.to_vec(), &Known { entry: &old(), written: 6 }, 3, &[]);
+        let record = verdict.record.unwrap();
+        assert_eq!((record.state, record.md5, record.replicas.len()), (State::Live, None, 3));
         assert_eq!(
-            verdict.leftovers,
-            [file("d", NEW, 9).found.replica],
-            "what an intent names stays named there"
+            (verdict.intents, verdict.leftovers),
+            (vec![], vec![]),
+            "the intent's name was used again"
         );
-        // none agrees: the files alone count, without those that are doomed
-        assert_eq!(
-            judged(&[file("a", PLAIN, 8), file("c", PLAIN, 8)], &old),
-            (strings(&["a"]), vec![], true)
-        );
+    }
+
+    #[test]
+    fn the_rest_of_an_older_value_does_not_displace_a_newer_one() {
+        let files = [file("a", PLAIN, 9), file("a", NEW, 8), file("b", NEW, 8), file("d", NEW, 8)];
+        assert_eq!(judged(&files, &old()), (strings(&["a,", "b,", "d,"]), strings(&["a"]), false));
+    }
+
+    #[test]
+    fn what_an_intent_of_the_older_index_names_is_not_revived() {
+        let doomed = Entry { record: None, ..old() };
+        assert_eq!(judged(&[file("c", PLAIN, 9)], &doomed), (vec![], vec![], false));
     }
 }

@@ -44,7 +44,7 @@ impl Directory {
     }
 }
 
-/// Sends all key's files of the volume, batch by batch, and returns the paths of what is none.
+/// Sends all keys' files of the volume, batch by batch, and hands over the paths of what is none.
 ///
 /// `jobs` listings are read at a time. The next one is always the deepest, which keeps the number of
 /// directories that wait small.
@@ -53,21 +53,21 @@ pub(super) async fn walk(
     jobs: usize,
     files: mpsc::Sender<Vec<(Key, Found)>>,
     progress: &Progress,
-) -> Result<Vec<String>, String> {
+    junk: &(impl Fn(String) + Sync),
+) -> Result<(), String> {
     let mut waiting = vec![Directory { subvolume: String::new(), path: "/".into() }];
     let mut running = FuturesUnordered::new();
-    let mut junk = Vec::new();
     loop {
         while running.len() < jobs
             && let Some(directory) = waiting.pop()
         {
             running.push(list(&volume, directory));
         }
-        let Some(listed) = running.next().await else { return Ok(junk) };
+        let Some(listed) = running.next().await else { return Ok(()) };
         let (directory, listing) = listed?;
         count(progress, &directory, &listing.directories);
         waiting.extend(listing.directories);
-        junk.extend(listing.junk);
+        listing.junk.into_iter().for_each(junk);
         if !listing.files.is_empty() && files.send(listing.files).await.is_err() {
             return Err("the scratch can't be written".into());
         }
@@ -145,6 +145,6 @@ fn fits(depth: usize, name: &str) -> bool {
     if depth < 2 {
         name.len() == 2 && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
     } else {
-        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-_=~".contains(&byte))
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-_=~,".contains(&byte))
     }
 }

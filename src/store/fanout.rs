@@ -107,7 +107,8 @@ impl<'f, 'a> Fanout<'f, 'a> {
                 }
             }
             self.end().await;
-            self.make_good(source.size()).await?;
+            let expected = Fingerprint { size: Some(source.size()), md5: source.md5() };
+            self.make_good(expected).await?;
         }
         if self.length.is_some_and(|length| length != source.size()) {
             return Err(Error::CutShort);
@@ -219,8 +220,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
 
     /// Copies the value from replicas that are whole to the next volumes in rank, in place of those
     /// that failed midway.
-    async fn make_good(&mut self, size: u64) -> Result<()> {
-        let expected = Fingerprint { size: Some(size), md5: None };
+    async fn make_good(&mut self, expected: Fingerprint) -> Result<()> {
         while !self.is_complete() {
             let whole = self.lanes.iter().filter(|lane| lane.state == LaneState::Whole);
             let sources: Vec<Replica> = whole.map(|lane| lane.replica.clone()).collect();

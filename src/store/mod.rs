@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
 use crate::index::{Entry, Failure, Index};
-use crate::key::Key;
+use crate::key::{Key, Name};
 use crate::placement::Placement;
 use crate::record::{Intent, Record, Replica, State};
 use crate::volume::{Patience, Volume, VolumeError, Volumes};
@@ -128,6 +128,16 @@ impl Store {
         Ok(())
     }
 
+    /// Deletes the files of all unfinished attempts, for a program that runs no longer than that, and
+    /// returns the number of those that no volume confirmed to be gone.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be read.
+    pub async fn reap_once(&self) -> std::result::Result<u64, Failure> {
+        self.0.reap_once().await
+    }
+
     /// Lets what runs finish, for at most so long, and closes the index.
     pub async fn stop(self, grace: Duration) {
         self.0.stopping.cancel();
@@ -149,12 +159,6 @@ impl Store {
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.0.index
-    }
-
-    /// Whether a master runs in protected mode.
-    #[must_use]
-    pub fn options(&self) -> &Options {
-        &self.0.options
     }
 
     /// Finds a whole replica of the key's value.
@@ -264,6 +268,9 @@ impl Inner {
         replica: &Replica,
         size: Option<u64>,
     ) -> std::result::Result<Option<u64>, VolumeError> {
+        if !can_be_file(key, replica) {
+            return Ok(None);
+        }
         let volume = self.volume(replica);
         if volume.is_down() {
             // the volume is probed all the time: asking now would only cost the reader a deadline
@@ -272,7 +279,8 @@ impl Inner {
         let found = volume.head(&path(key, replica)).await.inspect_err(|error| {
             tracing::debug!(%key, place = %replica.place, %error, "replica passed over");
         })?;
-        let whole = found.filter(|found| size.is_none_or(|size| size == *found));
+        // minikeyvalue's records know no size, but an empty value was never stored
+        let whole = found.filter(|found| size.map_or(*found > 0, |size| size == *found));
         if whole.is_none() {
             tracing::warn!(%key, place = %replica.place, ?found, expected = ?size, "replica missing or torn");
         }
@@ -306,7 +314,7 @@ impl Inner {
         let key = claim.key();
         let Some(intent) = entry.intents.iter().find(|intent| intent.id == id) else { return };
         let round = self.delete_files(key, &intent.files).await;
-        if certain && round.confirmed {
+        if certain && round.left.is_empty() {
             if let Err(error) = self.end_intent(key, entry, id).await {
                 tracing::error!(%key, %error, "an intent stays until the next start");
             }
@@ -324,28 +332,37 @@ impl Inner {
 
     /// Asks the volumes, all at once, to delete files.
     async fn delete_files(&self, key: &Key, files: &[Replica]) -> Round {
-        let deletions = files.iter().map(|file| async move {
+        let deletions = files.iter().filter(|file| can_be_file(key, file)).map(|file| async move {
             let volume = self.volume(file);
             if volume.is_down() {
-                return Round { confirmed: false, certain: true };
+                return Err((file, true));
             }
-            let result = volume.delete(&path(key, file)).await;
-            if let Err(error) = &result {
+            volume.delete(&path(key, file)).await.map_err(|error| {
                 tracing::debug!(%key, place = %file.place, %error, "file not deleted yet");
-            }
-            Round { confirmed: result.is_ok(), certain: result.map_or_else(|e| e.is_certain(), |()| true) }
+                (file, error.is_certain())
+            })
         });
-        let done = join_all(deletions).await;
-        Round { confirmed: done.iter().all(|one| one.confirmed), certain: done.iter().all(|one| one.certain) }
+        let mut round = Round { left: Vec::new(), certain: true };
+        for (file, certain) in join_all(deletions).await.into_iter().filter_map(std::result::Result::err) {
+            round.left.push(file.clone());
+            round.certain &= certain;
+        }
+        round
     }
 }
 
 /// What came of asking volumes to delete an attempt's files.
 struct Round {
-    /// All are gone.
-    confirmed: bool,
+    /// Those that may still be there.
+    left: Vec<Replica>,
     /// All requests were answered (or never sent): none can take effect later.
     certain: bool,
+}
+
+/// A plain name that ends in `/` names a directory: minikeyvalue's records may hold it, there is no
+/// file of that name, and a DELETE would take what is in the directory.
+fn can_be_file(key: &Key, replica: &Replica) -> bool {
+    replica.name != Name::Plain || key.has_plain_name()
 }
 
 /// The path of the file on its volume.

@@ -71,7 +71,7 @@ impl Inner {
         let modified = now();
         let fanout = Fanout::new(self, &mut attempt, name, length, modified, candidates);
         let sent = fanout.send(first, &mut source).await;
-        match sent.and_then(|replicas| record(replicas, source, announced, modified, self.options.md5)) {
+        match sent.and_then(|replicas| record(replicas, &source, announced, modified, self.options.md5)) {
             Ok(record) => attempt.commit(record).await,
             Err(error) => {
                 attempt.abandon().await;
@@ -83,7 +83,7 @@ impl Inner {
 
 fn record<B>(
     replicas: Vec<Replica>,
-    source: Source<B>,
+    source: &Source<B>,
     announced: Option<[u8; 16]>,
     modified: u64,
     keep_md5: bool,

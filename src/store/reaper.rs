@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Inner;
 use crate::index::Failure;
 use crate::key::Key;
+use crate::record::Replica;
 
 /// At most so many intents are in memory, some 200 bytes each.
 const QUEUE: usize = 100_000;
@@ -58,6 +59,8 @@ struct Job {
     closed: Instant,
     /// Whether all its requests were answered.
     certain: bool,
+    /// The files that are still to be confirmed; all, if that isn't known.
+    left: Option<Vec<Replica>>,
     /// Rounds in a row that didn't confirm everything.
     failures: u32,
 }
@@ -66,7 +69,7 @@ impl Reaper {
     /// Takes on a closed intent. `certain`: all requests of its attempt were answered.
     pub(super) fn add(&self, key: &Key, id: u64, certain: bool, delay: Duration) {
         let now = Instant::now();
-        self.push(now + delay, Job { key: key.clone(), id, closed: now, certain, failures: 0 });
+        self.push(now + delay, Job { key: key.clone(), id, closed: now, certain, left: None, failures: 0 });
     }
 
     fn push(&self, due: Instant, job: Job) {
@@ -171,10 +174,31 @@ impl Inner {
         }
     }
 
+    /// One round on all intents of the index; returns the number of files that no volume confirmed to
+    /// be gone. The intents stay, as long as a request of an earlier run may still be on its way.
+    pub(super) async fn reap_once(&self) -> std::result::Result<u64, Failure> {
+        let (mut start, mut left) = (Vec::new(), 0);
+        loop {
+            let page = self.index.intents_page(&start).await?;
+            for (key, intents) in page.rows {
+                for intent in intents {
+                    left += self.delete_files(&key, &intent.files).await.left.len() as u64;
+                }
+            }
+            match page.next {
+                Some(next) => start = next,
+                None => return Ok(left),
+            }
+        }
+    }
+
     /// One round on one intent.
     async fn reap(&self, mut job: Job) {
         let Some(claim) = self.claims.take_to_reap(&job.key) else {
-            self.reaper.push(Instant::now() + BUSY, job);
+            // the attempt itself may still be under way, where the intent was found by a scan
+            let now = Instant::now();
+            job.closed = if job.certain { job.closed } else { now };
+            self.reaper.push(now + BUSY, job);
             return;
         };
         let begun = Instant::now();
@@ -187,20 +211,22 @@ impl Inner {
             }
         };
         let Some(intent) = entry.intents.iter().find(|intent| intent.id == job.id) else { return };
-        let round = self.delete_files(&job.key, &intent.files).await;
+        let round = self.delete_files(&job.key, job.left.as_ref().unwrap_or(&intent.files)).await;
         if !round.certain {
             // this round's own deletion may land later
             (job.certain, job.closed) = (false, Instant::now());
         }
-        if !round.confirmed {
+        if !round.left.is_empty() {
+            job.left = Some(round.left);
             let pause = BACKOFF[0].saturating_mul(1 << job.failures.min(16)).min(BACKOFF[1]);
             job.failures = job.failures.saturating_add(1);
             self.reaper.push(Instant::now() + pause, job);
             return;
         }
         job.failures = 0;
+        let all = job.left.take().is_none();
         let settled = job.closed + self.options.quarantine;
-        if job.certain || begun >= settled {
+        if job.certain || (all && begun >= settled) {
             if let Err(error) = self.end_intent(&job.key, &entry, job.id).await {
                 tracing::error!(key = %job.key, %error, "an intent stays until the next start");
             }

@@ -24,7 +24,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use md5::{Digest, Md5};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub(crate) use feed::{Feed, Feeder, Refused, feed};
 use health::Health;
@@ -36,6 +36,11 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(20);
 
 /// What one connection buffers in each direction, in bytes; also the largest piece of a value.
 const CONNECTION_BUFFER: usize = 64 * 1024;
+
+/// A file must come at so many bytes a second on average, …
+const LEAST_RATE: u64 = 1024;
+/// … once reading it has taken this long.
+const LEAST_RATE_AFTER: Duration = Duration::from_secs(30);
 
 /// A path that no key's file has: the answer to a probe is 404.
 const PROBE: &str = "/00/00/probe";
@@ -280,7 +285,8 @@ impl Volume {
         let status = answer.status();
         match length(&answer) {
             Some(size) if status == StatusCode::OK => {
-                Ok(Download { size, body: answer.into_body(), patience: self.patience.stream })
+                let (body, patience) = (answer.into_body(), self.patience.stream);
+                Ok(Download { size, body, patience, begun: Instant::now(), received: 0 })
             }
             _ if status == StatusCode::OK => {
                 Err(self.blame(VolumeError::Unanswered("200 without a length".into())))
@@ -397,12 +403,20 @@ pub(crate) struct Download {
     pub(crate) size: u64,
     body: Incoming,
     patience: Duration,
+    begun: Instant,
+    received: u64,
 }
 
 impl Download {
     /// The next piece; `None` after the last byte.
     pub(crate) async fn next(&mut self) -> Outcome<Option<Bytes>> {
-        next_piece(&mut self.body, self.patience).await
+        let piece = next_piece(&mut self.body, self.patience).await?;
+        self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        let taken = self.begun.elapsed();
+        if taken > LEAST_RATE_AFTER && self.received / taken.as_secs() < LEAST_RATE {
+            return Err(VolumeError::Unanswered("it sends too slowly".into()));
+        }
+        Ok(piece)
     }
 }
 

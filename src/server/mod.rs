@@ -1,5 +1,7 @@
 //! Connections: accepted up to a limit, served, and drained at the end.
 
+mod patient;
+
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -12,11 +14,17 @@ use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::http::Api;
 
+use patient::Patient;
+
 /// How long a client may take for the head of a request, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long a client may read nothing of an answer that is waiting for it.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest head of a request, in bytes: a key of 2,048 bytes, each percent-encoded, fits eight
 /// times. Also the largest piece of a body that is in memory at once.
@@ -62,14 +70,15 @@ fn bind(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Serves until `stop`, then lets the requests in flight finish, for at most `grace`.
+/// Serves until `stop`, then lets the requests in flight finish, for at most `grace`; returns what is
+/// left of that.
 pub async fn serve(
     listener: TcpListener,
     api: Api,
     connections: usize,
     stop: impl Future<Output = ()>,
     grace: Duration,
-) {
+) -> Duration {
     let graceful = GracefulShutdown::new();
     let limit = Arc::new(Semaphore::new(connections));
     let mut http = http1::Builder::new();
@@ -97,7 +106,8 @@ pub async fn serve(
                 }
                 let api = api.clone();
                 let service = service_fn(move |request| api.clone().answer(request));
-                let connection = http.serve_connection(TokioIo::new(stream), service);
+                let connection =
+                    http.serve_connection(TokioIo::new(Patient::new(stream, READ_TIMEOUT)), service);
                 let connection = graceful.watch(connection);
                 tokio::spawn(async move {
                     if let Err(error) = connection.await {
@@ -113,7 +123,9 @@ pub async fn serve(
         }
     }
     drop(listener);
+    let stopped = Instant::now();
     if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests in flight were cut off after the grace period");
     }
+    grace.saturating_sub(stopped.elapsed())
 }
