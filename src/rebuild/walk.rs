@@ -148,3 +148,31 @@ fn fits(depth: usize, name: &str) -> bool {
         name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-_=~,".contains(&byte))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing, reason = "a test may panic")]
+
+    use super::*;
+    use crate::key::{MAX_KEY_BYTES, Name};
+
+    /// Long names are cut anywhere, also within the generation.
+    #[test]
+    fn every_keys_file_is_come_by() {
+        for length in 2..=MAX_KEY_BYTES {
+            let key = Key::new(&[b"/".as_slice(), &b"?k~".repeat(length / 3 + 1)].concat()[..length]);
+            for name in [Name::Plain, Name::Generation(length as u64)] {
+                let path = key.path(name);
+                let directories: Vec<&str> = path.split('/').skip(1).collect();
+                let (_file, directories) = directories.split_last().unwrap_or((&"", &[]));
+                assert!(directories.iter().enumerate().all(|(depth, name)| fits(depth, name)), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_can_not_lead_to_a_value_is_not_descended_into() {
+        assert!(!fits(0, "lost+found") && !fits(0, "AB") && !fits(1, "body_temp") && !fits(2, ".git"));
+        assert!(is_subvolume("sv0A") && !is_subvolume("sv0a") && !is_subvolume("sv000"));
+    }
+}
