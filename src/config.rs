@@ -231,7 +231,6 @@ impl Common {
         index::Options { create, cache_bytes: self.cache as usize * 1024 * 1024, sync: self.sync }
     }
 
-    /// What clap can't check: what flags say about each other.
     fn check(&self) -> Result<(), String> {
         let volumes = self.volumes.len();
         if !(1..=volumes).contains(&self.replicas) {
@@ -252,19 +251,47 @@ impl Common {
     }
 }
 
+/// The flags of a program.
+pub trait Flags: Parser {
+    /// What clap can't check: what flags say about each other.
+    ///
+    /// # Errors
+    ///
+    /// What to type instead.
+    fn check(&self) -> Result<(), String>;
+}
+
+impl Flags for Master {
+    fn check(&self) -> Result<(), String> {
+        self.common.check()
+    }
+}
+
+impl Flags for Rebuild {
+    fn check(&self) -> Result<(), String> {
+        self.common.check()
+    }
+}
+
+impl Flags for Rebalance {
+    fn check(&self) -> Result<(), String> {
+        if let Some(both) = self.forget.iter().find(|gone| self.common.volumes.contains(gone)) {
+            return Err(format!("--forget {both}, and --volumes names it too: take it out of one of them"));
+        }
+        self.common.check()
+    }
+}
+
 /// Reads the command line of a program, or ends it as `--help` and mistakes do.
 ///
 /// # Errors
 ///
 /// The exit status; the line was printed.
-pub fn parse<P: Parser>(common: impl Fn(&P) -> &Common) -> Result<P, ExitCode> {
-    parse_from(std::env::args_os(), common)
+pub fn parse<P: Flags>() -> Result<P, ExitCode> {
+    parse_from(std::env::args_os())
 }
 
-fn parse_from<P: Parser>(
-    arguments: impl IntoIterator<Item = OsString>,
-    common: impl Fn(&P) -> &Common,
-) -> Result<P, ExitCode> {
+fn parse_from<P: Flags>(arguments: impl IntoIterator<Item = OsString>) -> Result<P, ExitCode> {
     let name = P::command().get_name().to_owned();
     let complain = |what: &str| {
         eprintln!("{name}: {what} (see {name} --help)");
@@ -278,7 +305,7 @@ fn parse_from<P: Parser>(
         }
         complain(&one_line(&error))
     })?;
-    common(&parsed).check().map_err(|what| complain(&what))?;
+    parsed.check().map_err(|what| complain(&what))?;
     Ok(parsed)
 }
 

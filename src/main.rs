@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const READER_GRACE: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
-    let flags = match config::parse(|master: &Master| &master.common) {
+    let flags = match config::parse::<Master>() {
         Ok(flags) => flags,
         Err(code) => return code,
     };

@@ -18,11 +18,11 @@ use futures_util::stream::{self, StreamExt as _};
 const GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let flags = match config::parse(|rebalance: &Rebalance| &rebalance.common) {
+    let flags = match config::parse::<Rebalance>() {
         Ok(flags) => flags,
         Err(code) => return code,
     };
-    davkv::logs::start(flags.common.verbose);
+    davkv::logs::start_for_a_tool(flags.common.verbose);
     let dry_run = flags.dry_run;
     match davkv::run(run(flags)) {
         Ok(summary) => {
@@ -53,9 +53,6 @@ struct Summary {
 
 async fn run(flags: Rebalance) -> Result<Summary, String> {
     let Rebalance { common, dry_run, forget, jobs } = flags;
-    if let Some(both) = forget.iter().find(|gone| common.volumes.contains(gone)) {
-        return Err(format!("--forget {both}, and --volumes names it too: take it out of one of them"));
-    }
     let (db, options) = (common.db.clone(), common.index(false));
     let index =
         davkv::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;

@@ -8,11 +8,11 @@ use davkv::config::{self, Rebuild, Records};
 use davkv::rebuild::{self, Options, Remark, Summary};
 
 fn main() -> ExitCode {
-    let flags = match config::parse(|rebuild: &Rebuild| &rebuild.common) {
+    let flags = match config::parse::<Rebuild>() {
         Ok(flags) => flags,
         Err(code) => return code,
     };
-    davkv::logs::start(flags.common.verbose);
+    davkv::logs::start_for_a_tool(flags.common.verbose);
     match davkv::run(run(flags)) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_failures) => ExitCode::FAILURE,

@@ -398,7 +398,7 @@ fn last_written(index: &Path) -> Result<u64, String> {
         }
         Ok(newest)
     };
-    newest().map_err(|error| format!("can't look at {}: {error}", index.display()))
+    newest().map_err(|error| format!("can't look at the older index {} (--from): {error}", index.display()))
 }
 
 async fn open(path: PathBuf, options: index::Options) -> Result<Index, String> {

@@ -139,7 +139,14 @@ impl Group {
             // a subvolume where the value wouldn't be put comes after all that it would be
             (exact.is_none(), exact.or(volume).unwrap_or(usize::MAX))
         });
-        files.into_iter().take(replicas).cloned().collect()
+        let mut best: Vec<Replica> = Vec::new();
+        for replica in files {
+            // a second file on a volume is no second replica
+            if best.len() < replicas && !best.iter().any(|one| one.place.volume() == replica.place.volume()) {
+                best.push(replica.clone());
+            }
+        }
+        best
     }
 
     /// A record of what the files alone can tell.

@@ -1,0 +1,458 @@
+//! The thrasher, run as an operator runs it: against a store that works, and against answers that are wrong.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics, and that is its report"
+)]
+
+mod common;
+
+use std::process::{Command, Stdio};
+
+use common::{Cluster, Fake, Recorded, Reply, Volume, free_port};
+use serde_json::Value;
+
+/// What the thrasher has said.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    /// That it succeeded, and its last two lines are minikeyvalue's.
+    #[track_caller]
+    fn assert_closing(&self, count: u64, done: &str) {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
+        let lines: Vec<_> = self.out.lines().collect();
+        let [.., first, last] = lines[..] else { panic!("{self:?}") };
+        assert!(first.starts_with(&format!("{count} {done} in ")), "{self:?}");
+        let rate = last.strip_prefix("thats ").and_then(|rest| rest.strip_suffix("/sec"));
+        assert!(rate.unwrap().parse::<f64>().unwrap() > 0.0, "{self:?}");
+    }
+
+    /// That it failed with one line which holds these parts.
+    #[track_caller]
+    fn assert_one_line(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.err.lines().count(), 1, "{self:?}");
+        assert!(self.err.starts_with("davkv-thrasher: "), "{self:?}");
+        for part in parts {
+            assert!(self.err.contains(part), "no {part:?} in {self:?}");
+        }
+        assert!(!self.out.contains("thats"), "{self:?}");
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+fn thrash(flags: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_davkv-thrasher"));
+    let output = command.args(flags).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+// against a store that works
+
+#[track_caller]
+fn keys(cluster: &Cluster) -> Vec<String> {
+    let list = |query: &str| -> Vec<String> {
+        let answer = cluster.request("GET", query, b"");
+        let list: Value = serde_json::from_slice(&answer.body).unwrap();
+        list["keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()).collect()
+    };
+    [list("/?list"), list("/?unlinked")].concat()
+}
+
+#[track_caller]
+fn assert_empty(cluster: &Cluster) {
+    assert!(keys(cluster).is_empty());
+    assert_no_files(&cluster.volumes);
+}
+
+#[track_caller]
+fn assert_no_files(volumes: &[Volume]) {
+    assert!(volumes.iter().all(|volume| volume.files().is_empty()));
+}
+
+/// A run against a cluster, with these flags besides.
+fn thrash_cluster(cluster: &Cluster, flags: &[&str]) -> Ended {
+    thrash(&[&["--url", &cluster.master.url()], flags].concat())
+}
+
+fn addresses(volumes: &[Volume]) -> String {
+    volumes.iter().map(Volume::addr).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn by_default_it_is_minikeyvalues_load_and_leaves_nothing() {
+    let cluster = Cluster::new(3, &[]);
+    let ended = thrash_cluster(&cluster, &["--count", "100"]);
+    ended.assert_closing(100, "write/read/delete");
+    assert!(
+        ended.out.starts_with("starting thrasher\nthrash: 100 keys, values of 16 bytes, 16 clients, seed ")
+    );
+    for operation in ["PUT ", "GET ", "DELETE "] {
+        assert!(ended.out.lines().any(|line| line.starts_with(operation)), "{operation}: {ended:?}");
+    }
+    assert_empty(&cluster);
+}
+
+#[test]
+fn fewer_keys_than_clients_are_enough() {
+    let cluster = Cluster::new(3, &[]);
+    thrash_cluster(&cluster, &["--count", "1", "--concurrency", "50"]).assert_closing(1, "write/read/delete");
+    assert_empty(&cluster);
+}
+
+#[test]
+fn large_values_are_compared_to_the_last_byte() {
+    let cluster = Cluster::new(3, &[]);
+    let ended = thrash_cluster(&cluster, &["--count", "8", "--size", "3MiB"]);
+    ended.assert_closing(8, "write/read/delete");
+    assert!(ended.out.contains(" MiB/s of values\n"), "{ended:?}");
+    assert_empty(&cluster);
+}
+
+#[test]
+fn mode_put_leaves_the_values() {
+    let cluster = Cluster::new(3, &[]);
+    thrash_cluster(&cluster, &["--count", "20", "--mode", "put"]).assert_closing(20, "write");
+    assert_eq!(keys(&cluster).len(), 20);
+    assert!(keys(&cluster).iter().all(|key| key.starts_with("/benchmark-")));
+}
+
+#[test]
+fn mode_get_reads_and_leaves_nothing() {
+    let cluster = Cluster::new(3, &[]);
+    thrash_cluster(&cluster, &["--count", "20", "--mode", "get"]).assert_closing(20, "read");
+    assert_empty(&cluster);
+}
+
+#[test]
+fn mode_missing_asks_for_what_is_not_there() {
+    let cluster = Cluster::new(3, &[]);
+    thrash_cluster(&cluster, &["--count", "20", "--mode", "missing"]).assert_closing(20, "missing");
+    assert_empty(&cluster);
+}
+
+#[test]
+fn mode_redirect_stops_at_the_redirect_and_leaves_nothing() {
+    let cluster = Cluster::new(3, &[]);
+    thrash_cluster(&cluster, &["--count", "20", "--mode", "redirect"]).assert_closing(20, "redirect");
+    assert_empty(&cluster);
+}
+
+#[test]
+fn mode_list_counts_its_own_keys_and_leaves_nothing_of_them() {
+    let cluster = Cluster::new(3, &[]);
+    assert_eq!(cluster.request("PUT", "/benchmark-other", b"value").status, 201);
+    thrash_cluster(&cluster, &["--count", "20", "--mode", "list"]).assert_closing(20, "listed");
+    assert_eq!(keys(&cluster), ["/benchmark-other"]);
+}
+
+#[test]
+fn a_seed_repeats_the_keys() {
+    let cluster = Cluster::new(3, &[]);
+    let flags = ["--count", "5", "--mode", "put", "--seed", "7", "--concurrency", "1"];
+    thrash_cluster(&cluster, &flags).assert_closing(5, "write");
+    let first = keys(&cluster);
+    thrash_cluster(&cluster, &flags).assert_one_line(1, &["PUT /benchmark-", "expected 201, got 403"]);
+    assert_eq!(keys(&cluster), first);
+}
+
+#[test]
+fn direct_works_without_a_master() {
+    let tempdir = tempfile::tempdir().unwrap();
+    let start = |n: usize| Volume::start(&tempdir.path().join(n.to_string()));
+    let volumes: Vec<_> = (0..4).map(start).collect();
+    let ended = thrash(&["--direct", &addresses(&volumes), "--count", "50"]);
+    ended.assert_closing(50, "write/read/delete");
+    assert!(!ended.out.contains("master"), "{ended:?}");
+    assert_no_files(&volumes);
+}
+
+#[test]
+fn direct_takes_replicas_subvolumes_and_heads() {
+    let tempdir = tempfile::tempdir().unwrap();
+    let volume = Volume::start(tempdir.path());
+    let (direct, flags) = (volume.addr(), ["--replicas", "1", "--subvolumes", "1", "--mode", "put"]);
+    thrash(&[&["--direct", &direct, "--count", "5"], &flags[..]].concat()).assert_closing(5, "write");
+    let paths: Vec<_> = volume.files().into_iter().map(|(path, _)| path).collect();
+    assert!(paths.len() == 5 && paths.iter().all(|path| !path.starts_with("sv")), "{paths:?}");
+    let flags = ["--replicas", "1", "--direct-head", "--mode", "get"];
+    thrash(&[&["--direct", &direct, "--count", "5"], &flags[..]].concat()).assert_closing(5, "read");
+}
+
+#[test]
+fn direct_with_a_master_ends_with_their_ratio() {
+    let cluster = Cluster::new(3, &[]);
+    let ended = thrash_cluster(&cluster, &["--direct", &addresses(&cluster.volumes), "--count", "50"]);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+    assert_eq!(ended.out.matches("50 write/read/delete in ").count(), 2, "{ended:?}");
+    let last = ended.out.lines().last().unwrap();
+    let ratio = last.strip_prefix("master/direct ").unwrap().split(' ').next().unwrap();
+    assert!(ratio.parse::<f64>().unwrap() > 0.0, "{ended:?}");
+    assert_empty(&cluster);
+}
+
+#[test]
+fn json_is_one_object_with_percentiles() {
+    let cluster = Cluster::new(3, &[]);
+    let json = thrash_cluster(&cluster, &["--json", "--count", "30", "--seed", "9", "--size", "4KiB"]).json();
+    for (name, value) in [("count", 30), ("concurrency", 16), ("size", 4096), ("seed", 9)] {
+        assert_eq!(json[name], value, "{name}");
+    }
+    assert_eq!(json["mode"], "thrash");
+    assert!(json["master"]["per_second"].as_f64().unwrap() > 0.0);
+    for operation in ["PUT", "GET", "DELETE"] {
+        let figures = ["p50", "p90", "p99", "p99.9", "max"]
+            .map(|name| json["master"]["latencies_us"][operation][name].as_f64().unwrap());
+        assert!(figures[0] > 0.0 && figures.is_sorted(), "{operation}: {figures:?}");
+    }
+    assert!(json.get("direct").is_none() && json.get("master/direct").is_none());
+}
+
+#[test]
+fn json_has_both_runs_and_their_ratio() {
+    let cluster = Cluster::new(3, &[]);
+    let direct = addresses(&cluster.volumes);
+    let json = thrash_cluster(&cluster, &["--json", "--count", "30", "--direct", &direct]).json();
+    let rate = |target: &str| json[target]["per_second"].as_f64().unwrap();
+    let ratio = json["master/direct"].as_f64().unwrap();
+    assert!((ratio - rate("master") / rate("direct")).abs() < 1e-9, "{json}");
+    assert_empty(&cluster);
+}
+
+// against wrong answers
+
+fn answer(status: &str, headers: &str, body: &str) -> Reply {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n");
+    Reply::Raw([head.as_bytes(), body.as_bytes()].concat())
+}
+
+/// The line with which a run ends on a master that does what is due, but for what `wrong` says, on a volume
+/// that answers GETs with `value`.
+#[track_caller]
+fn assert_fails(
+    flags: &[&str],
+    wrong: impl Fn(&Recorded) -> Option<Reply> + Send + Sync + 'static,
+    value: Reply,
+    parts: &[&str],
+) {
+    let volume = Fake::new(move |_| value.clone());
+    let location = format!("Location: http://{}/values\r\n", volume.addr());
+    let master = Fake::new(move |request| {
+        wrong(request).unwrap_or_else(|| match request.method.as_str() {
+            "PUT" => Reply::Status(201),
+            "GET" => answer("302 Found", &location, ""),
+            _ => Reply::Status(204),
+        })
+    });
+    let url = format!("http://{}", master.addr());
+    let ended =
+        thrash(&[&["--url", &url, "--count", "1", "--concurrency", "1", "--seed", "5"], flags].concat());
+    ended.assert_one_line(1, parts);
+}
+
+/// That this answer to requests of that method ends a run with a line that says so.
+#[track_caller]
+fn assert_master_fails(method: &'static str, reply: Reply, parts: &[&str]) {
+    let wrong = move |request: &Recorded| (request.method == method).then(|| reply.clone());
+    assert_fails(&[], wrong, Reply::Status(500), parts);
+}
+
+/// That this answer of the volume to a GET ends a run with a line that says so.
+#[track_caller]
+fn assert_value_fails(reply: Reply, parts: &[&str]) {
+    assert_fails(&[], |_| None, reply, &[&["GET /benchmark-", "/values: expected 200"], parts].concat());
+}
+
+#[test]
+fn a_refused_put_is_told_with_its_reason() {
+    let reply = answer("503 Service Unavailable", "", "too few volumes\nare up\u{1b}[31m\n");
+    assert_master_fails(
+        "PUT",
+        reply,
+        &["PUT /benchmark-", "expected 201, got 503", r"too few volumes\nare up\u{1b}[31m"],
+    );
+}
+
+#[test]
+fn an_error_instead_of_an_upload_is_told() {
+    assert_master_fails("PUT", Reply::Status(500), &["PUT /benchmark-", "expected 201, got 500"]);
+}
+
+#[test]
+fn another_success_of_an_upload_is_not_the_due_one() {
+    assert_master_fails("PUT", Reply::Status(200), &["expected 201, got 200"]);
+}
+
+#[test]
+fn an_upload_without_an_answer_is_told() {
+    assert_master_fails("PUT", Reply::CloseAfter(16), &["PUT /benchmark-", "expected 201, got "]);
+}
+
+#[test]
+fn what_is_no_http_is_told() {
+    assert_master_fails("PUT", Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), &["expected 201, got "]);
+}
+
+#[test]
+fn an_error_instead_of_a_redirect_is_told() {
+    assert_master_fails("GET", Reply::Status(404), &["GET /benchmark-", "expected 302", "got 404"]);
+}
+
+#[test]
+fn a_redirect_to_nowhere_is_told() {
+    assert_master_fails("GET", answer("302 Found", "", ""), &["got 302 without a Location"]);
+}
+
+#[test]
+fn a_redirect_to_nonsense_is_told() {
+    assert_master_fails("GET", answer("302 Found", "Location: /here\r\n", ""), &["got 302 to /here"]);
+}
+
+#[test]
+fn wrong_bytes_are_told() {
+    assert_value_fails(
+        answer("200 OK", "", "sixteen bytes at"),
+        &["got 200 and, from byte 0 on, \"sixteen bytes at\""],
+    );
+}
+
+#[test]
+fn too_few_bytes_are_told() {
+    assert_value_fails(answer("200 OK", "", ""), &["got 200 and 0 bytes"]);
+}
+
+#[test]
+fn a_body_cut_short_is_told() {
+    let cut = Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n".to_vec());
+    assert_value_fails(cut, &["got 200, 0 bytes, then "]);
+}
+
+#[test]
+fn an_error_of_the_volume_is_told() {
+    assert_value_fails(Reply::Status(500), &["got 500"]);
+}
+
+#[test]
+fn a_volume_that_closes_is_told() {
+    assert_value_fails(Reply::CloseAfter(0), &["got "]);
+}
+
+#[test]
+fn a_key_that_should_be_missing_is_told() {
+    assert_fails(&["--mode", "missing"], |_| None, Reply::Status(500), &["expected 404, got 302"]);
+}
+
+/// That this list, of a run with one key, ends it with a line that says so.
+#[track_caller]
+fn assert_list_fails(body: &'static str, parts: &[&str]) {
+    let wrong = move |request: &Recorded| (request.method == "GET").then(|| answer("200 OK", "", body));
+    assert_fails(
+        &["--mode", "list"],
+        wrong,
+        Reply::Status(500),
+        &[&["expected 200 and a list of 1 keys"], parts].concat(),
+    );
+}
+
+#[test]
+fn a_list_that_lacks_keys_is_told() {
+    assert_list_fails(r#"{"next":"","keys":[]}"#, &["got 200 and a list of 0 keys"]);
+}
+
+#[test]
+fn a_list_cut_short_is_told() {
+    assert_list_fails(r#"{"next":"","keys":["/a""#, &["got 200 and a list cut short after 1 keys"]);
+}
+
+#[test]
+fn what_is_no_list_is_told() {
+    assert_list_fails("<html></html>", &["got 200 and something that isn't a list"]);
+}
+
+#[test]
+fn a_master_that_is_down_is_told() {
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let ended = thrash(&["--url", &url, "--count", "1"]);
+    ended.assert_one_line(1, &["expected 201, got ", "refused"]);
+}
+
+/// A run on one volume that serves, but for requests of that method.
+#[track_caller]
+fn assert_direct_fails(method: &'static str, reply: Reply, parts: &[&str]) {
+    let volume =
+        Fake::new(move |request| if request.method == method { reply.clone() } else { Reply::Serve });
+    let flags =
+        ["--replicas", "1", "--count", "1", "--seed", "5", "--direct-head", "--direct", &volume.addr()];
+    thrash(&flags).assert_one_line(1, parts);
+}
+
+#[test]
+fn a_volumes_wrong_answers_are_told() {
+    assert_direct_fails("PUT", Reply::Status(204), &["PUT /benchmark-direct-", "expected 201, got 204"]);
+    assert_direct_fails("HEAD", Reply::Status(404), &["expected 200 with Content-Length 16, got 404"]);
+    assert_direct_fails("GET", answer("200 OK", "", "other"), &["from byte 0 on, \"other\""]);
+    assert_direct_fails("DELETE", Reply::Status(404), &["DELETE ", "expected 204, got 404"]);
+}
+
+#[test]
+fn a_failed_run_with_json_prints_no_object() {
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let ended = thrash(&["--json", "--url", &url, "--count", "1"]);
+    ended.assert_one_line(1, &["expected 201"]);
+    assert_eq!(ended.out, "");
+}
+
+// flags
+
+#[test]
+fn wrong_flags_are_one_line() {
+    for line in [
+        "--count 0",
+        "--count many",
+        "--concurrency 0",
+        "--size 0",
+        "--size 4kb",
+        "--mode fast",
+        "--seed x",
+        "--url localhost:3000",
+        "--url https://localhost:3000",
+        "--url http://localhost:3000/path",
+        "--direct a:1,b:1",
+        "--direct a:1,b:1,a:1",
+        "--direct a,b:1,c:1",
+        "--direct a:1,b:1,c:1 --mode list",
+        "--direct a:1,b:1,c:1 --replicas 0",
+        "--direct a:1,b:1,c:1 --subvolumes 257",
+        "--direct-head",
+        "--replicas 2",
+        "--unknown",
+        "surplus",
+    ] {
+        let ended = thrash(&line.split(' ').collect::<Vec<_>>());
+        ended.assert_one_line(2, &[]);
+        assert_eq!(ended.out, "", "{line}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_mistakes() {
+    for flag in ["--help", "--version"] {
+        let ended = thrash(&[flag]);
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
+        assert!(ended.out.contains("davkv-thrasher") || ended.out.contains("Puts load"), "{ended:?}");
+    }
+}
