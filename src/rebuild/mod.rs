@@ -1,7 +1,7 @@
 //! A fresh index from the volumes.
 //!
 //! First all volumes are listed, and what they hold is gathered by key in a scratch on disk; any
-//! listing that can't be read to its end fails the run. Then each key's files are judged ([`verdict`])
+//! listing that can't be read to its end fails the run. Then each key's files are judged (`verdict`)
 //! and the index is written beside its final place, where it is moved when it is complete: a run that
 //! is killed leaves nothing but a directory that the next one removes.
 

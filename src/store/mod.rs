@@ -10,7 +10,7 @@
 //!    other attempt takes a fresh generation name.
 //!
 //! An intent is *open* while the attempt that wrote it holds the key's claim, and *closed* from then
-//! on; whatever intent is found at start-up is closed. The [reaper] deletes the files of closed ones.
+//! on; whatever intent is found at start-up is closed. The reaper deletes the files of closed ones.
 //!
 //! Every write runs in a task of its own that owns the claim, so that a client who leaves cuts the
 //! attempt short nowhere but at its body.
