@@ -1634,3 +1634,34 @@ fn help_and_version_are_no_mistakes() {
         }
     }
 }
+
+/// Another spelling of a volume is another volume to the placement, and the same files.
+#[test]
+fn volumes_that_are_called_otherwise_lose_nothing() {
+    let mut rig = Rig::new(3);
+    rig.serve(&["--subvolumes", "1"]);
+    let model = rig.fill(20, &mut Random::new());
+    rig.end_master();
+    let respelled: Vec<_> =
+        rig.addresses().iter().map(|address| address.replace("127.0.0.1", "localhost")).collect();
+    rig.rebalance(&respelled, &["--subvolumes", "1"]).assert_done();
+    let seen = contents(&rig.db());
+    let files = rig.files();
+    for (key, (_, value)) in &model {
+        let whole = files.iter().filter(|((_, path), bytes)| {
+            let names = seen.records[key].replicas.iter().map(|replica| key.path(replica.name));
+            *bytes == value && names.into_iter().any(|name| path.ends_with(name.trim_start_matches('/')))
+        });
+        assert_eq!(whole.count(), REPLICAS, "{key}");
+    }
+}
+
+#[test]
+fn a_misspelt_volume_to_forget_is_told() {
+    let mut rig = Rig::new(3);
+    rig.serve(&[]);
+    rig.fill(3, &mut Random::new());
+    rig.end_master();
+    let ended = rig.rebalance(&rig.addresses(), &["--forget", "nowhere:1"]);
+    assert!(ended.assert_done().said().iter().any(|line| line.contains("--forget nowhere:1")));
+}

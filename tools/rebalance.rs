@@ -11,6 +11,7 @@ use davkv::error::Error;
 use davkv::index::Index;
 use davkv::key::Key;
 use davkv::progress::Progress;
+use davkv::record::Record;
 use davkv::store::{Forgotten, Options, Rebalanced, Store};
 use futures_util::stream::{self, StreamExt as _};
 
@@ -87,15 +88,25 @@ async fn move_all(
 ) -> Result<(), String> {
     progress.begin("counting (objects)", 0);
     let mut total = 0;
-    each_page(store, async |keys| {
-        total += keys.len() as u64;
-        progress.step(keys.len() as u64);
+    let mut unheard = store.options().forgotten.0.clone();
+    each_page(store, async |rows| {
+        total += rows.len() as u64;
+        progress.step(rows.len() as u64);
+        unheard.retain(|gone| {
+            let mut replicas = rows.iter().flat_map(|(_, record)| &record.replicas);
+            !replicas.any(|replica| replica.place.volume() == gone)
+        });
     })
     .await?;
+    if summary.forgotten == 0 {
+        for gone in unheard {
+            eprintln!("--forget {gone}: no value has a replica there; is that how it was called?");
+        }
+    }
     progress.begin(if dry_run { "looking (objects)" } else { "rebalancing (objects)" }, total);
-    each_page(store, async |keys| {
-        let mut done =
-            stream::iter(keys.into_iter().map(|key| one(store, key, dry_run))).buffer_unordered(jobs);
+    each_page(store, async |rows| {
+        let keys = rows.into_iter().map(|(key, _)| key);
+        let mut done = stream::iter(keys.map(|key| one(store, key, dry_run))).buffer_unordered(jobs);
         while let Some((key, result)) = done.next().await {
             progress.step(1);
             summary.add(&key, result);
@@ -104,12 +115,12 @@ async fn move_all(
     .await
 }
 
-/// Hands over all keys, page by page.
-async fn each_page(store: &Store, mut take: impl AsyncFnMut(Vec<Key>)) -> Result<(), String> {
+/// Hands over all keys and records, page by page.
+async fn each_page(store: &Store, mut take: impl AsyncFnMut(Vec<(Key, Record)>)) -> Result<(), String> {
     let mut start = Vec::new();
     loop {
         let page = store.index().page(b"/", &start, None).await.map_err(|error| error.to_string())?;
-        take(page.rows.into_iter().map(|(key, _)| key).collect()).await;
+        take(page.rows).await;
         match page.next {
             Some(next) => start = next,
             None => return Ok(()),

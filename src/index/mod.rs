@@ -470,7 +470,7 @@ impl Failure {
             E::NotADatabase => {
                 format!("{path} is not an index: --db names a LevelDB directory, or a new one")
             }
-            E::Missing => format!("there is no index at {path}: check --db"),
+            E::Missing => format!("there is no index at {path}: check the path"),
             E::Other(message) => format!("can't open the index {path}: {message}"),
         })
     }

@@ -136,7 +136,7 @@ pub async fn rebuild(
         drop(old);
     })
     .await?;
-    place.publish(&new_path, &options.db)?;
+    publish(&new_path, &options.db)?;
     Ok(summary)
 }
 
@@ -335,6 +335,8 @@ impl<R: Fn(Remark) + Sync> Run<'_, R> {
 }
 
 /// The directory beside the index to be, in which it is made. Only one rebuild can hold it.
+///
+/// Nothing of it stays, unless the run is killed.
 struct WorkPlace {
     directory: PathBuf,
     _lock: fs::File,
@@ -373,18 +375,23 @@ impl WorkPlace {
         }
         Ok(Self { directory, _lock: lock })
     }
+}
 
-    /// Moves the finished index to its place.
-    fn publish(self, index: &Path, db: &Path) -> Result<(), String> {
-        let moved = fs::rename(index, db).and_then(|()| {
-            let parent = db.parent().filter(|parent| !parent.as_os_str().is_empty());
-            fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-        });
-        moved.map_err(|error| format!("can't move the index to {}: {error}", db.display()))?;
-        fs::remove_dir_all(&self.directory).map_err(|error| {
-            format!("the index is complete, but {} is left: {error}", self.directory.display())
-        })
+impl Drop for WorkPlace {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            tracing::error!(directory = %self.directory.display(), %error, "can't be removed, do it by hand");
+        }
     }
+}
+
+/// Moves the finished index to its place.
+fn publish(index: &Path, db: &Path) -> Result<(), String> {
+    let moved = fs::rename(index, db).and_then(|()| {
+        let parent = db.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    });
+    moved.map_err(|error| format!("can't move the index to {}: {error}", db.display()))
 }
 
 /// When the newest file of an index was written. Asked before it is opened, which writes.

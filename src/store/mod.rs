@@ -161,6 +161,12 @@ impl Store {
         &self.0.index
     }
 
+    /// How it behaves.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
     /// Finds a whole replica of the key's value.
     ///
     /// # Errors

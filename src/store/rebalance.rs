@@ -172,13 +172,26 @@ impl Inner {
             } else {
                 summary.moved += 1;
             }
-            let name = if burnt || damaged || self.options.generation_names { fresh } else { best.name };
+            let free = !burnt && !damaged && !self.options.generation_names;
+            let name = if free && self.is_free(key, &same).await? { best.name } else { fresh };
             let replica = Replica { place, name };
             wanted.push(replica.clone());
             missing.push(replica);
         }
         summary.removed = record.replicas.iter().filter(|replica| !wanted.contains(replica)).count() as u64;
         Ok(Plan { sources, wanted, missing, fingerprint, summary })
+    }
+
+    /// Whether no file of that name is there. By the index there can't be one, but volumes that are
+    /// called by other names than before hold the very files that are to be moved: a copy would land
+    /// on its source, and the deletion of the source take both.
+    async fn is_free(&self, key: &Key, target: &Replica) -> Result<bool> {
+        let volume = self.volume(target);
+        let found = volume.head(&super::path(key, target)).await.map_err(|_error| Error::Unreachable)?;
+        if found.is_some() {
+            tracing::warn!(%key, place = %target.place, "the name is taken; is the volume called otherwise now?");
+        }
+        Ok(found.is_none())
     }
 
     /// What the value's bytes are; where minikeyvalue's record doesn't know the size and the replicas
