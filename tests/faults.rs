@@ -195,13 +195,24 @@ fn follow(answer: &Response) -> Option<Vec<u8>> {
     Some(answer.body)
 }
 
+/// Tells the clients to stop.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Load {
     /// Lets the clients run beside `act`; they end when it does, or when nobody answers them.
     fn run(&self, clients: &mut [Client], master: &str, act: impl FnOnce()) {
         std::thread::scope(|scope| {
             let running = self.start(scope, clients, master);
+            // also when `act` panics: the scope waits for the clients before it lets that through
+            let stop = StopOnDrop(&self.stop);
             act();
-            self.stop.store(true, Ordering::Relaxed);
+            drop(stop);
             for client in running {
                 client.join().unwrap();
             }
