@@ -121,6 +121,10 @@ pub struct Master {
     /// How long requests in flight may take to finish at the end
     #[arg(long, env = "DAVKV_GRACE", default_value = "30s", value_name = "TIME", value_parser = duration)]
     pub grace: Duration,
+
+    /// How long a file that readers may have been sent to is left after it was replaced
+    #[arg(long, env = "DAVKV_READERGRACE", default_value = "1m", value_name = "TIME", value_parser = duration, hide = true)]
+    pub readergrace: Duration,
 }
 
 /// The flags of `davkv-rebuild`.

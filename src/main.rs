@@ -1,7 +1,6 @@
 //! The master: parse, open, serve, exit code.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use davkv::config::{self, Master};
 use davkv::http::Api;
@@ -9,9 +8,6 @@ use davkv::index::Index;
 use davkv::store::{self, Store};
 use davkv::{logs, server};
 use tokio::signal::unix::{SignalKind, signal};
-
-/// Files that readers may have been sent to stay for so long after they were replaced.
-const READER_GRACE: Duration = Duration::from_mins(1);
 
 fn main() -> ExitCode {
     let flags = match config::parse::<Master>() {
@@ -38,7 +34,7 @@ async fn serve(flags: Master) -> Result<(), String> {
     let options = store::Options {
         client_idle: flags.clienttimeout,
         protect: flags.protect,
-        ..flags.common.store(READER_GRACE)
+        ..flags.common.store(flags.readergrace)
     };
     let store = Store::new(index, options);
     store.start().await.map_err(|error| error.to_string())?;

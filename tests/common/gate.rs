@@ -1,12 +1,17 @@
 //! A gate before a real volume: the test decides, request by request, how far each one gets.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::Volume;
+
+/// The header by which a gate's own requests to the volume end.
+const CLOSE: &str = "Connection: close\r\n";
 
 /// What becomes of a request. Where nothing is said, it passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +22,16 @@ pub enum Order {
     Hold,
     /// carried out by the volume, whose answer is kept
     HoldAnswer,
+    /// read to its end, and on its way to the volume for so long
+    Delay(Duration),
+    /// carried out by the volume, whose answer is on its way for so long
+    DelayAnswer(Duration),
+    /// carried out by the volume, and the connection is cut in the middle of its answer
+    HalfAnswer,
+    /// carried out by the volume, whose answer comes byte by byte, one in so long, until the gate is opened
+    DripAnswer(Duration),
+    /// read to its end, and never answered: until the gate is opened, the sender waits
+    Nothing,
     /// read to its end, and answered with this status; the volume never hears of it
     Answer(u16),
     /// read to its end, and answered with what is no HTTP
@@ -43,6 +58,7 @@ pub enum Stage {
     Ended,
 }
 
+/// A request on its way, or one that was here.
 struct Passage {
     method: String,
     target: String,
@@ -57,18 +73,32 @@ type Rule = Box<dyn FnMut(&str, &str) -> Option<Order> + Send>;
 struct State {
     /// the last one that decides counts
     rules: Vec<Rule>,
-    passages: Vec<Passage>,
-    streams: Vec<TcpStream>,
+    /// how often the rules were dropped
+    opened: u64,
+    /// in the order of their arrival
+    passages: BTreeMap<u64, Passage>,
+    streams: BTreeMap<u64, TcpStream>,
+    /// numbers given out
+    numbers: u64,
+}
+
+impl State {
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
 }
 
 struct Shared {
     volume: String,
     state: Mutex<State>,
-    released: Condvar,
+    /// something was released or opened, or the gate closes
+    changed: Condvar,
     closing: AtomicBool,
 }
 
-/// A server on a thread of its own, and one per connection. Each connection serves one request.
+/// A server on a thread of its own, and one per connection. Each request has a connection of its own to
+/// the volume.
 pub struct Gate {
     addr: String,
     shared: Arc<Shared>,
@@ -83,7 +113,7 @@ impl Gate {
         let shared = Arc::new(Shared {
             volume: volume.addr(),
             state: Mutex::default(),
-            released: Condvar::new(),
+            changed: Condvar::new(),
             closing: AtomicBool::new(false),
         });
         let thread = std::thread::spawn({
@@ -115,30 +145,39 @@ impl Gate {
         self.shared.state().rules.push(Box::new(rule));
     }
 
-    /// From now on, requests pass. What is held stays held.
+    /// From now on, requests pass. What is held stays held, what gets no answer or drips is cut.
     pub fn open(&self) {
-        self.shared.state().rules.clear();
+        let mut state = self.shared.state();
+        state.rules.clear();
+        state.opened += 1;
+        self.shared.changed.notify_all();
+    }
+
+    /// Drops the memory of requests that are over, which otherwise stays as long as the gate.
+    pub fn forget(&self) {
+        let over = |passage: &Passage| matches!(passage.stage, Stage::Answered(_) | Stage::Ended);
+        self.shared.state().passages.retain(|_, passage| !over(passage));
     }
 
     /// Lets go on what is held: requests to the volume, even where their sender is gone; answers to
     /// whoever waits for them.
     pub fn release(&self) {
-        for passage in &mut self.shared.state().passages {
+        for passage in self.shared.state().passages.values_mut() {
             passage.released |= matches!(passage.stage, Stage::Held | Stage::AnswerHeld);
         }
-        self.shared.released.notify_all();
+        self.shared.changed.notify_all();
     }
 
     /// How many requests of that method are at that stage.
     pub fn count(&self, method: &str, at: Stage) -> usize {
         let state = self.shared.state();
-        state.passages.iter().filter(|p| p.method == method && p.stage == at).count()
+        state.passages.values().filter(|p| p.method == method && p.stage == at).count()
     }
 
     /// Method, target and stage of all requests, in the order of their arrival.
     pub fn requests(&self) -> Vec<(String, String, Stage)> {
         let state = self.shared.state();
-        state.passages.iter().map(|p| (p.method.clone(), p.target.clone(), p.stage)).collect()
+        state.passages.values().map(|p| (p.method.clone(), p.target.clone(), p.stage)).collect()
     }
 }
 
@@ -158,150 +197,226 @@ impl Shared {
         self.state.lock().unwrap()
     }
 
-    fn set(&self, passage: usize, stage: Stage) {
-        self.state().passages[passage].stage = stage;
+    fn set(&self, passage: u64, stage: Stage) {
+        self.change(passage, |passage| passage.stage = stage);
+    }
+
+    fn change(&self, passage: u64, change: impl FnOnce(&mut Passage)) {
+        // one that is over may be forgotten
+        self.state().passages.get_mut(&passage).map(change);
     }
 
     /// Waits for [`Gate::release`]; an error when the gate closes.
-    fn wait(&self, passage: usize, at: Stage) -> io::Result<()> {
+    fn wait(&self, passage: u64, at: Stage) -> io::Result<()> {
         self.set(passage, at);
-        let wait =
-            |state: &mut State| !state.passages[passage].released && !self.closing.load(Ordering::SeqCst);
-        let mut state = self.released.wait_while(self.state(), wait).unwrap();
-        if state.passages[passage].released {
-            state.passages[passage].released = false;
-            return Ok(());
-        }
-        Err(io::ErrorKind::ConnectionAborted.into())
-    }
-
-    /// Keeps a stream, to be shut down when the gate closes.
-    fn keep(&self, stream: &TcpStream) -> io::Result<()> {
-        self.state().streams.push(stream.try_clone()?);
+        let released = |state: &State| state.passages.get(&passage).is_none_or(|p| p.released);
+        self.wait_until(None, released)?;
+        self.change(passage, |passage| passage.released = false);
         Ok(())
     }
 
-    fn connect(&self) -> io::Result<ToVolume> {
-        let volume = ToVolume(TcpStream::connect(&self.volume)?);
-        self.keep(&volume.0)?;
-        Ok(volume)
+    /// Waits until something is so, or a time has passed; an error when the gate closes.
+    fn wait_until(&self, time: Option<Duration>, so: impl Fn(&State) -> bool) -> io::Result<()> {
+        let waits = |state: &mut State| !so(state) && !self.closing.load(Ordering::SeqCst);
+        let state = self.state();
+        drop(match time {
+            Some(time) => self.changed.wait_timeout_while(state, time, waits).unwrap().0,
+            None => self.changed.wait_while(state, waits).unwrap(),
+        });
+        if self.closing.load(Ordering::SeqCst) { Err(cut()) } else { Ok(()) }
+    }
+
+    fn pause(&self, time: Duration) -> io::Result<()> {
+        self.wait_until(Some(time), |_| false)
+    }
+
+    /// Keeps a stream until [`Shared::drop_stream`], to be shut down when the gate closes.
+    fn keep(&self, stream: &TcpStream) -> io::Result<u64> {
+        let stream = stream.try_clone()?;
+        let mut state = self.state();
+        let number = state.number();
+        state.streams.insert(number, stream);
+        Ok(number)
+    }
+
+    fn drop_stream(&self, number: u64) {
+        if let Some(stream) = self.state().streams.remove(&number) {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    fn connect(&self) -> io::Result<ToVolume<'_>> {
+        let stream = TcpStream::connect(&self.volume)?;
+        let number = self.keep(&stream)?;
+        Ok(ToVolume { stream, number, shared: self })
+    }
+
+    /// Sends the volume a request that was read before, and returns its answer.
+    fn forward(&self, passage: u64, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
+        let volume = self.connect()?;
+        (&volume.stream).write_all(&forwarded(head))?;
+        (&volume.stream).write_all(body)?;
+        let answer = read_answer(&volume.stream)?;
+        self.set(passage, Stage::Answered(status(&answer)));
+        Ok(answer)
     }
 }
 
 /// A connection to the volume. Its end is the volume's to see at once, although the gate keeps a handle.
-struct ToVolume(TcpStream);
+struct ToVolume<'a> {
+    stream: TcpStream,
+    number: u64,
+    shared: &'a Shared,
+}
 
-impl Drop for ToVolume {
+impl Drop for ToVolume<'_> {
     fn drop(&mut self) {
-        self.0.shutdown(Shutdown::Both).ok();
+        self.shared.drop_stream(self.number);
     }
 }
 
+fn cut() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
+}
+
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut threads = Vec::new();
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
     for stream in listener.incoming() {
         if shared.closing.load(Ordering::SeqCst) {
             break;
         }
         let Ok(stream) = stream else { continue };
-        shared.keep(&stream).unwrap();
+        let number = shared.keep(&stream).unwrap();
         let shared = Arc::clone(shared);
+        threads.retain(|thread| !thread.is_finished());
         threads.push(std::thread::spawn(move || {
             // An error is a side that went away, or our own closing.
-            serve(&stream, &shared).ok();
-            stream.shutdown(Shutdown::Both).ok();
+            let mut reader = BufReader::new(&stream);
+            while serve(&mut reader, &shared).is_ok() {}
+            shared.drop_stream(number);
         }));
     }
     // under the lock no thread is between its look at `closing` and its wait
-    for stream in &shared.state().streams {
+    for stream in shared.state().streams.values() {
         stream.shutdown(Shutdown::Both).ok();
     }
-    shared.released.notify_all();
+    shared.changed.notify_all();
     for thread in threads {
         thread.join().unwrap();
     }
 }
 
-fn serve(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
-    let mut reader = BufReader::new(stream);
-    let head = read_head(&mut reader)?;
+/// Serves one request; an error ends the connection.
+fn serve(reader: &mut BufReader<&TcpStream>, shared: &Shared) -> io::Result<()> {
+    let head = read_head(reader)?;
     let mut words = head.split(' ').map(str::to_owned);
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (passage, order) = {
         let mut state = shared.state();
         let mut rules = state.rules.iter_mut().rev();
         let order = rules.find_map(|rule| rule(&method, &target)).unwrap_or(Order::Pass);
-        state.passages.push(Passage { method, target, stage: Stage::Arrived, released: false });
-        (state.passages.len() - 1, order)
+        let number = state.number();
+        state.passages.insert(number, Passage { method, target, stage: Stage::Arrived, released: false });
+        (number, order)
     };
     let result = carry_out(order, passage, &head, reader, shared);
-    let mut state = shared.state();
-    if !matches!(state.passages[passage].stage, Stage::Answered(_)) {
-        state.passages[passage].stage = Stage::Ended;
-    }
+    shared.change(passage, |passage| {
+        if !matches!(passage.stage, Stage::Answered(_)) {
+            passage.stage = Stage::Ended;
+        }
+    });
     result
 }
 
 fn carry_out(
     order: Order,
-    passage: usize,
+    passage: u64,
     head: &str,
-    mut reader: BufReader<&TcpStream>,
+    reader: &mut BufReader<&TcpStream>,
     shared: &Shared,
 ) -> io::Result<()> {
     let mut client: &TcpStream = reader.get_ref();
     let mut whole = Vec::new();
     match order {
-        Order::Pass | Order::HoldAnswer | Order::CutAfter(_) => {
+        Order::Pass | Order::HoldAnswer | Order::DelayAnswer(_) | Order::CutAfter(_) => {
             // piece by piece, as it comes
             let volume = shared.connect()?;
-            (&volume.0).write_all(&forwarded(head))?;
+            (&volume.stream).write_all(&forwarded(head))?;
             let mut left = if let Order::CutAfter(bytes) = order { bytes } else { usize::MAX };
-            read_body(head, &mut reader, |piece| {
+            read_body(head, reader, |piece| {
                 let piece = &piece[..piece.len().min(left)];
                 left -= piece.len();
-                (&volume.0).write_all(piece)?;
-                if left == 0 { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+                (&volume.stream).write_all(piece)?;
+                if left == 0 { Err(cut()) } else { Ok(()) }
             })?;
-            let answer = read_answer(&volume.0)?;
-            if order == Order::HoldAnswer {
-                shared.wait(passage, Stage::AnswerHeld)?;
+            let answer = read_answer(&volume.stream)?;
+            match order {
+                Order::HoldAnswer => shared.wait(passage, Stage::AnswerHeld)?,
+                Order::DelayAnswer(time) => shared.pause(time)?,
+                _ => {}
             }
             shared.set(passage, Stage::Answered(status(&answer)));
-            client.write_all(&answer)
+            client.write_all(&kept_alive(&answer))
         }
-        Order::Hold => {
-            read_body(head, &mut reader, |piece| whole.write_all(piece))?;
-            shared.wait(passage, Stage::Held)?;
-            let volume = shared.connect()?;
-            (&volume.0).write_all(&forwarded(head))?;
-            (&volume.0).write_all(&whole)?;
-            let answer = read_answer(&volume.0)?;
-            shared.set(passage, Stage::Answered(status(&answer)));
-            client.write_all(&answer)
+        Order::Hold | Order::Delay(_) => {
+            read_body(head, reader, |piece| whole.write_all(piece))?;
+            match order {
+                Order::Delay(time) => shared.pause(time)?,
+                _ => shared.wait(passage, Stage::Held)?,
+            }
+            let answer = shared.forward(passage, head, &whole)?;
+            client.write_all(&kept_alive(&answer))
+        }
+        Order::HalfAnswer => {
+            read_body(head, reader, |piece| whole.write_all(piece))?;
+            let answer = shared.forward(passage, head, &whole)?;
+            client.write_all(&answer[..answer.len() / 2])?;
+            Err(cut())
+        }
+        Order::DripAnswer(pause) => {
+            read_body(head, reader, |piece| whole.write_all(piece))?;
+            let answer = shared.forward(passage, head, &whole)?;
+            let opened = shared.state().opened;
+            for byte in answer {
+                client.write_all(&[byte])?;
+                shared.wait_until(Some(pause), |state| state.opened > opened)?;
+                if shared.state().opened > opened {
+                    break;
+                }
+            }
+            Err(cut())
+        }
+        Order::Nothing => {
+            read_body(head, reader, |_| Ok(()))?;
+            let opened = shared.state().opened;
+            shared.wait_until(None, |state| state.opened > opened)?;
+            Err(cut())
         }
         Order::Answer(status) => {
-            read_body(head, &mut reader, |_| Ok(()))?;
+            read_body(head, reader, |_| Ok(()))?;
             let answer =
                 format!("HTTP/1.1 {status} Scripted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            client.write_all(answer.as_bytes())
+            client.write_all(answer.as_bytes())?;
+            Err(cut())
         }
         Order::AnswerAfter(bytes, status) => {
             let mut left = bytes;
-            let read = read_body(head, &mut reader, |piece| {
+            let read = read_body(head, reader, |piece| {
                 left = left.saturating_sub(piece.len());
-                if left == 0 { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+                if left == 0 { Err(cut()) } else { Ok(()) }
             });
             // a shorter body is answered, too; one that breaks off is not
             if left > 0 {
                 read?;
             }
             let answer = format!("HTTP/1.1 {status} Scripted\r\nContent-Length: 0\r\n\r\n");
-            client.write_all(answer.as_bytes())
+            client.write_all(answer.as_bytes())?;
+            Err(cut())
         }
         Order::Garbage => {
-            read_body(head, &mut reader, |_| Ok(()))?;
-            client.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
+            read_body(head, reader, |_| Ok(()))?;
+            client.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n")?;
+            Err(cut())
         }
     }
 }
@@ -319,7 +434,15 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<String> {
 
 /// The head as the volume gets it: its answer ends with the connection.
 fn forwarded(head: &str) -> Vec<u8> {
-    format!("{}\r\nConnection: close\r\n\r\n", head.trim_end()).into_bytes()
+    format!("{}\r\n{CLOSE}\r\n", head.trim_end()).into_bytes()
+}
+
+/// The volume's answer, after which the sender's own connection goes on.
+fn kept_alive(answer: &[u8]) -> Vec<u8> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(answer.len(), |end| end + 4);
+    let (head, body) = answer.split_at(end);
+    let head = String::from_utf8_lossy(head).replace(CLOSE, "");
+    [head.as_bytes(), body].concat()
 }
 
 /// Reads a body, which goes into `sink` with its framing.

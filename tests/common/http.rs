@@ -111,15 +111,20 @@ pub struct Connection {
 
 impl Connection {
     pub fn open(from: Option<&str>, addr: &str) -> io::Result<Self> {
+        Self::open_within(TIMEOUT, from, addr)
+    }
+
+    /// A connection that waits no longer than so for any next byte.
+    pub fn open_within(timeout: Duration, from: Option<&str>, addr: &str) -> io::Result<Self> {
         let addr: SocketAddr = addr.parse().map_err(Error::other)?;
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         if let Some(from) = from {
             let from: IpAddr = from.parse().map_err(Error::other)?;
             socket.bind(&SocketAddr::new(from, 0).into())?;
         }
-        socket.connect_timeout(&addr.into(), TIMEOUT)?;
-        socket.set_read_timeout(Some(TIMEOUT))?;
-        socket.set_write_timeout(Some(TIMEOUT))?;
+        socket.connect_timeout(&addr.into(), timeout)?;
+        socket.set_read_timeout(Some(timeout))?;
+        socket.set_write_timeout(Some(timeout))?;
         socket.set_tcp_nodelay(true)?;
         Ok(Self { stream: BufReader::new(socket.into()) })
     }

@@ -61,6 +61,16 @@ impl Master {
         }
     }
 
+    /// Freezes it: connections are accepted by the kernel, and nothing is answered.
+    pub fn pause(&self) {
+        process::signal(self.pid(), Signal::STOP);
+    }
+
+    /// Ends [`Master::pause`].
+    pub fn resume(&self) {
+        process::signal(self.pid(), Signal::CONT);
+    }
+
     /// Asks it to end (SIGTERM), and waits until it has.
     pub fn terminate(&mut self) -> ExitStatus {
         self.ask_to_end();

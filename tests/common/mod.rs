@@ -16,24 +16,29 @@
     clippy::indexing_slicing,
     clippy::must_use_candidate,
     clippy::missing_panics_doc,
+    clippy::print_stdout,
     reason = "a test that cannot go on panics, and that is its report"
 )]
 
+mod disk;
 mod fake;
 mod gate;
 pub mod http;
 mod master;
 mod process;
+mod random;
 mod volume;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+pub use disk::{Disk, Frozen};
 pub use fake::{Fake, Recorded, Reply};
 pub use gate::{Gate, Order, Stage};
 pub use http::{Response, request, request_from};
 pub use master::Master;
 pub use process::free_port;
+pub use random::Random;
 pub use volume::{Volume, template};
 
 /// Polls until `condition` holds, and panics with `what` at the deadline. The only sleep of the tests.

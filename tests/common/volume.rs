@@ -83,25 +83,34 @@ impl Volume {
     /// The values: path below the directory and bytes, by path. Neither uploads under way, nor what
     /// belongs to nginx, nor files with a dot in front.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
-        fn walk(root: &Path, dir: &Path, files: &mut Vec<(String, Vec<u8>)>) {
+        let read = |path: String| {
+            let bytes = fs::read(self.dir.join(&path)).unwrap();
+            (path, bytes)
+        };
+        self.paths().into_iter().map(read).collect()
+    }
+
+    /// The paths of [`Volume::files`].
+    pub fn paths(&self) -> Vec<String> {
+        fn walk(root: &Path, dir: &Path, paths: &mut Vec<String>) {
             for entry in fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
+                let entry = entry.unwrap();
+                let path = entry.path();
                 let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
                 if name.starts_with('.') || name == "body_temp" || name == "nginx.pid" {
                     continue;
                 }
-                if path.is_dir() {
-                    walk(root, &path, files);
+                if entry.file_type().unwrap().is_dir() {
+                    walk(root, &path, paths);
                 } else {
-                    let bytes = fs::read(&path).unwrap();
-                    files.push((name, bytes));
+                    paths.push(name);
                 }
             }
         }
-        let mut files = Vec::new();
-        walk(&self.dir, &self.dir, &mut files);
-        files.sort();
-        files
+        let mut paths = Vec::new();
+        walk(&self.dir, &self.dir, &mut paths);
+        paths.sort();
+        paths
     }
 
     /// Uploads under way, or left behind: the files in `body_temp`.

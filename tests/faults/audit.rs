@@ -1,0 +1,226 @@
+//! What must be so when the dust has settled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use davkv::index::{Entry, Index, Options};
+use davkv::key::{Key, Name};
+use davkv::placement::Placement;
+use davkv::record::{Intent, Record, State};
+use md5::{Digest, Md5};
+use percent_encoding::percent_decode_str;
+
+use crate::bench::{Bench, REPLICAS};
+use crate::common::{eventually, request};
+use crate::linear::{self, Action, Outcome};
+use crate::load::Load;
+
+/// How long after a restart anything may lie around that the index doesn't want.
+const TIDY: Duration = Duration::from_secs(10);
+/// Beyond the quarantine, in which intents may stay.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// Files by key: the volume's address and subvolume, the name, the bytes.
+type Files = BTreeMap<Key, BTreeSet<(String, Name, Vec<u8>)>>;
+
+impl Bench {
+    /// All that clients saw is explained, what they shall see is what the list says, and on the volumes
+    /// lies nothing else.
+    #[track_caller]
+    pub fn assert_explained_and_tidy(&self, load: &Load) {
+        let auditor = load.auditor();
+        for key in load.unchecked_keys() {
+            let mut found = None;
+            eventually("the key can be read", SETTLED, || {
+                found = auditor.read(&key);
+                found.is_some()
+            });
+            let name = percent_decode_str(&key).decode_utf8().unwrap();
+            let listed = self.list(&format!("{key}?list")).iter().any(|listed| *listed == name);
+            assert_eq!(listed, found != Some(Outcome::Refused), "{key} in the list, and as it is read");
+        }
+        for (key, history) in load.unchecked() {
+            linear::check(&history).unwrap_or_else(|violation| panic!("{key}: {violation}"));
+        }
+        let values = self.list("/?list").len() + self.list("/?unlinked").len();
+        eventually("nothing lies on the volumes but the values", TIDY, || {
+            self.volumes.iter().map(|volume| volume.paths().len()).sum::<usize>() == REPLICAS * values
+        });
+    }
+
+    /// Looks at everything, inside and outside, and ends the bench.
+    #[track_caller]
+    pub fn audit(mut self, load: &Load) {
+        self.assert_explained_and_tidy(load);
+        assert_no_key_is_stuck(load);
+        self.assert_explained_and_tidy(load);
+        let copy = self.tempdir.path().join("copy of the index");
+        eventually("no intent outlives its reason", SETTLED, || no_intents(&self.db, &copy));
+        assert!(self.master.terminate().success());
+
+        let entries = entries(&self.db);
+        assert_whole(&entries, &self.files());
+        self.assert_rebuilt_index_is_the_same(&entries);
+        self.assert_one_rebalance_puts_all_in_place(&entries);
+    }
+
+    fn list(&self, target: &str) -> Vec<String> {
+        let answer = request(&self.master.addr(), "GET", target, &[], b"");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let list: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        list["keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()).collect()
+    }
+
+    fn files(&self) -> Files {
+        let mut files = Files::new();
+        for (volume, address) in self.volumes.iter().zip(&self.addresses) {
+            for (path, bytes) in volume.files() {
+                let (directory, path) = path.split_at(path.find('/').unwrap());
+                let (key, name) = Key::from_path(path).expect("a key's file");
+                files.entry(key).or_default().insert((format!("{address}/{directory}"), name, bytes));
+            }
+        }
+        files
+    }
+
+    #[track_caller]
+    fn assert_rebuilt_index_is_the_same(&self, live: &BTreeMap<Key, Entry>) {
+        let rebuilt = self.tempdir.path().join("rebuilt");
+        // volumes know neither states nor MD5s
+        let forgetful = |record: &Record| Record { state: State::Live, md5: None, ..record.clone() };
+        self.run(env!("CARGO_BIN_EXE_davkv-rebuild"), &rebuilt, &[]);
+        assert_same(&entries(&rebuilt), live, forgetful);
+        let from_old = self.tempdir.path().join("rebuilt from the old one");
+        self.run(env!("CARGO_BIN_EXE_davkv-rebuild"), &from_old, &["--from", self.db.to_str().unwrap()]);
+        assert_same(&entries(&from_old), live, Record::clone);
+    }
+
+    #[track_caller]
+    fn assert_one_rebalance_puts_all_in_place(&self, before: &BTreeMap<Key, Entry>) {
+        self.run(env!("CARGO_BIN_EXE_davkv-rebalance"), &self.db, &[]);
+        let after = entries(&self.db);
+        assert_whole(&after, &self.files());
+        let placement = Placement { volumes: self.addresses.clone(), replicas: REPLICAS, subvolumes: 10 };
+        for (key, entry) in &after {
+            let record = entry.record.as_ref().unwrap();
+            let places: Vec<_> = record.replicas.iter().map(|replica| replica.place.clone()).collect();
+            assert_eq!(places, placement.wanted(key), "{key} after a rebalance");
+        }
+        assert_same(&after, before, |record| Record { replicas: Vec::new(), ..record.clone() });
+    }
+
+    #[track_caller]
+    fn run(&self, program: &str, db: &Path, flags: &[&str]) {
+        let volumes = self.addresses.join(",");
+        let output = Command::new(program)
+            .args(["--db", db.to_str().unwrap(), "--volumes", &volumes])
+            .args(flags)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Each key can be deleted, written, and read.
+#[track_caller]
+fn assert_no_key_is_stuck(load: &Load) {
+    let mut auditor = load.auditor();
+    for key in load.current_keys() {
+        auditor.write(&key, Action::Delete);
+        assert_eq!(auditor.read(&key), Some(Outcome::Refused), "{key}");
+        eventually("the key can be written", SETTLED, || {
+            auditor.put(&key);
+            matches!(auditor.read(&key), Some(Outcome::Read(_)))
+        });
+    }
+}
+
+/// Each record has its replicas, each whole, on volumes of their own; and nothing else is there.
+#[track_caller]
+fn assert_whole(entries: &BTreeMap<Key, Entry>, files: &Files) {
+    for (key, found) in files {
+        assert!(entries.contains_key(key), "{key} has files, and is not in the index: {:?}", names(found));
+    }
+    for (key, entry) in entries {
+        assert_eq!(entry.intents, [], "{key}");
+        let record = entry.record.as_ref().expect("a key without intents has a record");
+        let recorded: BTreeSet<_> =
+            record.replicas.iter().map(|replica| (replica.place.as_str(), replica.name)).collect();
+        let found = files.get(key).unwrap_or_else(|| panic!("{key} has no file"));
+        assert_eq!(recorded, names(found), "where {key} lies, by the index and by the volumes");
+        let volumes: BTreeSet<_> = record.replicas.iter().map(|replica| replica.place.volume()).collect();
+        assert_eq!(volumes.len(), REPLICAS, "{key} has its replicas on volumes of their own");
+        for (place, _, bytes) in found {
+            assert_eq!(record.size, Some(bytes.len() as u64), "{key} on {place}");
+            assert_eq!(record.md5, Some(Md5::digest(bytes).into()), "{key} on {place}");
+        }
+    }
+}
+
+fn names(files: &BTreeSet<(String, Name, Vec<u8>)>) -> BTreeSet<(&str, Name)> {
+    files.iter().map(|(place, name, _)| (place.as_str(), *name)).collect()
+}
+
+/// The same keys, and the same of their records.
+#[track_caller]
+fn assert_same(one: &BTreeMap<Key, Entry>, other: &BTreeMap<Key, Entry>, of: impl Fn(&Record) -> Record) {
+    assert!(one.keys().eq(other.keys()), "the same keys");
+    for (key, entry) in one {
+        let sorted = |entry: &Entry| {
+            let mut record = of(entry.record.as_ref().unwrap());
+            record.replicas.sort();
+            record
+        };
+        assert_eq!(sorted(entry), sorted(&other[key]), "{key}");
+        assert_eq!(entry.intents, [], "{key}");
+    }
+}
+
+/// Whether the index of a running master has no intents. Its files are copied while they are written, so
+/// a copy may be no index; then the answer is no.
+fn no_intents(db: &Path, copy: &Path) -> bool {
+    fs::remove_dir_all(copy).ok();
+    fs::create_dir(copy).unwrap();
+    for file in fs::read_dir(db).unwrap().flatten() {
+        if fs::copy(file.path(), copy.join(file.file_name())).is_err() {
+            return false;
+        }
+    }
+    let Ok(index) = Index::open(copy, OPTIONS) else { return false };
+    intents(&index).is_empty()
+}
+
+const OPTIONS: Options = Options { create: false, cache_bytes: 1 << 20, sync: false };
+
+/// All that an index holds; its master is down.
+fn entries(db: &Path) -> BTreeMap<Key, Entry> {
+    let index = Index::open(db, OPTIONS).unwrap();
+    let (mut entries, mut start) = (BTreeMap::<Key, Entry>::new(), Vec::new());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    loop {
+        let page = runtime.block_on(index.page(b"/", &start, None)).unwrap();
+        entries.extend(
+            page.rows.into_iter().map(|(key, record)| (key, Entry { record: Some(record), intents: vec![] })),
+        );
+        let Some(next) = page.next else { break };
+        start = next;
+    }
+    for (key, intents) in intents(&index) {
+        entries.entry(key).or_default().intents = intents;
+    }
+    entries
+}
+
+fn intents(index: &Index) -> Vec<(Key, Vec<Intent>)> {
+    let (mut intents, mut start) = (Vec::new(), Vec::new());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    loop {
+        let page = runtime.block_on(index.intents_page(&start)).unwrap();
+        intents.extend(page.rows);
+        let Some(next) = page.next else { return intents };
+        start = next;
+    }
+}

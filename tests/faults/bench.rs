@@ -1,0 +1,224 @@
+//! A real master over five real volumes, with something that can go wrong at every joint, and the faults
+//! that make it go wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::common::{Disk, Gate, Master, Order, Random, Volume};
+use crate::load::Load;
+
+pub const VOLUMES: usize = 5;
+pub const REPLICAS: usize = 3;
+
+/// The first volumes have gates in front; the others are spoken to directly, and have small disks.
+const GATED: usize = 3;
+
+/// Longer than anything here lingers on its way: delays, frozen processes, and the deadlines below.
+const QUARANTINE: &str = "6s";
+const LINGER: Duration = Duration::from_secs(3);
+const FLAGS: &[&str] = &["--quarantine", QUARANTINE, "--streamtimeout", "1s", "--readergrace", "1s"];
+
+const VOLUME_DISK: &str = "512m";
+const INDEX_DISK: &str = "128m";
+
+/// What can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    MasterKilled,
+    MasterFrozen,
+    VolumeKilled(usize),
+    VolumeFrozen(usize),
+    VolumeFull(usize),
+    /// A server stands in for the volume that treats all requests so.
+    VolumeReplaced(usize, Face),
+    /// Requests and answers on their way to and from the volume are delayed, lost or cut, some.
+    Flaky(usize),
+    /// The index can't be written.
+    IndexFull,
+}
+
+/// What a server that stands in for a volume does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Face {
+    /// Answers with that status.
+    Status(u16),
+    Garbage,
+    HalfAnswers,
+    Nothing,
+    OneByteASecond,
+}
+
+/// The master and its volumes, in a directory of their own.
+pub struct Bench {
+    // in this order: the master goes first, the directory last
+    pub master: Master,
+    pub gates: Vec<Gate>,
+    pub volumes: Vec<Volume>,
+    /// As the master knows them.
+    pub addresses: Vec<String>,
+    pub db: PathBuf,
+    disks: Vec<Disk>,
+    pub tempdir: tempfile::TempDir,
+}
+
+impl Fault {
+    /// Any fault that this bench can have, on any volume.
+    pub fn draw(random: &mut Random, bench: &Bench) -> Self {
+        const FACES: &[Face] = &[
+            Face::Status(500),
+            Face::Status(507),
+            Face::Garbage,
+            Face::HalfAnswers,
+            Face::Nothing,
+            Face::OneByteASecond,
+        ];
+        let index = |number: u64| usize::try_from(number).unwrap();
+        let any = index(random.below(VOLUMES as u64));
+        let (gated, direct) = (any % GATED, GATED + any % (VOLUMES - GATED));
+        match random.below(12) {
+            0 => Self::MasterKilled,
+            1 => Self::MasterFrozen,
+            2 | 3 => Self::VolumeKilled(any),
+            4 | 5 => Self::VolumeFrozen(any),
+            6 if bench.has_small_disks() => Self::VolumeFull(direct),
+            7 if bench.has_small_disks() => Self::IndexFull,
+            8 | 9 => Self::Flaky(gated),
+            _ => Self::VolumeReplaced(gated, *random.pick(FACES)),
+        }
+    }
+
+    /// The volume that it is about.
+    pub fn volume(self) -> Option<usize> {
+        match self {
+            Self::MasterKilled | Self::MasterFrozen | Self::IndexFull => None,
+            Self::VolumeKilled(number)
+            | Self::VolumeFrozen(number)
+            | Self::VolumeFull(number)
+            | Self::VolumeReplaced(number, _)
+            | Self::Flaky(number) => Some(number),
+        }
+    }
+
+    /// Its kind, for counting.
+    pub fn kind(self) -> String {
+        match self {
+            Self::VolumeReplaced(_, face) => format!("VolumeReplaced({face:?})"),
+            other => format!("{other:?}").split('(').next().unwrap().to_owned(),
+        }
+    }
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let tempdir = tempfile::tempdir().unwrap();
+        let dir = |name: &str| tempdir.path().join(name);
+        let mut disks = Vec::new();
+        for number in GATED..VOLUMES {
+            disks.extend(Disk::tmpfs(&dir(&format!("volume{number}")), VOLUME_DISK));
+        }
+        disks.extend(Disk::tmpfs(&dir("index"), INDEX_DISK));
+        fs::create_dir_all(dir("index")).unwrap();
+        let volumes: Vec<_> =
+            (0..VOLUMES).map(|number| Volume::start(&dir(&format!("volume{number}")))).collect();
+        let gates: Vec<_> = volumes.iter().take(GATED).map(Gate::before).collect();
+        let direct = volumes.iter().skip(GATED).map(Volume::addr);
+        let addresses: Vec<_> = gates.iter().map(Gate::addr).chain(direct).collect();
+        let db = dir("index").join("db");
+        let master = Master::start(&db, &addresses, FLAGS);
+        Self { master, gates, volumes, addresses, db, disks, tempdir }
+    }
+
+    /// Whether they can be had: only root can mount them.
+    pub fn has_small_disks(&self) -> bool {
+        self.disks.len() == VOLUMES - GATED + 1
+    }
+
+    /// Lets a fault begin, with luck that is random.
+    pub fn begin(&mut self, fault: Fault, random: &mut Random, load: &Load) {
+        match fault {
+            Fault::MasterKilled => {
+                let since = load.now();
+                self.master.kill();
+                load.master_died();
+                self.master.restart();
+                load.master_was_away(since);
+            }
+            Fault::MasterFrozen => self.master.pause(),
+            Fault::VolumeKilled(number) => self.volumes[number].kill(),
+            Fault::VolumeFrozen(number) => self.volumes[number].pause(),
+            Fault::VolumeFull(number) => fill(self.volumes[number].dir()),
+            Fault::VolumeReplaced(number, face) => {
+                let order = match face {
+                    Face::Status(status) => Order::Answer(status),
+                    Face::Garbage => Order::Garbage,
+                    Face::HalfAnswers => Order::HalfAnswer,
+                    Face::Nothing => Order::Nothing,
+                    Face::OneByteASecond => Order::DripAnswer(Duration::from_secs(1)),
+                };
+                self.gates[number].rule(move |_, _| Some(order));
+            }
+            Fault::Flaky(number) => {
+                let mut random = Random(random.next());
+                self.gates[number].rule(move |_, _| misfortune(&mut random));
+            }
+            Fault::IndexFull => fill(self.db.parent().unwrap()),
+        }
+    }
+
+    /// Ends a fault that began at `since`.
+    pub fn end(&mut self, fault: Fault, since: u64, load: &Load) {
+        match fault {
+            Fault::MasterKilled => {}
+            Fault::MasterFrozen => {
+                self.master.resume();
+                load.master_was_away(since);
+            }
+            Fault::VolumeKilled(number) => self.volumes[number].restart(),
+            Fault::VolumeFrozen(number) => self.volumes[number].resume(),
+            Fault::VolumeFull(number) => clear(self.volumes[number].dir()),
+            Fault::VolumeReplaced(number, _) | Fault::Flaky(number) => {
+                self.gates[number].open();
+                self.gates[number].forget();
+            }
+            Fault::IndexFull => {
+                // once a write has failed, the index takes no further one before the next start
+                clear(self.db.parent().unwrap());
+                self.master.kill();
+                load.master_died();
+                self.master.restart();
+                load.master_was_away(since);
+            }
+        }
+    }
+}
+
+/// What becomes of a request on a bad line. What is late is late for the master, too: it lands after the
+/// attempt was given up, but within the quarantine.
+fn misfortune(random: &mut Random) -> Option<Order> {
+    let late = |random: &mut Random| LINGER * u32::try_from(random.below(100)).unwrap() / 100;
+    match random.below(100) {
+        0..5 => Some(Order::Delay(late(random))),
+        5..10 => Some(Order::DelayAnswer(late(random))),
+        10..13 => Some(Order::CutAfter(usize::try_from(random.below(5000)).unwrap())),
+        13..15 => Some(Order::HalfAnswer),
+        15..17 => Some(Order::Delay(Duration::from_millis(20))),
+        _ => None,
+    }
+}
+
+/// Fills the file system that the directory is on.
+fn fill(dir: &Path) {
+    let zeros = vec![0; 1 << 20];
+    let mut ballast = fs::File::create(dir.join(BALLAST)).unwrap();
+    for length in [1 << 20, 4096, 1] {
+        while std::io::Write::write_all(&mut ballast, &zeros[..length]).is_ok() {}
+    }
+}
+
+fn clear(dir: &Path) {
+    fs::remove_file(dir.join(BALLAST)).unwrap();
+}
+
+/// Its dot hides it from listings.
+const BALLAST: &str = ".ballast";

@@ -1,0 +1,488 @@
+//! Clients that write and read the same keys at the same time, and note what they saw.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::common::http::{Connection, Response, head};
+use crate::common::{Random, eventually};
+use crate::linear::{Action, Operation, Outcome, Value};
+
+/// More would make a key's history hard to decide.
+const CLIENTS: usize = 6;
+/// Few, so that the clients meet.
+const SLOTS: u64 = 12;
+/// After so many operations a slot gets a new key.
+const OPERATIONS: usize = 150;
+
+/// How long the next byte of an answer is waited for: from the master, longer than it waits for volumes …
+const MASTER_PATIENCE: Duration = Duration::from_secs(20);
+/// … and from a volume, before the master is asked again.
+const VOLUME_PATIENCE: Duration = Duration::from_secs(1);
+/// The pause after a connection was refused, or a redirect led to a volume that has gone since; …
+const BACKOFF: Duration = Duration::from_millis(20);
+/// … and after an answer that leaves a write in doubt, of which a history must not be full.
+const BACKOFF_IN_DOUBT: Duration = Duration::from_millis(200);
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The clients' common ground.
+pub struct Load {
+    master: String,
+    /// The longest values, in bytes.
+    longest: u64,
+    begun: Instant,
+    slots: Vec<Mutex<Slot>>,
+    histories: Mutex<BTreeMap<String, Vec<Operation>>>,
+    /// Keys with operations that nobody has checked yet.
+    unchecked: Mutex<BTreeSet<String>>,
+    /// Ends of masters.
+    deaths: Mutex<Vec<u64>>,
+    /// Times in which the master was away.
+    absences: Mutex<Vec<(u64, u64)>>,
+    requests: Mutex<Vec<Request>>,
+    /// Redirects to a volume that had gone when the reader came.
+    retries: AtomicUsize,
+    answers: AtomicUsize,
+    stop: AtomicBool,
+}
+
+/// Where a key lives as long as its history is short.
+#[derive(Default)]
+struct Slot {
+    keys: usize,
+    operations: usize,
+}
+
+/// One honest request, for the figures.
+pub struct Request {
+    pub method: &'static str,
+    pub called: u64,
+    pub answered: u64,
+    /// The master's last word; 0 is none.
+    pub status: u16,
+}
+
+/// How a client sends a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Manner {
+    WithLength,
+    InChunks,
+    /// All of it, and leaves before the answer.
+    Unheard,
+    LeavesAfterTheHead,
+    LeavesMidway,
+    /// Announces more than it sends.
+    TooShort,
+    WrongMd5,
+    /// A byte, and another a second later; then it leaves.
+    Drips,
+}
+
+/// Tells the clients to stop.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Load {
+    pub fn new(master: String, longest: u64) -> Self {
+        Self {
+            master,
+            longest,
+            begun: Instant::now(),
+            slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
+            histories: Mutex::default(),
+            unchecked: Mutex::default(),
+            deaths: Mutex::default(),
+            absences: Mutex::default(),
+            requests: Mutex::default(),
+            retries: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    /// Lets the clients run beside `act`, and ends them with it.
+    pub fn run(&self, random: &mut Random, act: impl FnOnce(&mut Random)) {
+        std::thread::scope(|scope| {
+            // also when `act` panics: the scope waits for the clients before it lets that through
+            let stop = StopOnDrop(&self.stop);
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|number| Client { number, random: Random(random.next()), load: self })
+                .map(|client| scope.spawn(|| client.run()))
+                .collect();
+            act(random);
+            drop(stop);
+            for client in clients {
+                client.join().unwrap();
+            }
+        });
+        self.stop.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits until the clients have got so many more answers.
+    #[track_caller]
+    pub fn wait_for(&self, answers: usize) {
+        let end = self.answers() + answers;
+        eventually("the load goes on", PATIENCE, || self.answers() >= end || self.stopped());
+        assert!(!self.stopped(), "a client has failed");
+    }
+
+    /// Lets faults last.
+    pub fn let_pass(&self, time: Duration) {
+        let end = Instant::now() + time;
+        eventually("time goes by", time + PATIENCE, || Instant::now() >= end || self.stopped());
+        assert!(!self.stopped(), "a client has failed");
+    }
+
+    /// A client that failed stops all.
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub fn answers(&self) -> usize {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    pub fn retries(&self) -> usize {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Nanoseconds since the load began.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_nanos()).unwrap()
+    }
+
+    /// Notes that the master has ended: what was asked of it has happened by now, or never will.
+    pub fn master_died(&self) {
+        lock(&self.deaths).push(self.now());
+    }
+
+    /// Notes since when the master was away; it is back.
+    pub fn master_was_away(&self, since: u64) {
+        lock(&self.absences).push((since, self.now()));
+    }
+
+    /// The honest requests that didn't fall into an absence of the master.
+    pub fn requests_while_the_master_was_there(&self) -> Vec<Request> {
+        let absences = lock(&self.absences);
+        let there = |request: &Request| {
+            !absences.iter().any(|(from, to)| request.called <= *to && *from <= request.answered)
+        };
+        std::mem::take(&mut *lock(&self.requests)).into_iter().filter(there).collect()
+    }
+
+    /// How many requests of that method were answered so.
+    pub fn count(&self, method: &str, status: u16) -> usize {
+        let requests = lock(&self.requests);
+        requests.iter().filter(|request| request.method == method && request.status == status).count()
+    }
+
+    /// The keys that are written now.
+    pub fn current_keys(&self) -> Vec<String> {
+        let name = |(slot, keys): (usize, &Mutex<Slot>)| name(slot as u64, lock(keys).keys);
+        self.slots.iter().enumerate().map(name).collect()
+    }
+
+    /// The keys of [`Load::unchecked`].
+    pub fn unchecked_keys(&self) -> Vec<String> {
+        lock(&self.unchecked).iter().cloned().collect()
+    }
+
+    /// The histories that have changed since they were last asked for, their doubts ended by the deaths of
+    /// masters.
+    pub fn unchecked(&self) -> Vec<(String, Vec<Operation>)> {
+        let (histories, deaths) = (lock(&self.histories), lock(&self.deaths));
+        let settled = |operation: &Operation| {
+            let death = deaths.iter().find(|death| **death >= operation.called).copied();
+            match operation.outcome {
+                Outcome::Doubtful => Operation { answered: death.unwrap_or(u64::MAX), ..*operation },
+                _ => *operation,
+            }
+        };
+        let keys = std::mem::take(&mut *lock(&self.unchecked));
+        let history = |key: String| {
+            let history = histories[&key].iter().map(settled).collect();
+            (key, history)
+        };
+        keys.into_iter().map(history).collect()
+    }
+
+    /// All operations.
+    pub fn operations(&self) -> Vec<Operation> {
+        lock(&self.histories).values().flatten().copied().collect()
+    }
+
+    /// A client of the test itself, beside none or all of the others.
+    pub fn auditor(&self) -> Client<'_> {
+        Client { number: CLIENTS, random: Random(0), load: self }
+    }
+}
+
+/// One client. A wrong answer panics.
+pub struct Client<'a> {
+    number: usize,
+    random: Random,
+    load: &'a Load,
+}
+
+impl Client<'_> {
+    fn run(mut self) {
+        // one that fails stops all
+        let failing = StopOnDrop(&self.load.stop);
+        while !self.load.stopped() {
+            let (key, retired) = self.choose();
+            if let Some(retired) = retired {
+                self.write(&retired, Action::Delete);
+            }
+            match self.random.below(100) {
+                0..45 => drop(self.read(&key)),
+                45..75 => self.put(&key),
+                75..89 => self.write(&key, Action::Delete),
+                89..93 => self.write(&key, Action::Unlink),
+                93..97 => self.write(&key, Action::Relink),
+                _ => self.write(&key, Action::Rebalance),
+            }
+        }
+        drop(failing);
+    }
+
+    /// The key of a slot; where its history is long enough, a new one, and mostly the old one, to be
+    /// deleted.
+    fn choose(&mut self) -> (String, Option<String>) {
+        let number = self.random.below(SLOTS);
+        let mut slot = lock(&self.load.slots[usize::try_from(number).unwrap()]);
+        slot.operations += 1;
+        let mut retired = None;
+        if slot.operations > OPERATIONS {
+            retired = (self.random.below(4) > 0).then(|| name(number, slot.keys));
+            *slot = Slot { keys: slot.keys + 1, operations: 1 };
+        }
+        (name(number, slot.keys), retired)
+    }
+
+    /// Reads the key, and notes it. `None`: the master had no answer that tells.
+    pub fn read(&self, key: &str) -> Option<Outcome> {
+        let called = self.load.now();
+        loop {
+            let answer = self.connect().and_then(|connection| self.ask(connection, "GET", key));
+            match answer.as_ref().map_or(0, |answer| answer.status) {
+                404 => return Some(self.note_read(key, called, 404, Outcome::Refused)),
+                302 => {
+                    let url = answer.as_ref().and_then(|answer| answer.header("location")).unwrap();
+                    if let Some(value) = self.follow(url) {
+                        return Some(self.note_read(key, called, 302, Outcome::Read(value)));
+                    }
+                    self.load.retries.fetch_add(1, Ordering::Relaxed);
+                }
+                503 => {
+                    self.note_request("GET", called, 503);
+                    return None;
+                }
+                0 => {}
+                status => panic!("GET {key}: {status}"),
+            }
+            if self.load.stopped() {
+                return None;
+            }
+            std::thread::sleep(BACKOFF);
+        }
+    }
+
+    fn note_read(&self, key: &str, called: u64, status: u16, outcome: Outcome) -> Outcome {
+        self.note_request("GET", called, status);
+        self.note(key, called, Action::Get, outcome);
+        outcome
+    }
+
+    /// The number of the value behind a redirect; `None` where the volume has gone, or the file.
+    fn follow(&self, url: &str) -> Option<Value> {
+        let (addr, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+        let answer = Connection::open_within(VOLUME_PATIENCE, None, addr).and_then(|mut connection| {
+            connection.send(&head(addr, "GET", format!("/{path}").as_bytes(), &[], 0))?;
+            connection.receive("GET")
+        });
+        let bytes = answer.ok().filter(|answer| answer.status == 200)?.body;
+        let number = std::str::from_utf8(bytes.get(..16)?).ok();
+        let number = number.and_then(|digits| Value::from_str_radix(digits, 16).ok());
+        let number = number.unwrap_or_else(|| panic!("{url} is no value that was ever sent"));
+        assert!(bytes == value(number, self.load.longest), "{url} has wrong bytes");
+        Some(number)
+    }
+
+    pub fn put(&mut self, key: &str) {
+        let manner = match self.random.below(1000) {
+            0..700 => Manner::WithLength,
+            700..960 => Manner::InChunks,
+            960..970 => Manner::Unheard,
+            970..977 => Manner::LeavesAfterTheHead,
+            977..984 => Manner::LeavesMidway,
+            984..991 => Manner::TooShort,
+            991..998 => Manner::WrongMd5,
+            _ => Manner::Drips,
+        };
+        let number = (self.number as u64) << 48 | self.random.next() >> 16;
+        let called = self.load.now();
+        let Some(connection) = self.connect() else { return };
+        let status = self.send_value(connection, key, manner, &value(number, self.load.longest)).unwrap_or(0);
+        let whole = matches!(manner, Manner::WithLength | Manner::InChunks | Manner::Unheard);
+        assert!(whole || status != 201, "{manner:?} was stored");
+        if manner == Manner::WithLength || manner == Manner::InChunks {
+            self.note_request("PUT", called, status);
+        }
+        match status {
+            201 => self.note(key, called, Action::Put(number), Outcome::Done),
+            403 => self.note(key, called, Action::Put(number), Outcome::Refused),
+            0 | 500 if whole => self.note_doubt(key, called, Action::Put(number)),
+            0 | 400 | 500 if !whole => {}
+            // such answers promise that nothing was stored
+            409 | 503 | 507 => {}
+            _ => panic!("PUT {key}, {manner:?}: {status}"),
+        }
+    }
+
+    /// Sends the value in that manner, and returns the status of the answer, if it came.
+    fn send_value(
+        &mut self,
+        mut connection: Connection,
+        key: &str,
+        manner: Manner,
+        value: &[u8],
+    ) -> Option<u16> {
+        let length = value.len() + if manner == Manner::TooShort { 10 } else { 0 };
+        let length = length.to_string();
+        let headers: &[(&str, &str)] = match manner {
+            Manner::InChunks => &[("Transfer-Encoding", "chunked")],
+            Manner::WrongMd5 => &[("Content-Length", &length), ("Content-MD5", "1B2M2Y8AsgTpgAmY7PhCfg==")],
+            _ => &[("Content-Length", &length)],
+        };
+        let head = head(&self.load.master, "PUT", key.as_bytes(), headers, value.len());
+        let part = 1 + usize::try_from(self.random.below(value.len() as u64 - 1)).unwrap();
+        let mut send = || -> io::Result<()> {
+            connection.send(&head)?;
+            match manner {
+                Manner::LeavesAfterTheHead => Ok(()),
+                Manner::LeavesMidway => connection.send(&value[..part]),
+                Manner::Drips => value[..3].chunks(1).try_for_each(|byte| {
+                    connection.send(byte)?;
+                    std::thread::sleep(Duration::from_secs(1));
+                    Ok(())
+                }),
+                Manner::InChunks => {
+                    for piece in value.chunks(part) {
+                        connection.send(format!("{:x}\r\n", piece.len()).as_bytes())?;
+                        connection.send(piece)?;
+                        connection.send(b"\r\n")?;
+                    }
+                    connection.send(b"0\r\n\r\n")
+                }
+                Manner::TooShort => connection.send(value).and_then(|()| connection.finish()),
+                Manner::WithLength | Manner::Unheard | Manner::WrongMd5 => connection.send(value),
+            }
+        };
+        // a refusal may come before all is sent
+        drop(send());
+        match manner {
+            Manner::Unheard | Manner::LeavesAfterTheHead | Manner::LeavesMidway | Manner::Drips => None,
+            _ => connection.receive("PUT").ok().map(|answer| answer.status),
+        }
+    }
+
+    /// A write without a body.
+    pub fn write(&self, key: &str, action: Action) {
+        let method = match action {
+            Action::Delete => "DELETE",
+            Action::Unlink => "UNLINK",
+            Action::Relink => "RELINK",
+            Action::Rebalance => "REBALANCE",
+            Action::Get | Action::Put(_) => unreachable!(),
+        };
+        let called = self.load.now();
+        let Some(connection) = self.connect() else { return };
+        let status = self.ask(connection, method, key).map_or(0, |answer| answer.status);
+        self.note_request(method, called, status);
+        match status {
+            204 => self.note(key, called, action, Outcome::Done),
+            404 => self.note(key, called, action, Outcome::Refused),
+            0 | 500 => self.note_doubt(key, called, action),
+            // such answers promise that nothing was done
+            409 | 503 | 507 => {}
+            _ => panic!("{method} {key}: {status}"),
+        }
+    }
+
+    /// A connection to the master; without one, nothing can have been sent.
+    fn connect(&self) -> Option<Connection> {
+        let connection = Connection::open_within(MASTER_PATIENCE, None, &self.load.master);
+        if connection.is_err() && !self.load.stopped() {
+            std::thread::sleep(BACKOFF);
+        }
+        connection.ok()
+    }
+
+    /// Sends a request without a body, and returns the answer, if it came.
+    fn ask(&self, mut connection: Connection, method: &str, key: &str) -> Option<Response> {
+        connection.send(&head(&self.load.master, method, key.as_bytes(), &[], 0)).ok()?;
+        connection.receive(method).ok()
+    }
+
+    fn note_request(&self, method: &'static str, called: u64, status: u16) {
+        let answered = self.load.now();
+        lock(&self.load.requests).push(Request { method, called, answered, status });
+        self.load.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn note_doubt(&self, key: &str, called: u64, action: Action) {
+        // one that nobody would have seen needs no explanation
+        if action != Action::Rebalance {
+            self.note(key, called, action, Outcome::Doubtful);
+        }
+        if !self.load.stopped() {
+            std::thread::sleep(BACKOFF_IN_DOUBT);
+        }
+    }
+
+    fn note(&self, key: &str, called: u64, action: Action, outcome: Outcome) {
+        let answered = if outcome == Outcome::Doubtful { u64::MAX } else { self.load.now() };
+        let operation = Operation { client: self.number, action, outcome, called, answered };
+        lock(&self.load.histories).entry(key.to_owned()).or_default().push(operation);
+        lock(&self.load.unchecked).insert(key.to_owned());
+    }
+}
+
+/// The name of a slot's key, as it stands in a request: plain ones and odd ones.
+fn name(slot: u64, number: usize) -> String {
+    match slot % 6 {
+        // no plain name: its base64 ends in a slash
+        0 => format!("/{slot}/{number:04}%3f"),
+        // two components
+        1 => format!("/{slot}/{number}/{}", "long".repeat(60)),
+        2 => format!("/{slot}/{number}/gr%C3%BC%C3%9Fe%20%2B%3F%25"),
+        _ => format!("/{slot}/key{number}"),
+    }
+}
+
+/// The bytes of a value: its number, and what follows from it.
+pub fn value(number: Value, longest: u64) -> Vec<u8> {
+    let mut random = Random(number);
+    let length = match random.below(8) {
+        0 => longest / 2 + random.below(longest / 2),
+        _ => 16 + random.below(4096),
+    };
+    let mut bytes = format!("{number:016x}").into_bytes();
+    while bytes.len() < usize::try_from(length).unwrap() {
+        bytes.extend(random.next().to_le_bytes());
+    }
+    bytes
+}
+
+/// A client that panics stops the load; what it noted until then counts.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

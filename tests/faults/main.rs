@@ -1,0 +1,244 @@
+//! Faults at random moments under load. Clients write and read the same keys at the same time and note
+//! what they see ([`load`]); what they saw must be explained by a single copy of each key ([`linear`]),
+//! and when the dust has settled, index and volumes must hold that copy and nothing else ([`audit`]).
+//!
+//! Moments, values and faults come from a seed, which each test prints; `DAVKV_SEED` sets it. Longer runs:
+//!
+//! - `DAVKV_ROUNDS=200`: so many times the master is killed;
+//! - `DAVKV_TIME=30m`: for so long volumes fail, one at a time, or all sorts of things at once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics, and that is its report"
+)]
+#![allow(unreachable_pub, reason = "nothing is out of reach in a program of its own")]
+
+mod audit;
+mod bench;
+#[path = "../common/mod.rs"]
+mod common;
+mod linear;
+mod load;
+mod report;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bench::{Bench, Fault, VOLUMES};
+use common::{Gate, Master, Order, Random, Volume, eventually, request};
+use load::Load;
+use report::{assert_doubt_is_rare, report};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest values, in bytes.
+const LONGEST: u64 = 300_000;
+
+/// How long a test of faults over time takes, and whether somebody wants it long.
+fn time() -> (Duration, bool) {
+    let given = std::env::var("DAVKV_TIME").ok();
+    let time = given.as_ref().map(|time| humantime::parse_duration(time).unwrap());
+    (time.unwrap_or(Duration::from_secs(15)), given.is_some())
+}
+
+fn rounds(few: usize) -> usize {
+    std::env::var("DAVKV_ROUNDS").map_or(few, |rounds| rounds.parse().unwrap())
+}
+
+fn millis(random: &mut Random, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(range.start + random.below(range.end - range.start))
+}
+
+#[test]
+fn a_master_killed_at_random_moments_loses_nothing_and_leaves_nothing() {
+    let mut random = Random::seeded();
+    let mut bench = Bench::new();
+    let load = Load::new(bench.master.addr(), LONGEST);
+    let mut faults = BTreeMap::new();
+    for _ in 0..rounds(6) {
+        let mut since = 0;
+        load.run(&mut random, |random| {
+            load.wait_for(usize::try_from(random.below(500)).unwrap());
+            since = load.now();
+            bench.master.kill();
+            load.master_died();
+        });
+        bench.master.restart();
+        load.master_was_away(since);
+        *faults.entry(Fault::MasterKilled.kind()).or_default() += 1;
+        bench.assert_explained_and_tidy(&load);
+    }
+    bench.audit(&load);
+    report(&load, &faults);
+    assert_doubt_is_rare(&load);
+}
+
+#[test]
+fn a_master_killed_in_the_middle_of_its_recovery_loses_nothing_and_leaves_nothing() {
+    let mut random = Random::seeded();
+    let mut bench = Bench::new();
+    let load = Load::new(bench.master.addr(), LONGEST);
+    load.run(&mut random, |_| {
+        load.wait_for(100);
+        for _ in 0..5 {
+            // it listens when it has just taken up what it shall clean up
+            bench.master.kill();
+            load.master_died();
+            bench.master.restart();
+        }
+        load.wait_for(100);
+    });
+    bench.audit(&load);
+}
+
+#[test]
+fn a_master_terminated_under_load_finishes_what_it_began() {
+    let mut random = Random::seeded();
+    let mut bench = Bench::new();
+    let load = Load::new(bench.master.addr(), LONGEST);
+    load.run(&mut random, |_| {
+        load.wait_for(200);
+        assert!(bench.master.terminate().success());
+        load.master_died();
+    });
+    bench.master.restart();
+    bench.audit(&load);
+}
+
+/// One at a time: reads and writes go on.
+#[test]
+fn volumes_that_fail_one_at_a_time_are_done_without_and_tidied_when_they_are_back() {
+    let mut random = Random::seeded();
+    let (time, long) = time();
+    let mut bench = Bench::new();
+    let load = Load::new(bench.master.addr(), LONGEST);
+    let mut faults = BTreeMap::new();
+    load.run(&mut random, |random| {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            let fault = Fault::draw(random, &bench);
+            let since = load.now();
+            bench.begin(fault, random, &load);
+            load.let_pass(millis(random, 100..2500));
+            bench.end(fault, since, &load);
+            *faults.entry(fault.kind()).or_default() += 1;
+            // until the master has seen that all is well
+            load.let_pass(millis(random, 1000..2000));
+            load.wait_for(20);
+        }
+    });
+    bench.audit(&load);
+    let availability = report(&load, &faults);
+    assert_doubt_is_rare(&load);
+    // a short run on a busy machine says nothing about speed, and too few requests make no percentage
+    if long {
+        availability.assert_is_as_promised();
+    }
+}
+
+/// Several at a time: not everything is answered, but nothing is wrong, lost or left.
+#[test]
+fn nothing_is_lost_or_left_when_all_of_it_happens_at_once() {
+    let mut random = Random::seeded();
+    let mut bench = Bench::new();
+    let load = Load::new(bench.master.addr(), LONGEST);
+    let mut faults = BTreeMap::new();
+    load.run(&mut random, |random| {
+        let end = Instant::now() + time().0;
+        let mut raging: Vec<(Fault, u64, Instant)> = Vec::new();
+        while Instant::now() < end || !raging.is_empty() {
+            load.let_pass(millis(random, 20..400));
+            let (over, rest): (Vec<_>, Vec<_>) =
+                raging.into_iter().partition(|(_, _, until)| *until < Instant::now());
+            raging = rest;
+            for (fault, since, _) in over {
+                bench.end(fault, since, &load);
+            }
+            let fault = Fault::draw(random, &bench);
+            // what ends a fault of the master ends it for all of them
+            let clashes = raging.iter().any(|(other, _, _)| other.volume() == fault.volume());
+            if raging.len() < VOLUMES && !clashes && Instant::now() < end {
+                let since = load.now();
+                bench.begin(fault, random, &load);
+                raging.push((fault, since, Instant::now() + millis(random, 100..2500)));
+                *faults.entry(fault.kind()).or_default() += 1;
+            }
+        }
+    });
+    bench.audit(&load);
+    report(&load, &faults);
+}
+
+#[test]
+fn a_full_volume_is_done_without_where_there_are_others() {
+    let mut random = Random::seeded();
+    let mut bench = Bench::new();
+    if !bench.has_small_disks() {
+        return;
+    }
+    let load = Load::new(bench.master.addr(), LONGEST);
+    let full = Fault::VolumeFull(VOLUMES - 1);
+    load.run(&mut random, |random| {
+        bench.begin(full, random, &load);
+        let volume = &bench.volumes[VOLUMES - 1];
+        eventually("the volume is full", PATIENCE, || volume.log().contains("No space left"));
+        load.wait_for(300);
+        assert_eq!(load.count("PUT", 507) + load.count("PUT", 503), 0, "PUTs that were refused");
+        bench.end(full, 0, &load);
+    });
+    bench.audit(&load);
+}
+
+#[test]
+fn full_volumes_that_are_needed_are_a_507_and_never_a_short_value() {
+    let mut random = Random::seeded();
+    let mut bench = Bench::new();
+    if !bench.has_small_disks() {
+        return;
+    }
+    let load = Load::new(bench.master.addr(), LONGEST);
+    let faults =
+        [Fault::VolumeFull(3), Fault::VolumeFull(4), Fault::VolumeReplaced(0, bench::Face::Status(507))];
+    load.run(&mut random, |random| {
+        load.wait_for(100);
+        for fault in faults {
+            bench.begin(fault, random, &load);
+        }
+        eventually("PUTs find no room", PATIENCE, || load.count("PUT", 507) >= 20);
+        for fault in faults {
+            bench.end(fault, 0, &load);
+        }
+        load.wait_for(100);
+    });
+    bench.audit(&load);
+}
+
+/// The others are asked first from then on, until it answers again.
+#[test]
+fn a_hung_volume_is_waited_for_once() {
+    let tempdir = tempfile::tempdir().unwrap();
+    let volumes: Vec<_> =
+        (0..3).map(|number| Volume::start(&tempdir.path().join(format!("volume{number}")))).collect();
+    let gates: Vec<_> = volumes.iter().map(Gate::before).collect();
+    let addresses: Vec<_> = gates.iter().map(Gate::addr).collect();
+    let master = Master::start(&tempdir.path().join("db"), &addresses, &[]);
+    let ask = |method| request(&master.addr(), method, "/key", &[], b"value");
+    assert_eq!(ask("PUT").status, 201);
+    let asked = |gate: &Gate| {
+        let requests = gate.requests();
+        requests.iter().filter(|(method, target, _)| method == "HEAD" && !target.ends_with("/probe")).count()
+    };
+    let hung = &gates[0];
+    hung.order("", Order::Nothing);
+    for _ in 0..100 {
+        assert_eq!(ask("GET").status, 302);
+    }
+    assert_eq!(asked(hung), 1, "readers who waited for the hung volume");
+    hung.open();
+    eventually("readers are sent to it again", PATIENCE, || {
+        ask("GET").header("location").unwrap().contains(&addresses[0])
+    });
+}

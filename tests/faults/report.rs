@@ -1,0 +1,98 @@
+//! What a run came to, in figures.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::linear::{Action, Outcome};
+use crate::load::{Load, Request};
+
+/// More of the writes in doubt, and the histories prove nothing.
+const DOUBT: f64 = 0.1;
+
+/// Of honest requests while the master was there.
+pub struct Availability {
+    /// Those that got an answer which tells, of all.
+    gets: (usize, usize),
+    puts: (usize, usize),
+    /// From the request to the last byte of the value, redirects that led nowhere included.
+    get_p999: Duration,
+}
+
+impl Availability {
+    /// While one volume at a time is down.
+    #[track_caller]
+    pub fn assert_is_as_promised(&self) {
+        assert_eq!(self.gets.0, self.gets.1, "GETs that were answered");
+        assert!(share(self.puts) > 0.99, "{} of {} PUTs were carried out", self.puts.0, self.puts.1);
+        assert!(self.get_p999 <= Duration::from_secs(2), "GET, 99.9th percentile: {:?}", self.get_p999);
+    }
+}
+
+/// Prints what was tried, and what was seen of it.
+pub fn report(load: &Load, faults: &BTreeMap<String, usize>) -> Availability {
+    println!("faults: {} {faults:?}", faults.values().sum::<usize>());
+    let operations = load.operations();
+    let mut kinds = BTreeMap::<&str, usize>::new();
+    for operation in &operations {
+        let action = match operation.action {
+            Action::Get => "GET",
+            Action::Put(_) => "PUT",
+            Action::Delete => "DELETE",
+            Action::Unlink => "UNLINK",
+            Action::Relink => "RELINK",
+            Action::Rebalance => "REBALANCE",
+        };
+        *kinds.entry(action).or_default() += 1;
+    }
+    println!("operations checked: {} {kinds:?}, in doubt: {}", operations.len(), doubtful(load).0);
+    let requests = load.requests_while_the_master_was_there();
+    let mut answers = BTreeMap::<(&str, u16), usize>::new();
+    for Request { method, status, .. } in &requests {
+        *answers.entry((method, *status)).or_default() += 1;
+    }
+    println!(
+        "answers while the master was there: {answers:?}; redirects to a volume that had gone: {}",
+        load.retries()
+    );
+    let of = |wanted: &str, told: &dyn Fn(u16) -> bool| {
+        let all: Vec<_> = requests.iter().filter(|request| request.method == wanted).collect();
+        (all.iter().filter(|request| told(request.status)).count(), all.len())
+    };
+    let mut latencies = Histogram::<u64>::new(3).unwrap();
+    for request in requests.iter().filter(|request| request.method == "GET") {
+        latencies.record((request.answered - request.called) / 1000).unwrap();
+    }
+    let availability = Availability {
+        gets: of("GET", &|status| matches!(status, 302 | 404)),
+        puts: of("PUT", &|status| matches!(status, 201 | 403 | 409)),
+        get_p999: Duration::from_micros(latencies.value_at_quantile(0.999)),
+    };
+    println!(
+        "availability: GET {:.4} %, 99.9 % within {:?}, all within {:?}; PUT {:.3} %",
+        100.0 * share(availability.gets),
+        availability.get_p999,
+        Duration::from_micros(latencies.max()),
+        100.0 * share(availability.puts),
+    );
+    availability
+}
+
+/// A history that is mostly doubt proves nothing.
+#[track_caller]
+pub fn assert_doubt_is_rare(load: &Load) {
+    let (doubtful, writes) = doubtful(load);
+    assert!(share((doubtful, writes)) < DOUBT, "{doubtful} of {writes} writes are in doubt");
+}
+
+fn doubtful(load: &Load) -> (usize, usize) {
+    let writes: Vec<_> =
+        load.operations().into_iter().filter(|operation| operation.action != Action::Get).collect();
+    (writes.iter().filter(|operation| operation.outcome == Outcome::Doubtful).count(), writes.len())
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a share for people to read")]
+fn share((part, whole): (usize, usize)) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
