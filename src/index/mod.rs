@@ -23,7 +23,7 @@ use crate::key::{Key, MAX_GENERATION};
 use crate::leveldb::{self, Database, Iter};
 use crate::record::{Intent, Record, State};
 
-use writer::{Write, write_all};
+use writer::{Durability, Write, write_all};
 
 const INTENTS: &[u8] = b"\0intent";
 const GENERATION: &[u8] = b"\0generation";
@@ -64,7 +64,7 @@ pub struct Options {
 
 /// The index failed, in one line; it says nothing about the key.
 #[derive(Debug)]
-pub struct Failure(String);
+pub struct Failure(pub(crate) String);
 
 /// Some rows of a scan.
 #[derive(Debug)]
@@ -164,7 +164,8 @@ impl Index {
             }
         }
         let condition = Some((row, encode_intents(&before.intents)));
-        self.write(puts, deletes, condition, durable).await
+        let durability = if durable { Durability::AsOpened } else { Durability::Process };
+        self.write(puts, deletes, condition, durability).await
     }
 
     /// Stores entries of keys that the index doesn't hold yet: the bulk load of a rebuild.
@@ -178,7 +179,7 @@ impl Index {
             puts.extend(record.map(|bytes| (key.as_bytes().to_vec(), bytes)));
             puts.extend(encode_intents(&intents).map(|bytes| (intents_row(&key), bytes)));
         }
-        self.write(puts, Vec::new(), None, false).await
+        self.write(puts, Vec::new(), None, Durability::Process).await
     }
 
     /// A number that no attempt on this index had or will have.
@@ -205,14 +206,21 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// The index can't be written.
+    /// The index can't be written, or hardly any number is left beyond.
     pub async fn reserve_beyond(&self, seen: u64) -> Result<(), Failure> {
-        self.reserve(seen.saturating_add(GENERATION_BLOCK)).await
+        let end = seen.saturating_add(GENERATION_BLOCK);
+        if end.saturating_add(GENERATION_BLOCK) > MAX_GENERATION {
+            return Err(Failure(format!(
+                "a file's name has the generation {seen:016x}, and no numbers are left beyond: move it away"
+            )));
+        }
+        self.reserve(end).await
     }
 
     async fn reserve(&self, end: u64) -> Result<(), Failure> {
         let put = (GENERATION.to_vec(), end.to_be_bytes().to_vec());
-        self.write(vec![put], Vec::new(), None, true).await
+        // a number that is given out twice makes one name the target of two attempts
+        self.write(vec![put], Vec::new(), None, Durability::Power).await
     }
 
     /// The first generation number that was never reserved: all that were given out are below it.
@@ -317,11 +325,11 @@ impl Index {
         puts: Vec<(Vec<u8>, Vec<u8>)>,
         deletes: Vec<Vec<u8>>,
         condition: Option<(Vec<u8>, Option<Vec<u8>>)>,
-        durable: bool,
+        durability: Durability,
     ) -> Result<(), Failure> {
         let gone = || Failure("the index's writer thread is gone".into());
         let (reply, answer) = oneshot::channel();
-        let write = Write { puts, deletes, condition, durable, reply };
+        let write = Write { puts, deletes, condition, durability, reply };
         self.writer.as_ref().ok_or_else(gone)?.send(write).map_err(|_closed| gone())?;
         answer.await.map_err(|_dropped| gone())?
     }

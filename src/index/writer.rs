@@ -18,15 +18,31 @@ pub(super) struct Write {
     pub(super) deletes: Vec<Vec<u8>>,
     /// A row and what it must hold when the write is carried out.
     pub(super) condition: Option<(Vec<u8>, Option<Vec<u8>>)>,
-    pub(super) durable: bool,
+    pub(super) durability: Durability,
     pub(super) reply: oneshot::Sender<Result<(), Failure>>,
+}
+
+/// What a write must survive when it is answered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Durability {
+    /// The end of this process.
+    Process,
+    /// A loss of power, where the index was opened with `sync`.
+    AsOpened,
+    /// A loss of power.
+    Power,
 }
 
 /// The writer thread: carries out writes in the order of their arrival until the index is closed.
 pub(super) fn write_all(database: &Database, writes: &mpsc::Receiver<Write>, sync: bool) {
     let mut next = writes.recv().ok();
     while let Some(first) = next.take() {
-        let mut group = Group { batch: Batch::new(), rows: HashSet::new(), durable: false, replies: vec![] };
+        let mut group = Group {
+            batch: Batch::new(),
+            rows: HashSet::new(),
+            durability: Durability::Process,
+            replies: vec![],
+        };
         group.add(database, first);
         while group.replies.len() < GROUP {
             match writes.try_recv() {
@@ -49,7 +65,7 @@ struct Group {
     batch: Batch,
     /// The rows that the batch writes.
     rows: HashSet<Vec<u8>>,
-    durable: bool,
+    durability: Durability,
     replies: Vec<oneshot::Sender<Result<(), Failure>>>,
 }
 
@@ -76,12 +92,17 @@ impl Group {
             self.batch.delete(row);
         }
         self.rows.extend(write.puts.into_iter().map(|(row, _)| row).chain(write.deletes));
-        self.durable |= write.durable;
+        self.durability = self.durability.max(write.durability);
         self.replies.push(write.reply);
     }
 
     fn finish(self, database: &Database, sync: bool) {
-        let result = database.write(&self.batch, self.durable && sync);
+        let sync = match self.durability {
+            Durability::Process => false,
+            Durability::AsOpened => sync,
+            Durability::Power => true,
+        };
+        let result = database.write(&self.batch, sync);
         if let Err(error) = &result {
             tracing::error!(%error, "the index can't be written");
         }

@@ -246,7 +246,8 @@ impl<R: Fn(Remark) + Sync> Run<'_, R> {
             };
             if loaded.record.is_some() {
                 self.summary.objects += 1;
-                self.summary.bytes += record.size.unwrap_or(0);
+                // a listing can claim any sizes
+                self.summary.bytes = self.summary.bytes.saturating_add(record.size.unwrap_or(0));
                 self.summary.unlinked += u64::from(record.state == State::Unlinked);
                 self.summary.incomplete += u64::from(record.replicas.len() < placement.replicas);
             } else {

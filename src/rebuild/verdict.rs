@@ -156,7 +156,8 @@ impl Group {
             replicas: self.best(replicas, rank),
             md5: self.files.iter().find_map(|one| one.md5),
             size: Some(self.size()),
-            modified: self.files.iter().filter_map(|one| one.found.modified).max(),
+            // none of them is older than the value
+            modified: self.files.iter().filter_map(|one| one.found.modified).min(),
             headers: Vec::new(),
         }
     }

@@ -145,7 +145,7 @@ fn fits(depth: usize, name: &str) -> bool {
     if depth < 2 {
         name.len() == 2 && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
     } else {
-        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-_=~,".contains(&byte))
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-_=~,".contains(&byte))
     }
 }
 
@@ -172,7 +172,13 @@ mod tests {
 
     #[test]
     fn what_can_not_lead_to_a_value_is_not_descended_into() {
-        assert!(!fits(0, "lost+found") && !fits(0, "AB") && !fits(1, "body_temp") && !fits(2, ".git"));
+        assert!(
+            !fits(0, "lost+found")
+                && !fits(0, "AB")
+                && !fits(1, "body_temp")
+                && !fits(2, ".git")
+                && !fits(2, "")
+        );
         assert!(is_subvolume("sv0A") && !is_subvolume("sv0a") && !is_subvolume("sv000"));
     }
 }
