@@ -1,11 +1,17 @@
 //! Logs: structured lines on standard error, one per failed request.
 
-use std::io::IsTerminal as _;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{IsTerminal as _, Write as _};
+use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Panics of this process so far.
+static PANICS: AtomicU64 = AtomicU64::new(0);
 
 /// Starts logging; `verbose` adds the requests that went well. Of the libraries beneath only what
 /// goes wrong is of interest.
@@ -24,6 +30,70 @@ fn start_at(ours: LevelFilter) {
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
+        // nobody may read them any more, and complaining of that would panic
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// A panic is a bug. It ends no more than the task that it is in, and is told where it happened,
+/// counted.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let panics = PANICS.fetch_add(1, Ordering::Relaxed) + 1;
+    let at = panic.location().map(ToString::to_string);
+    // quoted, because it may repeat what a client sent
+    tracing::error!(at, why = ?panic.payload_as_str().unwrap_or_default(), panics, "panicked");
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        drop(writeln!(std::io::stderr(), "{trace}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and this one shall")]
+
+    use super::*;
+    use std::io;
+    use std::panic::{catch_unwind, set_hook, take_hook};
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_one_line_that_tells_where_and_how_many_there_were() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let before = take_hook();
+        set_hook(Box::new(log_panic));
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..2 {
+                catch_unwind(|| panic!("bad\r\nbytes")).unwrap_err();
+            }
+        });
+        set_hook(before);
+        let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let mut counts = Vec::new();
+        for line in log.lines() {
+            assert!(line.contains("panicked at=\"src/logs.rs:"), "{log}");
+            let (_, count) = line.split_once("why=\"bad\\r\\nbytes\" panics=").unwrap();
+            counts.push(count.parse::<u64>().unwrap());
+        }
+        // other tests panic meanwhile
+        assert!(matches!(counts[..], [first, second] if first < second), "{log}");
+    }
 }

@@ -50,7 +50,8 @@ async fn serve(flags: Master) -> Result<(), String> {
         tracing::info!("stopping");
     };
     let api = Api::new(store.clone(), flags.fallback.as_deref());
-    let left = server::serve(listener, api, flags.connections as usize, stop, flags.grace).await;
+    let answer = move |request| api.clone().answer(request);
+    let left = server::serve(listener, answer, flags.connections, stop, flags.grace).await;
     store.stop(left).await;
     Ok(())
 }

@@ -2,14 +2,16 @@
 //! both.
 
 mod body;
-mod query;
+pub mod query;
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::header::{
@@ -20,19 +22,23 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::sync::mpsc;
 
 use crate::error::Error;
+use crate::index::{Failure, Page};
 use crate::key::Key;
-use crate::record::{self, State};
+use crate::record::{self, Record, State};
 use crate::store::{Located, Store, Upload};
 
 use body::ClientBody;
 pub use body::{Broken, Outgoing};
-use query::{Query, percent_decode};
+use query::{BadUrl, Query, percent_decode};
 
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 const KEY_VOLUMES: HeaderName = HeaderName::from_static("key-volumes");
 const KEY_BALANCE: HeaderName = HeaderName::from_static("key-balance");
 
 const METHODS: &str = "GET, HEAD, PUT, DELETE, UNLINK, RELINK, REBALANCE";
+
+/// What a volume can store under one name, in bytes.
+const LONGEST_FILE: u64 = i64::MAX.cast_unsigned();
 
 /// What a client may try again after, in seconds.
 const RETRY_SECONDS: &str = "1";
@@ -49,7 +55,7 @@ pub struct Api {
 }
 
 /// A request that is refused before the store hears of it, or by it.
-enum Refusal {
+pub(crate) enum Refusal {
     /// The request makes no sense; says why.
     Bad(String),
     Method,
@@ -62,13 +68,19 @@ impl From<Error> for Refusal {
     }
 }
 
-impl From<crate::index::Failure> for Refusal {
-    fn from(failure: crate::index::Failure) -> Self {
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
         Self::Store(failure.into())
     }
 }
 
-type Answer = Response<Outgoing>;
+impl From<BadUrl> for Refusal {
+    fn from(bad: BadUrl) -> Self {
+        Self::Bad(bad.to_string())
+    }
+}
+
+pub(crate) type Answer = Response<Outgoing>;
 
 impl Api {
     /// Serves that store.
@@ -85,10 +97,7 @@ impl Api {
     pub async fn answer(self, request: Request<Incoming>) -> Result<Answer, Infallible> {
         let method = request.method().clone();
         let target = escaped(request.uri().path_and_query().map_or("", |target| target.as_str()));
-        let answer = match self.route(request).await {
-            Ok(answer) => answer,
-            Err(refusal) => refuse(&refusal, &method, &target),
-        };
+        let answer = answered(&method, &target, self.route(request)).await;
         let status = answer.status().as_u16();
         tracing::debug!(%method, target, status, "answered");
         Ok(answer)
@@ -113,6 +122,9 @@ impl Api {
             "GET" | "HEAD" => return self.get(&key).await,
             "PUT" => {
                 let length = body.size_hint().exact();
+                if length.is_some_and(|length| length > LONGEST_FILE) {
+                    return Err(Refusal::Bad("no file is as long as this body".into()));
+                }
                 let md5 = head.headers.get(CONTENT_MD5).map(announced_md5).transpose()?;
                 self.store.put(&key, Upload { body, length, md5 }).await?;
                 return Ok(empty(StatusCode::CREATED));
@@ -158,46 +170,83 @@ impl Api {
             0 => None,
             limit => index.after(prefix, &start, state, limit).await?,
         };
-        let mut page = index.page(prefix, &start, Some(state)).await?;
-        let next = end.as_ref().map_or(String::from("\"\""), json);
+        let page = index.page(prefix, &start, Some(state)).await?;
         let (pages, body) = mpsc::channel(LIST_WINDOW);
         let mut answer = Response::new(Outgoing::Pages(body));
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if !wanted {
             return Ok(answer);
         }
-        let (store, prefix) = (self.store.clone(), prefix.to_vec());
+        let listing = Listing { store: self.store.clone(), prefix: prefix.to_vec(), state, end };
         tokio::spawn(async move {
-            let mut text = BytesMut::from(format!("{{\"next\":{next},\"keys\":[").as_bytes());
-            let mut separator = "";
-            loop {
-                let before_end = |key: &Key| end.as_ref().is_none_or(|end| key < end);
-                for (key, _) in page.rows.iter().take_while(|(key, _)| before_end(key)) {
-                    text.put_slice(separator.as_bytes());
-                    text.put_slice(json(key).as_bytes());
-                    separator = ",";
-                }
-                let more = page.next.filter(|next| end.as_ref().is_none_or(|end| &**next < end.as_bytes()));
-                if more.is_none() {
-                    text.put_slice(b"]}\n");
-                }
-                if pages.send(Ok(text.split().freeze())).await.is_err() {
-                    return;
-                }
-                let Some(start) = more else { return };
-                page = match store.index().page(&prefix, &start, Some(state)).await {
-                    Ok(page) => page,
-                    Err(error) => {
-                        tracing::error!(%error, "a listing broke off");
-                        // the answer must not look whole
-                        drop(pages.send(Err(Broken)).await);
-                        return;
-                    }
-                };
+            match caught(listing.send(page, &pages)).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => tracing::error!(%error, "a listing broke off"),
+                Err(panicked) => tracing::error!(error = %panicked, "a listing broke off"),
             }
+            // the answer must not look whole
+            drop(pages.send(Err(Broken)).await);
         });
         Ok(answer)
     }
+}
+
+/// A listing on its way out.
+struct Listing {
+    store: Store,
+    prefix: Vec<u8>,
+    state: State,
+    /// The first key that isn't listed.
+    end: Option<Key>,
+}
+
+impl Listing {
+    /// Sends the first page and all that follow, or as many as the client waits for.
+    async fn send(
+        self,
+        mut page: Page<(Key, Record)>,
+        pages: &mpsc::Sender<Result<Bytes, Broken>>,
+    ) -> Result<(), Failure> {
+        let next = self.end.as_ref().map_or(String::from("\"\""), json);
+        let mut text = BytesMut::from(format!("{{\"next\":{next},\"keys\":[").as_bytes());
+        let mut separator = "";
+        loop {
+            let before_end = |key: &[u8]| self.end.as_ref().is_none_or(|end| key < end.as_bytes());
+            for (key, _) in page.rows.iter().take_while(|(key, _)| before_end(key.as_bytes())) {
+                text.put_slice(separator.as_bytes());
+                text.put_slice(json(key).as_bytes());
+                separator = ",";
+            }
+            let more = page.next.filter(|next| before_end(next));
+            if more.is_none() {
+                text.put_slice(b"]}\n");
+            }
+            if pages.send(Ok(text.split().freeze())).await.is_err() {
+                return Ok(());
+            }
+            let Some(start) = more else { return Ok(()) };
+            page = self.store.index().page(&self.prefix, &start, Some(self.state)).await?;
+        }
+    }
+}
+
+/// The answer to a request, whatever it comes to.
+pub(crate) async fn answered(
+    method: &Method,
+    target: &str,
+    routed: impl Future<Output = Result<Answer, Refusal>>,
+) -> Answer {
+    match caught(routed).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(refusal)) => refuse(&refusal, method, target),
+        Err(panicked) => refuse(&panicked.into(), method, target),
+    }
+}
+
+/// What the work comes to, or that it panicked. What it shares with other work bears that: locks
+/// forgive it, and claims free themselves.
+async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Error> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|_payload| Error::Panicked)
 }
 
 /// Refuses what no honest client sends. hyper refuses most of it; where a request has both a length

@@ -1,27 +1,35 @@
 //! Connections: accepted up to a limit, served, and drained at the end.
 
 mod patient;
+#[cfg(test)]
+mod tests;
 
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
-use std::{future::Future, sync::Arc};
 
+use http_body::Body;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
-
-use crate::http::Api;
 
 use patient::Patient;
 
 /// How long a client may take for the head of a request, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The same when few places for connections are left: heads that never end must not take them all.
+const HEAD_TIMEOUT_SCARCE: Duration = Duration::from_secs(5);
 
 /// How long a client may read nothing of an answer that is waiting for it.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,48 +80,48 @@ fn bind(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
 
 /// Serves until `stop`, then lets the requests in flight finish, for at most `grace`; returns what is
 /// left of that.
-pub async fn serve(
+///
+/// There is place for so many `connections`. When a further one comes, those that wait for a request
+/// end at once, and the others with the request that they serve.
+pub async fn serve<A, F, B>(
     listener: TcpListener,
-    api: Api,
-    connections: usize,
+    answer: A,
+    connections: u32,
     stop: impl Future<Output = ()>,
     grace: Duration,
-) -> Duration {
-    let graceful = GracefulShutdown::new();
-    let limit = Arc::new(Semaphore::new(connections));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        // a client may close its side and wait for the answer
-        .half_close(true)
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(BUFFER)
-        .max_headers(HEADERS);
+) -> Duration
+where
+    A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let places = Places::new(connections);
+    let (patient, hasty) = (builder(HEAD_TIMEOUT), builder(HEAD_TIMEOUT_SCARCE));
     tokio::pin!(stop);
     loop {
-        let accepted = async {
-            // beyond the limit, connections wait in the backlog
-            let permit = Arc::clone(&limit).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            accepted = accepted => accepted,
+        let admitted = tokio::select! {
+            admitted = places.admit(&listener) => admitted,
             () = &mut stop => break,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "no TCP_NODELAY");
-                }
-                let api = api.clone();
-                let service = service_fn(move |request| api.clone().answer(request));
-                let connection =
-                    http.serve_connection(TokioIo::new(Patient::new(stream, READ_TIMEOUT)), service);
-                let connection = graceful.watch(connection);
+        match admitted {
+            Ok((stream, place)) => {
+                let http = if places.are_scarce() { &hasty } else { &patient };
+                let stream = TokioIo::new(Patient::new(stream, READ_TIMEOUT));
+                let connection = http.serve_connection(stream, service_fn(answer.clone()));
+                let mut leave = places.leave.subscribe();
                 tokio::spawn(async move {
-                    if let Err(error) = connection.await {
+                    tokio::pin!(connection);
+                    let ended = tokio::select! {
+                        ended = connection.as_mut() => ended,
+                        _ = leave.changed() => {
+                            connection.as_mut().graceful_shutdown();
+                            connection.await
+                        }
+                    };
+                    if let Err(error) = ended {
                         tracing::debug!(%error, "connection ended");
                     }
-                    drop(permit);
+                    drop(place);
                 });
             }
             Err(error) => {
@@ -124,8 +132,58 @@ pub async fn serve(
     }
     drop(listener);
     let stopped = Instant::now();
-    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(grace, places.clear()).await.is_err() {
         tracing::warn!("requests in flight were cut off after the grace period");
     }
     grace.saturating_sub(stopped.elapsed())
+}
+
+fn builder(head_timeout: Duration) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        // a client may close its side and wait for the answer
+        .half_close(true)
+        .header_read_timeout(head_timeout)
+        .max_buf_size(BUFFER)
+        .max_headers(HEADERS);
+    http
+}
+
+/// The places for connections.
+struct Places {
+    all: u32,
+    free: Arc<Semaphore>,
+    /// Asks all connections to end as soon as they can. One that has subscribed misses no call.
+    leave: watch::Sender<()>,
+}
+
+impl Places {
+    fn new(all: u32) -> Self {
+        Self { all, free: Arc::new(Semaphore::new(all as usize)), leave: watch::Sender::default() }
+    }
+
+    /// Accepts a connection, and finds it a place. Until then, further ones wait in the backlog.
+    async fn admit(&self, listener: &TcpListener) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+        let (stream, _) = listener.accept().await?;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+        if self.free.available_permits() == 0 {
+            self.leave.send_replace(());
+        }
+        let place = Arc::clone(&self.free).acquire_owned().await.map_err(io::Error::other)?;
+        Ok((stream, place))
+    }
+
+    /// Whether more than three quarters of the places are taken.
+    fn are_scarce(&self) -> bool {
+        self.free.available_permits() < self.all as usize / 4
+    }
+
+    /// Waits until the last connection has ended.
+    async fn clear(&self) {
+        self.leave.send_replace(());
+        // never closed
+        drop(self.free.acquire_many(self.all).await);
+    }
 }

@@ -13,6 +13,10 @@ use serde::Deserialize;
 /// at most 255.
 const MAX_OBJECT_BYTES: usize = 64 * 1024;
 
+/// The longest listing that is believed: a million files in one of the 65,536 directories of a volume.
+/// What is read of one is in memory.
+const MAX_BYTES: usize = 128 * 1024 * 1024;
+
 /// One line of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -49,8 +53,10 @@ struct Row {
 
 /// Cuts a listing into its entries.
 #[derive(Debug, Default)]
-pub(crate) struct Parser {
+pub struct Parser {
     at: Position,
+    /// Bytes taken so far.
+    taken: usize,
     /// The object begun.
     object: Vec<u8>,
 }
@@ -68,7 +74,7 @@ enum Position {
 
 /// Why a listing can't be used.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Garbled(&'static str);
+pub struct Garbled(&'static str);
 
 impl std::fmt::Display for Garbled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,10 +82,20 @@ impl std::fmt::Display for Garbled {
     }
 }
 
+impl std::error::Error for Garbled {}
+
 impl Parser {
     /// Takes the next bytes and hands over the entries that they complete.
-    pub(crate) fn read(&mut self, bytes: &[u8], mut found: impl FnMut(Listed)) -> Result<(), Garbled> {
+    ///
+    /// # Errors
+    ///
+    /// This is no listing, whatever may follow.
+    pub fn read(&mut self, bytes: &[u8], mut found: impl FnMut(Listed)) -> Result<(), Garbled> {
         use Position as P;
+        self.taken += bytes.len();
+        if self.taken > MAX_BYTES {
+            return Err(Garbled("the listing has no end"));
+        }
         for &byte in bytes {
             let inside = matches!(self.at, P::Object | P::String | P::Escape);
             self.at = match (self.at, byte) {
@@ -108,7 +124,11 @@ impl Parser {
     }
 
     /// That the listing was whole.
-    pub(crate) fn end(&self) -> Result<(), Garbled> {
+    ///
+    /// # Errors
+    ///
+    /// It was not.
+    pub fn end(&self) -> Result<(), Garbled> {
         if self.at == Position::End { Ok(()) } else { Err(Garbled("the listing is cut short")) }
     }
 }
@@ -157,6 +177,13 @@ mod tests {
             assert_eq!(read(text, step).as_deref(), Ok(expected.as_slice()));
         }
         assert_eq!(read(b"[\r\n]\n", 1), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_never_ends_is_refused() {
+        let mut parser = Parser { taken: MAX_BYTES - 1, ..Parser::default() };
+        assert_eq!(parser.read(b"[", drop), Ok(()));
+        assert_eq!(parser.read(b" ", drop), Err(Garbled("the listing has no end")));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 mod feed;
 mod health;
-mod listing;
+pub mod listing;
 
 use std::collections::HashMap;
 use std::fmt;
