@@ -6,6 +6,7 @@ use davkv::config::{self, Master};
 use davkv::http::Api;
 use davkv::index::Index;
 use davkv::store::{self, Store};
+use davkv::volume::Volumes;
 use davkv::{logs, server};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -36,7 +37,7 @@ async fn serve(flags: Master) -> Result<(), String> {
         protect: flags.protect,
         ..flags.common.store(flags.readergrace)
     };
-    let store = Store::new(index, options);
+    let store = Store::new(index, Volumes::new(options.patience), options);
     store.start().await.map_err(|error| error.to_string())?;
     let listener = server::listen(flags.address, flags.port)
         .map_err(|error| format!("can't serve on port {}: {error}: try another --port", flags.port))?;

@@ -16,7 +16,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -529,6 +529,38 @@ fn a_torn_replica_is_passed_over() {
     for _ in 0..20 {
         assert_eq!(cluster.fetch("/key").text(), "value");
     }
+}
+
+/// As a volume may have it that forgot, in a loss of power, what was deleted and written since.
+#[test]
+fn a_replica_that_is_older_than_its_record_is_passed_over() {
+    let cluster = cluster();
+    put(&cluster, "/key", b"newer");
+    let [stale, others @ ..]: [_; 3] = replicas_on_disk(&cluster, "/key").try_into().unwrap();
+    fs::write(&stale, b"older").unwrap();
+    let file = fs::File::options().write(true).open(&stale).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_mins(1)).unwrap();
+    for _ in 0..20 {
+        assert_eq!(cluster.fetch("/key").text(), "newer");
+    }
+    assert_eq!(cluster.request("REBALANCE", "/key", b"").status, 204);
+    // it has made a good one beside it
+    for other in others {
+        fs::remove_file(other).unwrap();
+    }
+    assert_eq!(cluster.fetch("/key").text(), "newer");
+}
+
+/// As after a restore that didn't keep the times.
+#[test]
+fn replicas_that_are_younger_than_their_record_are_served() {
+    let cluster = cluster();
+    put(&cluster, "/key", b"value");
+    for replica in replicas_on_disk(&cluster, "/key") {
+        let file = fs::File::options().write(true).open(replica).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_mins(1)).unwrap();
+    }
+    assert_eq!(cluster.fetch("/key").text(), "value");
 }
 
 #[test]

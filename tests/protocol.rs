@@ -473,6 +473,21 @@ mod put_and_its_client {
         assert_eq!(rig.crash().stored, []);
     }
 
+    /// A value that was never sent to its end can't land later, so nothing is kept for it.
+    #[test]
+    fn who_breaks_off_again_and_again_locks_nobody_out() {
+        let rig = Rig::ungated(3);
+        for _ in 0..100 {
+            let mut client = Connection::open(None, &rig.master.addr()).unwrap();
+            client.send(&head(&rig.master.addr(), "PUT", KEY.as_bytes(), &[], long().len())).unwrap();
+            client.send(&long()[..100]).unwrap();
+            client.finish().unwrap();
+            assert_eq!(client.receive("PUT").unwrap().status, 400);
+        }
+        assert_eq!(rig.status("PUT", NEW), 201);
+        rig.assert_nothing_but(Some(NEW));
+    }
+
     #[test]
     fn who_stops_sending_is_a_408_and_leaves_nothing() {
         let rig = Rig::new(3, &["--clienttimeout", "1s"]);

@@ -33,6 +33,8 @@ pub(super) struct Fanout<'f, 'a> {
     puts: FuturesUnordered<BoxFuture<'a, (usize, std::result::Result<(), VolumeError>)>>,
     /// Whether some volume had no room.
     full: bool,
+    /// Whether the value came to its end. Volumes that were given less of it can't make a file of it.
+    ended: bool,
 }
 
 /// One volume's part of an upload.
@@ -73,7 +75,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
         candidates: VecDeque<Place>,
     ) -> Self {
         let (lanes, puts) = (Vec::new(), FuturesUnordered::new());
-        Self { store, attempt, name, length, modified, candidates, lanes, puts, full: false }
+        Self { store, attempt, name, length, modified, candidates, lanes, puts, full: false, ended: false }
     }
 
     /// Sends the value, of which `first` was read already, and returns its whole replicas by rank, as
@@ -84,7 +86,8 @@ impl<'f, 'a> Fanout<'f, 'a> {
         B::Error: std::fmt::Display,
     {
         let sent = self.send_all(first, source).await;
-        if self.count(LaneState::Running) > 0 {
+        let ended = self.ended || self.length == Some(source.size());
+        if ended && self.count(LaneState::Running) > 0 {
             // given up unanswered
             self.attempt.doubt();
         }
@@ -97,6 +100,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
         B::Error: std::fmt::Display,
     {
         if self.length == Some(first.len() as u64) {
+            self.ended = true;
             self.send_at_once(first).await?;
         } else {
             self.open(&first).await?;
@@ -106,6 +110,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
                     break;
                 }
             }
+            self.ended = true;
             self.end().await;
             let expected = Fingerprint { size: Some(source.size()), md5: source.md5() };
             self.make_good(expected).await?;

@@ -19,11 +19,14 @@ mod attempt;
 mod claims;
 mod copy;
 mod fanout;
+#[cfg(test)]
+mod model;
 mod put;
 mod reaper;
 mod rebalance;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
@@ -31,13 +34,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
-use crate::index::{Entry, Failure, Index};
+// Every call of the protocol can fail, and can be the last one: the unit tests put a world in the place
+// of LevelDB and of the network in which each does.
+#[cfg(not(test))]
+use crate::index::Index;
+use crate::index::{Entry, Failure};
 use crate::key::{Key, Name};
 use crate::placement::Placement;
 use crate::record::{Intent, Record, Replica, State};
-use crate::volume::{Patience, Volume, VolumeError, Volumes};
+#[cfg(not(test))]
+use crate::volume::{Download, Volume, Volumes};
+use crate::volume::{Patience, Seen, VolumeError};
 
 use claims::{Claim, Claims};
+#[cfg(test)]
+use model::{Download, Index, Volume, Volumes, random};
 pub use put::Upload;
 use reaper::Reaper;
 pub use rebalance::{Forgotten, Rebalanced};
@@ -72,7 +83,11 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     index: Index,
+    /// Whether the index failed to write: what it holds is known again at the next start.
+    in_doubt: AtomicBool,
     volumes: Volumes,
+    /// Replicas that were found to be missing, torn or stale.
+    damage: AtomicU64,
     options: Options,
     claims: Arc<Claims>,
     reaper: Reaper,
@@ -100,12 +115,15 @@ const MAX_INTENTS: usize = 64;
 const LOCATE_TRIES: usize = 5;
 
 impl Store {
-    /// A store over that index. Nothing runs in the background before [`Store::start`].
+    /// A store over that index and those volumes. Nothing runs in the background before
+    /// [`Store::start`].
     #[must_use]
-    pub fn new(index: Index, options: Options) -> Self {
+    pub fn new(index: Index, volumes: Volumes, options: Options) -> Self {
         Self(Arc::new(Inner {
             index,
-            volumes: Volumes::new(options.patience),
+            in_doubt: AtomicBool::new(false),
+            volumes,
+            damage: AtomicU64::new(0),
             options,
             claims: Arc::default(),
             reaper: Reaper::default(),
@@ -216,7 +234,7 @@ impl Store {
                 Some(record) if record.state != state => record.state = state,
                 _ => return Err(Error::NotFound),
             }
-            Ok(store.index.commit(claim.key(), &before, &after, true).await?)
+            Ok(store.commit(claim.key(), &before, &after, true).await?)
         })
         .await
     }
@@ -231,6 +249,7 @@ impl Store {
         let task = self.0.tasks.spawn(write(Arc::clone(&self.0), claim));
         task.await.unwrap_or_else(|error| {
             tracing::error!(%key, %error, "a write panicked");
+            self.0.reaper.search();
             Err(Error::Panicked)
         })
     }
@@ -258,7 +277,7 @@ impl Inner {
         replicas.sort_by_key(|(suspect, random, _)| (*suspect, *random));
         let mut verdict = Error::Damaged;
         for (_, _, replica) in replicas {
-            match self.check(key, replica, record.size).await {
+            match self.check(key, replica, record).await {
                 Ok(Some(_)) => return Ok(replica),
                 Ok(None) => {}
                 Err(_) => verdict = Error::Unreachable,
@@ -267,12 +286,12 @@ impl Inner {
         Err(verdict)
     }
 
-    /// The size of the replica in bytes, if it is there and has the size that the record knows.
+    /// The size of the replica in bytes, if it is there and is what the record knows.
     async fn check(
         &self,
         key: &Key,
         replica: &Replica,
-        size: Option<u64>,
+        record: &Record,
     ) -> std::result::Result<Option<u64>, VolumeError> {
         if !can_be_file(key, replica) {
             return Ok(None);
@@ -285,12 +304,13 @@ impl Inner {
         let found = volume.head(&path(key, replica)).await.inspect_err(|error| {
             tracing::debug!(%key, place = %replica.place, %error, "replica passed over");
         })?;
-        // minikeyvalue's records know no size, but an empty value was never stored
-        let whole = found.filter(|found| size.map_or(*found > 0, |size| size == *found));
+        let whole = found.filter(|seen| is_whole(*seen, record));
         if whole.is_none() {
-            tracing::warn!(%key, place = %replica.place, ?found, expected = ?size, "replica missing or torn");
+            let so_far = self.damage.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            let (place, size, modified) = (&replica.place, record.size, record.modified);
+            tracing::warn!(%key, %place, ?found, ?size, ?modified, so_far, "replica missing, torn or stale");
         }
-        Ok(whole)
+        Ok(whole.map(|seen| seen.size))
     }
 
     async fn delete(self: Arc<Self>, claim: &Claim) -> Result<()> {
@@ -308,7 +328,7 @@ impl Inner {
         let id = intent.id;
         after.record = None;
         after.intents.push(intent);
-        self.index.commit(key, &before, &after, true).await?;
+        self.commit(key, &before, &after, true).await?;
         // the key is gone; the files that can't be deleted now are the reaper's
         self.settle(claim, &after, id, true).await;
         Ok(())
@@ -333,11 +353,27 @@ impl Inner {
     async fn end_intent(&self, key: &Key, entry: &Entry, id: u64) -> std::result::Result<(), Failure> {
         let mut after = entry.clone();
         after.intents.retain(|intent| intent.id != id);
-        self.index.commit(key, entry, &after, false).await
+        self.commit(key, entry, &after, false).await
+    }
+
+    /// Writes to the index. Once that has failed, no file is deleted any more on the word of what the
+    /// index shows: the next start may find that the write happened, a record in the place of the intent.
+    async fn commit(
+        &self,
+        key: &Key,
+        before: &Entry,
+        after: &Entry,
+        durable: bool,
+    ) -> std::result::Result<(), Failure> {
+        let written = self.index.commit(key, before, after, durable).await;
+        written.inspect_err(|_failure| self.in_doubt.store(true, Ordering::Relaxed))
     }
 
     /// Asks the volumes, all at once, to delete files.
     async fn delete_files(&self, key: &Key, files: &[Replica]) -> Round {
+        if self.in_doubt.load(Ordering::Relaxed) {
+            return Round { left: files.to_vec(), certain: true };
+        }
         let deletions = files.iter().filter(|file| can_be_file(key, file)).map(|file| async move {
             let volume = self.volume(file);
             if volume.is_down() {
@@ -355,6 +391,18 @@ impl Inner {
         }
         round
     }
+}
+
+/// Whether a file is what the record knows. minikeyvalue's records know no size, but an empty value was
+/// never stored.
+///
+/// nginx never fsyncs, so a volume that loses its power may forget a deletion and what was written to the
+/// same name later: what it has then is whole, and older than the value. (That a file is younger than its
+/// record means nothing: somebody may have copied the volume.)
+fn is_whole(seen: Seen, record: &Record) -> bool {
+    let same_size = record.size.map_or(seen.size > 0, |size| size == seen.size);
+    let stale = matches!((seen.modified, record.modified), (Some(seen), Some(written)) if seen < written);
+    same_size && !stale
 }
 
 /// What came of asking volumes to delete an attempt's files.
@@ -386,6 +434,7 @@ fn now() -> u64 {
 }
 
 /// A number to spread load with, from the standard library's per-process random keys.
+#[cfg(not(test))]
 fn random() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(())

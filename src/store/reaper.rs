@@ -22,7 +22,11 @@ use crate::key::Key;
 use crate::record::Replica;
 
 /// At most so many intents are in memory, some 200 bytes each.
+#[cfg(not(test))]
 const QUEUE: usize = 100_000;
+/// So few that the unit tests' two keys can have more.
+#[cfg(test)]
+const QUEUE: usize = 3;
 
 /// At most so many keys are worked at a time.
 const WORKERS: usize = 16;
@@ -92,6 +96,12 @@ impl Reaper {
         }
     }
 
+    /// Some intent may be closed, and nobody has handed it over.
+    pub(super) fn search(&self) {
+        self.queue().overflowed = true;
+        self.changed.notify_one();
+    }
+
     /// A volume is back: what failed before is tried at once.
     fn hurry(&self) {
         let mut queue = self.queue();
@@ -118,13 +128,15 @@ impl Reaper {
 pub(super) async fn run(store: Arc<Inner>) {
     let workers = Arc::new(Semaphore::new(WORKERS));
     loop {
-        let wait = match store.reaper.next() {
+        let mut wait = match store.reaper.next() {
             Ok(job) => {
                 let Ok(worker) = Arc::clone(&workers).acquire_owned().await else { return };
                 let working = Arc::clone(&store);
                 store.tasks.spawn(async move {
                     working.reap(job).await;
                     drop(worker);
+                    // it may have been the last before a scan
+                    working.reaper.changed.notify_one();
                 });
                 if store.stopping.is_cancelled() {
                     return;
@@ -134,10 +146,10 @@ pub(super) async fn run(store: Arc<Inner>) {
             Err(wait) => wait,
         };
         if workers.available_permits() == WORKERS && store.reaper.wants_scan() {
-            if let Err(error) = store.take_up_intents().await {
-                tracing::error!(%error, "intents can't be read");
-            }
-            continue;
+            let Err(error) = store.take_up_intents().await else { continue };
+            tracing::error!(%error, "intents can't be read");
+            store.reaper.queue().overflowed = true;
+            wait = Some(Instant::now() + BACKOFF[1]);
         }
         let due = async {
             match wait {

@@ -1,4 +1,5 @@
-//! REBALANCE: a value to where the volumes want it. It also makes good what is missing or torn.
+//! REBALANCE: a value to where the volumes want it. It also makes good what is missing, torn or
+//! stale.
 
 use futures_util::future::join_all;
 
@@ -23,7 +24,7 @@ pub struct Rebalanced {
     pub size: u64,
     /// Replicas copied to volumes that hadn't any.
     pub moved: u64,
-    /// Replicas copied because the one in the record is missing or torn.
+    /// Replicas copied because the one in the record is missing, torn or stale.
     pub repaired: u64,
     /// Files that nothing names any more.
     pub removed: u64,
@@ -91,7 +92,7 @@ impl Store {
                 }
                 after.intents.retain(|intent| !intent.files.is_empty());
                 if after != before {
-                    self.0.index.commit(&key, &before, &after, true).await?;
+                    self.0.commit(&key, &before, &after, true).await?;
                 }
             }
             match page.next {
@@ -134,7 +135,7 @@ impl Inner {
             if self.options.forgotten.contains(replica.place.volume()) {
                 return Ok(None);
             }
-            self.check(key, replica, record.size).await
+            self.check(key, replica, record).await
         });
         let found = join_all(checks).await;
         let places = self.options.placement.wanted(key);

@@ -4,6 +4,7 @@
 //! of its own and never forwards a client's bytes as anything but a body, so nothing that a client
 //! sends can become a second request to a volume. Every call ends: small requests have a deadline,
 //! streams an idle deadline.
+#![cfg_attr(test, expect(dead_code, reason = "the store's unit tests put volumes in memory in its place"))]
 
 mod feed;
 mod health;
@@ -17,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, DATE};
+use hyper::header::{CONTENT_LENGTH, DATE, LAST_MODIFIED};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -37,7 +38,7 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(20);
 /// What one connection buffers in each direction, in bytes; also the largest piece of a value.
 const CONNECTION_BUFFER: usize = 64 * 1024;
 
-/// A file must come at so many bytes a second on average, …
+/// A file or a listing must come at so many bytes a second on average, …
 const LEAST_RATE: u64 = 1024;
 /// … once reading it has taken this long.
 const LEAST_RATE_AFTER: Duration = Duration::from_secs(30);
@@ -94,6 +95,15 @@ impl fmt::Display for VolumeError {
 }
 
 type Outcome<T> = Result<T, VolumeError>;
+
+/// A file that a volume has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was written, in seconds since 1970, if the volume tells.
+    pub modified: Option<u64>,
+}
 
 /// One volume server.
 pub struct Volume {
@@ -182,16 +192,16 @@ impl Volume {
         self.health.is_full()
     }
 
-    /// The size of the file in bytes; `None` when there is no such file.
+    /// What the volume says of the file; `None` when there is no such file.
     ///
     /// # Errors
     ///
     /// The volume can't tell, which says nothing about the file.
-    pub async fn head(self: &Arc<Self>, path: &str) -> Outcome<Option<u64>> {
+    pub async fn head(self: &Arc<Self>, path: &str) -> Outcome<Option<Seen>> {
         let answer = self.ask(Method::HEAD, path).await?;
         match answer.status() {
             StatusCode::OK => match length(&answer) {
-                Some(size) => Ok(Some(size)),
+                Some(size) => Ok(Some(Seen { size, modified: last_modified(&answer) })),
                 None => Err(self.blame(VolumeError::Unanswered("200 without a length".into()))),
             },
             StatusCode::NOT_FOUND => Ok(None),
@@ -322,7 +332,10 @@ impl Volume {
         }
         let garbled = |why: &dyn fmt::Display| VolumeError::Unanswered(why.to_string());
         let mut parser = listing::Parser::default();
+        let (begun, mut received) = (Instant::now(), 0);
         while let Some(bytes) = next_piece(answer.body_mut(), self.patience.stream).await? {
+            received += bytes.len() as u64;
+            check_rate(begun, received)?;
             parser.read(&bytes, &mut found).map_err(|error| garbled(&error))?;
         }
         parser.end().map_err(|error| garbled(&error))
@@ -412,12 +425,18 @@ impl Download {
     pub(crate) async fn next(&mut self) -> Outcome<Option<Bytes>> {
         let piece = next_piece(&mut self.body, self.patience).await?;
         self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
-        let taken = self.begun.elapsed();
-        if taken > LEAST_RATE_AFTER && self.received / taken.as_secs() < LEAST_RATE {
-            return Err(VolumeError::Unanswered("it sends too slowly".into()));
-        }
+        check_rate(self.begun, self.received)?;
         Ok(piece)
     }
+}
+
+/// That a volume doesn't send for ever by sending slowly.
+fn check_rate(begun: Instant, received: u64) -> Outcome<()> {
+    let taken = begun.elapsed();
+    if taken > LEAST_RATE_AFTER && received / taken.as_secs() < LEAST_RATE {
+        return Err(VolumeError::Unanswered("it sends too slowly".into()));
+    }
+    Ok(())
 }
 
 async fn next_piece(body: &mut Incoming, patience: Duration) -> Outcome<Option<Bytes>> {
@@ -448,6 +467,11 @@ async fn drain(answer: &mut Response<Incoming>, patience: Duration) {
 
 fn length(answer: &Response<Incoming>) -> Option<u64> {
     answer.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn last_modified(answer: &Response<Incoming>) -> Option<u64> {
+    let date = httpdate::parse_http_date(answer.headers().get(LAST_MODIFIED)?.to_str().ok()?).ok()?;
+    Some(date.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
 }
 
 fn late(patience: Duration) -> VolumeError {

@@ -1,0 +1,156 @@
+//! Random steps of clients at once, and random faults.
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use super::case::{Case, KEYS, READER_GRACE, VOLUMES, options};
+use super::fault::Fate;
+use super::history::Request;
+use super::step::{Shape, Step};
+use super::world::Script;
+
+/// Unless `PROPTEST_CASES` says otherwise: some ten seconds of them.
+const CASES: u32 = 2500;
+
+/// Values that were there before.
+const OLD: usize = 1000;
+
+/// What one client does next.
+#[derive(Clone, Copy, Debug)]
+enum Action {
+    Put(usize, Shape),
+    Ask(usize, Request),
+    Wait(Duration),
+    Outage(usize, Duration),
+}
+
+/// What the world is like before the clients begin.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    /// The key's value is there.
+    written: bool,
+    unlinked: bool,
+    /// It lies where the best volume was down.
+    misplaced: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Story {
+    before: Vec<Before>,
+    clients: Vec<Vec<Action>>,
+    latencies: Vec<u8>,
+    /// In each run of the store.
+    faults: Vec<Vec<(usize, usize)>>,
+    reader_grace: Duration,
+    /// There are no more volumes than replicas.
+    few_volumes: bool,
+}
+
+fn key() -> impl Strategy<Value = usize> {
+    0..KEYS.len()
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    use Shape::{BreaksOff, BreaksOffAtEnd, Chunked, Idle, Long, Pieces, Short, Slow, Whole, WrongMd5};
+    prop_oneof![
+        6 => prop::sample::select(vec![Whole, Pieces, Chunked, Slow]),
+        1 => prop::sample::select(vec![BreaksOff, BreaksOffAtEnd, Short, Long, Idle, WrongMd5]),
+    ]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    use Request::{Delete, Get, Rebalance, Relink, Unlink};
+    prop_oneof![4 => Just(Delete), 2 => Just(Get), 2 => Just(Unlink), 1 => Just(Relink), 2 => Just(Rebalance)]
+}
+
+fn pause() -> impl Strategy<Value = Duration> {
+    let millis = |millis: std::ops::Range<u64>| millis.prop_map(Duration::from_millis);
+    prop_oneof![6 => millis(0..50), 3 => millis(50..6000), 1 => millis(6000..900_000)]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        8 => (key(), shape()).prop_map(|(key, shape)| Action::Put(key, shape)),
+        8 => (key(), request()).prop_map(|(key, request)| Action::Ask(key, request)),
+        2 => pause().prop_map(Action::Wait),
+        1 => (0..VOLUMES.len(), pause()).prop_map(|(rank, pause)| Action::Outage(rank, pause)),
+    ]
+}
+
+fn before() -> impl Strategy<Value = Before> {
+    let bits = (prop::bool::weighted(0.7), any::<bool>(), any::<bool>());
+    bits.prop_map(|(written, unlinked, misplaced)| Before { written, unlinked, misplaced })
+}
+
+fn story() -> impl Strategy<Value = Story> {
+    (
+        vec(before(), KEYS.len()),
+        vec(vec(action(), 1..7), 1..4),
+        vec(0..30_u8, 0..6),
+        vec(vec((0..40_usize, 0..100_usize), 0..5), 1..4),
+        prop::sample::select(vec![Duration::ZERO, READER_GRACE]),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(before, clients, latencies, faults, reader_grace, few_volumes)| Story {
+            before,
+            clients,
+            latencies,
+            faults,
+            reader_grace,
+            few_volumes,
+        })
+}
+
+impl Story {
+    /// Tells it. What is wrong at its end, in lines.
+    fn tell(&self) -> Vec<String> {
+        let mut case = Case::new(options(&[]));
+        for (key, before) in self.before.iter().enumerate().filter(|(_, before)| before.written) {
+            case.options = options(if before.misplaced { &[1, 2, 3, 4] } else { &[0, 1, 2, 3, 4] });
+            let unlink = before.unlinked.then_some(Step::Ask(key, Request::Unlink));
+            case.let_do([[Step::Put(key, OLD + key, Shape::Whole)].into_iter().chain(unlink).collect()]);
+            case.prepare();
+        }
+        case.options = options(if self.few_volumes { &[0, 1, 2] } else { &[0, 1, 2, 3, 4] });
+        case.options.reader_grace = self.reader_grace;
+        case.world.state().latencies.clone_from(&self.latencies);
+        case.let_do(self.clients.iter().enumerate().map(|(client, actions)| steps(client, actions)));
+        case.run(self.faults.iter().map(|faults| script(faults)));
+        case.audit()
+    }
+}
+
+fn steps(client: usize, actions: &[Action]) -> Vec<Step> {
+    let steps = actions.iter().enumerate().map(|(turn, action)| match *action {
+        // no two have the same value
+        Action::Put(key, shape) => vec![Step::Put(key, client * 100 + turn, shape)],
+        Action::Ask(key, request) => vec![Step::Ask(key, request)],
+        Action::Wait(pause) => vec![Step::Wait(pause)],
+        Action::Outage(rank, pause) => vec![Step::Down(rank), Step::Wait(pause), Step::Up(rank)],
+    });
+    steps.flatten().collect()
+}
+
+fn script(faults: &[(usize, usize)]) -> Script {
+    faults.iter().map(|(call, fault)| (*call, Fate::Any(*fault))).collect()
+}
+
+#[test]
+fn whatever_clients_do_at_once_and_whatever_fails() {
+    let mut config = ProptestConfig { max_shrink_iters: 5000, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = CASES;
+    }
+    config.source_file = Some(file!());
+    let told = TestRunner::new(config).run(&story(), |story| {
+        let wrong = story.tell();
+        prop_assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        Ok(())
+    });
+    if let Err(failure) = told {
+        panic!("{failure}");
+    }
+}

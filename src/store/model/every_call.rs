@@ -1,0 +1,137 @@
+//! Every call of every scenario fails in every way, and is the last one.
+
+use super::case::Case;
+use super::fault::{Fate, Fault, Kind};
+use super::scenarios::{self, Scenario};
+use super::world::{Call, Script};
+
+/// A feed's window, and the piece that is being given: a volume that has so many pieces ahead has not
+/// been given the end yet, so that its 201 is a lie that shows.
+const AHEAD: usize = 3;
+
+/// How many failures are shown.
+const SHOWN: usize = 5;
+
+/// Of the crashes during the recovery from a crash, each so many-th is tried, unless `MODEL_EVERY` says
+/// otherwise: all take some minutes.
+const EVERY: usize = 200;
+
+#[derive(Clone, Copy, Default)]
+struct Tried {
+    calls: usize,
+    stops: usize,
+    faults: usize,
+    /// Crashes during the recovery from one: those that there are, and those that were tried.
+    second_stops: (usize, usize),
+}
+
+/// All that can befall the call of that number.
+fn faults_at(calls: &[Call], number: usize) -> Vec<Fault> {
+    let call = &calls[number];
+    let mut faults = call.kind.faults().to_vec();
+    let ahead = calls[number + 1..].iter().filter(|later| *later == call).count();
+    if call.kind == Kind::Take && ahead >= AHEAD {
+        faults.push(Fault::Early);
+    }
+    faults
+}
+
+fn script(number: usize, fault: Fault) -> Script {
+    Script::from([(number, Fate::Exactly(fault))])
+}
+
+/// What went wrong in a case, if anything did.
+fn report(scenario: &Scenario, what: &str, case: Case) -> Option<String> {
+    let wrong = case.audit();
+    (!wrong.is_empty()).then(|| format!("{}: {what}:\n    {}", scenario.name, wrong.join("\n    ")))
+}
+
+fn try_all(scenario: &Scenario, failures: &mut Vec<String>) -> Tried {
+    let given = scenario.begin();
+    let mut calm = given.clone();
+    let runs = calm.run([]);
+    assert_eq!(calm.told(), scenario.told, "{}: what the client is told when nothing fails", scenario.name);
+    failures.extend(report(scenario, "without a fault", calm));
+    let calls = &runs[0];
+    let mut tried = Tried { calls: calls.len(), ..Tried::default() };
+    for number in 0..calls.len() {
+        for fault in faults_at(calls, number) {
+            let mut case = given.clone();
+            let runs = case.run([script(number, fault)]);
+            let upto = ..=number;
+            assert_eq!(runs[0][upto], calls[upto], "{}: a run isn't repeated", scenario.name);
+            let what = format!("call {number}, {:?}, {fault:?}", calls[number]);
+            failures.extend(report(scenario, &what, case));
+            if fault.is_stop() {
+                tried.stops += 1;
+                try_again(scenario, &given, (number, fault), &runs[1], &mut tried, failures);
+            } else {
+                tried.faults += 1;
+            }
+        }
+    }
+    tried
+}
+
+/// The store that comes after one which was stopped is stopped as well.
+fn try_again(
+    scenario: &Scenario,
+    given: &Case,
+    first: (usize, Fault),
+    calls: &[Call],
+    tried: &mut Tried,
+    failures: &mut Vec<String>,
+) {
+    let every = std::env::var("MODEL_EVERY").map_or(EVERY, |every| every.parse().unwrap());
+    for number in 0..calls.len() {
+        for fault in faults_at(calls, number).into_iter().filter(|fault| fault.is_stop()) {
+            let (there_are, tried) = (&mut tried.second_stops.0, &mut tried.second_stops.1);
+            *there_are += 1;
+            if *there_are % every == 0 {
+                *tried += 1;
+                let mut case = given.clone();
+                case.run([script(first.0, first.1), script(number, fault)]);
+                let what = format!("{first:?}, then call {number}, {:?}, {fault:?}", calls[number]);
+                failures.extend(report(scenario, &what, case));
+            }
+        }
+    }
+}
+
+fn assert_none(failures: &[String]) {
+    let shown = failures.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
+    assert!(failures.is_empty(), "{} of these went wrong:\n{shown}", failures.len());
+}
+
+#[test]
+#[allow(clippy::print_stdout, reason = "how many there are is what the test is asked for")]
+fn every_call_may_fail_in_every_way_or_be_the_last() {
+    let mut failures = Vec::new();
+    let mut total = Tried::default();
+    println!("{:80} calls crash points faults  crashes after a crash", "scenario");
+    for scenario in scenarios::all() {
+        let tried = try_all(&scenario, &mut failures);
+        print(scenario.name, tried);
+        assert!(tried.calls > 0 && tried.stops >= tried.calls, "{}: too little was tried", scenario.name);
+        total = total.and(tried);
+    }
+    print("total", total);
+    assert_none(&failures);
+}
+
+#[allow(clippy::print_stdout, reason = "as above")]
+fn print(name: &str, Tried { calls, stops, faults, second_stops: (there_are, tried) }: Tried) {
+    println!("{name:80} {calls:5} {stops:12} {faults:6} {there_are:8}, {tried} tried");
+}
+
+impl Tried {
+    fn and(self, other: Self) -> Self {
+        let (there_are, tried) = other.second_stops;
+        Self {
+            calls: self.calls + other.calls,
+            stops: self.stops + other.stops,
+            faults: self.faults + other.faults,
+            second_stops: (self.second_stops.0 + there_are, self.second_stops.1 + tried),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What clients were told, and what may therefore be.
+//!
+//! A key's history is kept as the set of all states that its key may be in: each an order in which the
+//! steps that were begun took effect, one after the other and each between its beginning and its
+//! answer (linearizability). A step that went unanswered, or that the index failed in, takes effect
+//! at any time from then on, or never.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a key holds, in the eyes of clients; values go by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Held {
+    Nothing,
+    Live(usize),
+    Unlinked(usize),
+}
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Request {
+    Put(usize),
+    Get,
+    Delete,
+    Unlink,
+    Relink,
+    Rebalance,
+}
+
+/// What a client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    Done,
+    Value(usize),
+    NotFound,
+    Exists,
+    /// That nothing was done, for a reason that isn't in the key's state.
+    Refused,
+    /// Nothing at all, or that the index failed.
+    Nothing,
+}
+
+/// The history of one key.
+#[derive(Clone)]
+pub(super) struct History {
+    begun: u32,
+    states: BTreeSet<State>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct State {
+    held: Held,
+    /// Steps that have not taken effect yet.
+    open: BTreeMap<u32, Request>,
+    /// Those that have, with the answer that this makes, until it is given.
+    done: BTreeMap<u32, Told>,
+}
+
+impl Request {
+    /// What it makes of the state, and what is answered.
+    fn apply(self, held: Held) -> (Held, Told) {
+        use Held::{Live, Nothing, Unlinked};
+        match (self, held) {
+            (Self::Put(_), Live(_)) => (held, Told::Exists),
+            (Self::Put(value), _) | (Self::Relink, Unlinked(value)) => (Live(value), Told::Done),
+            (Self::Get, Live(value)) => (held, Told::Value(value)),
+            (Self::Delete, Live(_) | Unlinked(_)) => (Nothing, Told::Done),
+            (Self::Unlink, Live(value)) => (Unlinked(value), Told::Done),
+            (Self::Rebalance, Live(_) | Unlinked(_)) => (held, Told::Done),
+            _ => (held, Told::NotFound),
+        }
+    }
+}
+
+impl History {
+    /// Of a key that was never heard of.
+    pub(super) fn new() -> Self {
+        let state = State { held: Held::Nothing, open: BTreeMap::new(), done: BTreeMap::new() };
+        Self { begun: 0, states: BTreeSet::from([state]) }
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.begun > 0
+    }
+
+    /// A client asks; the number is for the answer.
+    pub(super) fn ask(&mut self, request: Request) -> u32 {
+        self.begun += 1;
+        let with = |mut state: State| {
+            state.open.insert(self.begun, request);
+            state
+        };
+        self.states = std::mem::take(&mut self.states).into_iter().map(with).collect();
+        self.begun
+    }
+
+    /// A client is told; false if that can't be.
+    pub(super) fn tell(&mut self, step: u32, told: Told) -> bool {
+        match told {
+            // it stays open, and so does what it may have done
+            Told::Nothing => return true,
+            Told::Refused => self.states.retain(|state| state.open.contains_key(&step)),
+            _ => {
+                self.settle();
+                self.states.retain(|state| state.done.get(&step) == Some(&told));
+            }
+        }
+        let without = |mut state: State| {
+            state.open.remove(&step);
+            state.done.remove(&step);
+            state
+        };
+        self.states = std::mem::take(&mut self.states).into_iter().map(without).collect();
+        !self.states.is_empty()
+    }
+
+    /// The key is seen in that state when nothing is under way; false if that can't be.
+    pub(super) fn see(&mut self, held: Held) -> bool {
+        self.settle();
+        let seen = self.states.iter().any(|state| state.held == held);
+        let state = State { held, open: BTreeMap::new(), done: BTreeMap::new() };
+        self.states = BTreeSet::from([state]);
+        seen
+    }
+
+    /// Adds what else may have taken effect by now.
+    fn settle(&mut self) {
+        let mut new: Vec<State> = self.states.iter().cloned().collect();
+        while let Some(state) = new.pop() {
+            for (&step, &request) in &state.open {
+                let mut after = state.clone();
+                let (held, told) = request.apply(state.held);
+                after.held = held;
+                after.open.remove(&step);
+                after.done.insert(step, told);
+                if self.states.insert(after.clone()) {
+                    new.push(after);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether these answers, each given before the next request, can be.
+    fn can_be(steps: &[(Request, Told)]) -> bool {
+        let mut history = History::new();
+        steps.iter().all(|(request, told)| {
+            let step = history.ask(*request);
+            history.tell(step, *told)
+        })
+    }
+
+    #[test]
+    fn one_after_the_other_each_answer_follows_from_the_state() {
+        use Request::{Delete, Get, Put, Unlink};
+        use Told::{Done, Exists, NotFound, Value};
+        assert!(can_be(&[(Get, NotFound), (Put(1), Done), (Put(2), Exists), (Get, Value(1))]));
+        assert!(can_be(&[(Put(1), Done), (Unlink, Done), (Get, NotFound), (Put(2), Done), (Get, Value(2))]));
+        assert!(!can_be(&[(Put(1), Done), (Get, NotFound)]));
+        assert!(!can_be(&[(Put(1), Done), (Delete, Done), (Get, Value(1))]));
+        assert!(!can_be(&[(Put(1), Done), (Put(2), Done)]));
+        assert!(!can_be(&[(Get, Value(1))]));
+    }
+
+    #[test]
+    fn what_was_refused_has_no_effect_and_what_was_not_answered_may_have() {
+        use Request::{Get, Put};
+        use Told::{Done, NotFound, Nothing, Refused, Value};
+        assert!(!can_be(&[(Put(1), Refused), (Get, Value(1))]));
+        assert!(can_be(&[(Put(1), Nothing), (Get, NotFound), (Get, Value(1))]), "it may come late");
+        assert!(can_be(&[(Put(1), Nothing), (Get, Value(1))]));
+        assert!(!can_be(&[(Put(1), Nothing), (Get, Value(1)), (Get, NotFound)]), "but it doesn't go");
+        assert!(!can_be(&[(Put(1), Nothing), (Put(2), Done), (Get, Value(3))]));
+    }
+
+    #[test]
+    fn requests_at_once_may_take_effect_in_either_order() {
+        for (first, second, fine) in [
+            (Told::Done, Told::Exists, true),
+            (Told::Exists, Told::Done, true),
+            (Told::Done, Told::Done, false),
+            (Told::Exists, Told::Exists, false),
+        ] {
+            let mut history = History::new();
+            let (one, other) = (history.ask(Request::Put(1)), history.ask(Request::Put(2)));
+            assert_eq!(history.tell(one, first) && history.tell(other, second), fine);
+        }
+    }
+
+    #[test]
+    fn what_is_seen_at_the_end_is_one_of_the_possible_states() {
+        let mut history = History::new();
+        let step = history.ask(Request::Put(1));
+        assert!(history.tell(step, Told::Nothing));
+        assert!(history.clone().see(Held::Nothing) && history.clone().see(Held::Live(1)));
+        assert!(!history.clone().see(Held::Live(2)) && !history.see(Held::Unlinked(1)));
+    }
+}

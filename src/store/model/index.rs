@@ -1,0 +1,145 @@
+//! The index that the store sees.
+
+use std::ops::Range;
+
+use tokio::sync::Mutex;
+
+use super::fault::{Fault, Kind};
+use super::world::{self, World};
+use crate::index::{Entry, Failure, Page};
+use crate::key::Key;
+use crate::record::{Intent, Record, State};
+
+/// So small that reservations are among the calls of every scenario.
+const GENERATION_BLOCK: u64 = 2;
+
+/// In the place of [`crate::index::Index`].
+pub struct Index {
+    world: World,
+    reserved: Mutex<Range<u64>>,
+}
+
+impl Index {
+    pub(super) fn of(world: &World) -> Self {
+        Self { world: world.clone(), reserved: Mutex::new(0..0) }
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Result<Entry, Failure> {
+        self.read(key)
+    }
+
+    pub(crate) fn record(&self, key: &Key) -> Result<Option<Record>, Failure> {
+        self.read(key).map(|entry| entry.record)
+    }
+
+    /// Here as there, what is written survives the store's end, durable or not.
+    pub(crate) async fn commit(
+        &self,
+        key: &Key,
+        before: &Entry,
+        after: &Entry,
+        _durable: bool,
+    ) -> Result<(), Failure> {
+        let fault = self.world.meet(Kind::Commit, "").await;
+        self.world.linger().await;
+        self.wrote(fault, |world| world.commit(key, before, after, fault)).await
+    }
+
+    pub(crate) async fn generation(&self) -> Result<u64, Failure> {
+        let mut reserved = self.reserved.lock().await;
+        if reserved.is_empty() {
+            let fault = self.world.meet(Kind::Reserve, "").await;
+            let first = self.world.state().first_unreserved.max(1);
+            let end = first + GENERATION_BLOCK;
+            self.wrote(fault, |world| world.reserve(end, fault)).await?;
+            *reserved = first..end;
+        } else {
+            self.world.meet(Kind::Generation, "").await;
+        }
+        Ok(reserved.next().expect("some are reserved"))
+    }
+
+    pub(crate) async fn intents_page(&self, start: &[u8]) -> Result<Page<(Key, Vec<Intent>)>, Failure> {
+        if self.world.meet(Kind::Page, "").await.is_some() {
+            return Err(failure("a scan failed"));
+        }
+        // one key a page, so that callers have to turn them
+        let state = self.world.state();
+        let mut rows =
+            state.rows.iter().filter(|(key, entry)| !entry.intents.is_empty() && key.as_bytes() >= start);
+        let rows_of_page = rows.next().map(|(key, entry)| (key.clone(), entry.intents.clone()));
+        let next = rows.next().map(|(key, _)| key.as_bytes().to_vec());
+        Ok(Page { rows: rows_of_page.into_iter().collect(), next })
+    }
+
+    /// For listings, which are no part of the write protocol: nothing befalls them.
+    #[allow(clippy::unused_async, reason = "as the index that it stands for")]
+    pub(crate) async fn page(
+        &self,
+        prefix: &[u8],
+        start: &[u8],
+        state: Option<State>,
+    ) -> Result<Page<(Key, Record)>, Failure> {
+        Ok(Page { rows: self.listed(prefix, start, state).collect(), next: None })
+    }
+
+    /// As [`Index::page`].
+    #[allow(clippy::unused_async, reason = "as the index that it stands for")]
+    pub(crate) async fn after(
+        &self,
+        prefix: &[u8],
+        start: &[u8],
+        state: State,
+        count: u64,
+    ) -> Result<Option<Key>, Failure> {
+        let mut rows = self.listed(prefix, start, Some(state));
+        Ok(rows.nth(usize::try_from(count).unwrap()).map(|(key, _)| key))
+    }
+
+    pub(crate) fn close(self) {
+        drop(self);
+    }
+
+    fn listed(
+        &self,
+        prefix: &[u8],
+        start: &[u8],
+        state: Option<State>,
+    ) -> impl Iterator<Item = (Key, Record)> {
+        let (prefix, start) = (prefix.to_vec(), start.to_vec());
+        let rows = self.world.state().rows.clone().into_iter();
+        rows.filter_map(|(key, entry)| entry.record.map(|record| (key, record))).filter(
+            move |(key, record)| {
+                let key = key.as_bytes();
+                key.starts_with(&prefix) && key >= &*start && state.is_none_or(|state| state == record.state)
+            },
+        )
+    }
+
+    fn read(&self, key: &Key) -> Result<Entry, Failure> {
+        match self.world.meet_now(Kind::Get, "") {
+            Ok(None) => Ok(self.world.state().entry(key)),
+            _ => Err(failure("a block can't be read")),
+        }
+    }
+
+    /// Ends a write: the store may not live to see it.
+    async fn wrote(
+        &self,
+        fault: Option<Fault>,
+        write: impl FnOnce(&mut world::State) -> Result<(), &'static str>,
+    ) -> Result<(), Failure> {
+        let written = {
+            let mut world = self.world.state();
+            if world.has_stopped() { Err("") } else { write(&mut world) }
+        };
+        if fault.is_some_and(Fault::is_stop) || self.world.state().has_stopped() {
+            self.world.stop().await;
+        }
+        written.map_err(failure)
+    }
+}
+
+fn failure(why: &str) -> Failure {
+    Failure(why.to_owned())
+}

@@ -1,0 +1,80 @@
+//! The write protocol's two invariants (see [`crate::store`]), held against every request that changes a
+//! volume: when it is sent, and when it is carried out.
+//!
+//! After a failed write of the index, they must hold for what the index shows and for what the next
+//! start may find.
+
+use super::world::{Change, File, State, Whereabouts};
+use crate::index::Entry;
+use crate::key::Key;
+
+impl State {
+    /// Invariants 1 and 2 at the beginning of a PUT: the index names the file, in the intent of one
+    /// attempt, and nothing of another attempt lies there or is on its way there. Returns the
+    /// attempt's number.
+    pub(super) fn check_put(&mut self, to: &Whereabouts) -> u64 {
+        let (key, file) = self.owner(to);
+        let mut attempt = 0;
+        let mut wrong = Vec::new();
+        for entry in self.versions(&key) {
+            if entry.record.is_some_and(|record| record.replicas.contains(&file)) {
+                wrong.push("to a file that a record names");
+            }
+            let mut naming = entry.intents.iter().filter(|intent| intent.files.contains(&file));
+            match (naming.next(), naming.next()) {
+                (Some(intent), None) => attempt = intent.id,
+                (None, _) => wrong.push("to a file that no intent names"),
+                (Some(_), Some(_)) => wrong.push("to a file of another attempt"),
+            }
+        }
+        if self.files.get(to).is_some_and(|file| file.attempt != attempt) {
+            wrong.push("over a file of another attempt");
+        }
+        let foreign = |change: &Change| match change {
+            Change::Put(file) => file.attempt != attempt,
+            Change::Delete => true,
+        };
+        if self.on_their_way.iter().any(|late| late.to == *to && foreign(&late.change)) {
+            wrong.push("to a name for which another attempt's request is on its way");
+        }
+        self.violations.extend(wrong.into_iter().map(|wrong| format!("a PUT {wrong}: {to:?}")));
+        attempt
+    }
+
+    /// Both invariants for a DELETE, when it is sent and when it is carried out: the file is an
+    /// intent's, and no record's.
+    pub(super) fn check_delete(&mut self, to: &Whereabouts) {
+        let (key, file) = self.owner(to);
+        let mut wrong = Vec::new();
+        for entry in self.versions(&key) {
+            if entry.record.is_some_and(|record| record.replicas.contains(&file)) {
+                wrong.push("a file that a record names");
+            }
+            if !entry.intents.iter().any(|intent| intent.files.contains(&file)) {
+                wrong.push("a file that no intent names");
+            }
+        }
+        self.violations.extend(wrong.into_iter().map(|wrong| format!("a DELETE of {wrong}: {to:?}")));
+    }
+
+    /// What the index holds of the key, and what it may turn out to hold at the next start.
+    fn versions(&self, key: &Key) -> Vec<Entry> {
+        let kept = self.kept.iter().filter(|(kept, _)| kept == key).map(|(_, entry)| entry.clone());
+        std::iter::once(self.entry(key)).chain(kept).collect()
+    }
+
+    /// Both invariants when a file appears: the index names it, and it replaces no other attempt's.
+    pub(super) fn check_landing(&mut self, to: &Whereabouts, new: &File) {
+        let (key, file) = self.owner(to);
+        let named = |entry: &Entry| {
+            let recorded = entry.record.iter().any(|record| record.replicas.contains(&file));
+            recorded || entry.intents.iter().any(|intent| intent.files.contains(&file))
+        };
+        if !self.versions(&key).iter().all(named) {
+            self.violations.push(format!("a file appears that the index doesn't name: {to:?}"));
+        }
+        if self.files.get(to).is_some_and(|old| old.attempt != new.attempt) {
+            self.violations.push(format!("a file replaces another attempt's: {to:?}"));
+        }
+    }
+}

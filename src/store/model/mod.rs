@@ -1,0 +1,43 @@
+//! What surrounds the store in its unit tests: an index and volumes in memory, where every single call
+//! can fail, or be the last one before the store stops.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`fault`] | what the store calls, and what can befall each call |
+//! | [`world`] | what outlives the store: rows, files, requests on their way |
+//! | [`invariants`] | what must hold at each request that changes a volume |
+//! | [`index`], [`volume`] | what the store sees of the world, in the place of `crate::index` and `crate::volume` |
+//! | [`step`], [`case`] | what clients do, over one or more runs of the store |
+//! | [`history`] | what clients were told, and what may therefore be |
+//! | [`audit`] | what must hold when all is quiet |
+//! | [`scenarios`], [`every_call`] | each scenario again and again, each time with another call failing, or the last |
+//! | [`any_order`] | random steps of clients at once, and random faults |
+//!
+//! Time is tokio's paused clock: a quarantine passes at once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics, and that is its report"
+)]
+
+mod any_order;
+mod audit;
+mod case;
+mod every_call;
+mod fault;
+mod history;
+mod index;
+mod invariants;
+mod scenarios;
+mod step;
+mod volume;
+mod world;
+
+pub(super) use index::Index;
+pub(super) use volume::{Download, Volume, Volumes};
+
+/// Equals stay in the record's order, so that a run can be repeated call by call.
+pub(super) fn random() -> u64 {
+    0
+}

@@ -1,0 +1,184 @@
+//! What clients do, and what happens to the world.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use md5::{Digest, Md5};
+use tokio::time::sleep;
+
+use super::case::{KEYS, VOLUMES};
+use super::fault::{Fault, Kind};
+use super::history::Request;
+use super::world::{Call, State, Whereabouts};
+use crate::record::Record;
+use crate::store::{Upload, path};
+
+/// How long a slow client pauses.
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// One thing that a client does, or that happens; volumes go by their rank for the first key.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Put(usize, usize, Shape),
+    /// Anything but a PUT.
+    Ask(usize, Request),
+    PlanRebalance(usize),
+    Forget,
+    ReapOnce,
+    Wait(Duration),
+    Down(usize),
+    Up(usize),
+    Full(usize),
+    /// The first key's replica there loses its second half.
+    Tear(usize),
+    /// The first key's replica there gets other bytes, as many as it had.
+    Rot(usize),
+    /// The first key's replica there is lost.
+    Lose(usize),
+    /// The first key's record gets headers.
+    Dress,
+    /// The first key's record is as minikeyvalue wrote it.
+    Age,
+    /// What befalls the next call of that kind to that volume.
+    Next(Kind, usize, Fault),
+}
+
+/// How a client sends a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// In one piece.
+    Whole,
+    /// In pieces, its length announced.
+    Pieces,
+    /// In pieces, its length not announced.
+    Chunked,
+    /// In pieces, and then the connection breaks.
+    BreaksOff,
+    /// In pieces, and the connection breaks after the last, before the body's end.
+    BreaksOffAtEnd,
+    /// In pieces that are fewer than announced.
+    Short,
+    /// In pieces that are more than announced.
+    Long,
+    /// In pieces, with pauses in between.
+    Slow,
+    /// In pieces, of which the last doesn't come.
+    Idle,
+    /// With another value's MD5.
+    WrongMd5,
+    /// Chunked, and there are none.
+    Empty,
+}
+
+type Body = StreamBody<BoxStream<'static, io::Result<Frame<Bytes>>>>;
+
+/// A value's bytes. All have the same length, so that no size tells one from another.
+pub(super) fn value(number: usize) -> Bytes {
+    format!("the value of number {number:04}").into()
+}
+
+/// The number of the value that these bytes are.
+pub(super) fn number_of(bytes: &Bytes) -> Option<usize> {
+    let digits = bytes.len().checked_sub(4)?;
+    let number = std::str::from_utf8(&bytes[digits..]).ok()?.parse().ok()?;
+    (value(number) == bytes).then_some(number)
+}
+
+impl Shape {
+    pub(super) fn upload(self, number: usize) -> Upload<Body> {
+        let value = value(number);
+        let length = value.len();
+        let pieces = match self {
+            Self::Whole | Self::WrongMd5 => vec![value.clone()],
+            Self::Empty => vec![],
+            // more than a feed's window holds
+            _ => value.chunks(length.div_ceil(5)).map(Bytes::copy_from_slice).collect(),
+        };
+        let announced = match self {
+            Self::Chunked | Self::Empty => None,
+            Self::Short => Some(length + 1),
+            Self::Long => Some(length - 1),
+            _ => Some(length),
+        };
+        let sent = if matches!(self, Self::BreaksOff | Self::Idle) { pieces.len() - 1 } else { pieces.len() };
+        let frames = stream::iter(pieces.into_iter().take(sent).map(|piece| Ok(Frame::data(piece))));
+        let body = match self {
+            Self::BreaksOff | Self::BreaksOffAtEnd => {
+                frames.chain(stream::iter([Err(io::ErrorKind::ConnectionReset.into())])).boxed()
+            }
+            Self::Slow => frames
+                .then(async |piece| {
+                    sleep(PAUSE).await;
+                    piece
+                })
+                .boxed(),
+            Self::Idle => frames.chain(stream::pending()).boxed(),
+            _ => frames.boxed(),
+        };
+        Upload {
+            body: StreamBody::new(body),
+            length: announced.map(|length| length as u64),
+            md5: (self == Self::WrongMd5).then(|| Md5::digest(b"another value").into()),
+        }
+    }
+
+    pub(super) fn is_honest(self) -> bool {
+        matches!(self, Self::Whole | Self::Pieces | Self::Chunked | Self::Slow)
+    }
+}
+
+/// What happens to the world without the store's doing.
+pub(super) fn happen(world: &mut State, happening: &Step, dressed: &mut BTreeMap<usize, Record>) {
+    match happening {
+        Step::Down(rank) => drop(world.down.insert(VOLUMES[*rank].clone())),
+        Step::Up(rank) => drop(world.down.remove(&VOLUMES[*rank])),
+        Step::Full(rank) => drop(world.full.insert(VOLUMES[*rank].clone())),
+        Step::Tear(rank) => {
+            let file = replica_on(world, *rank);
+            let half = world.files[&file].bytes.len() / 2;
+            world.files.get_mut(&file).unwrap().bytes.truncate(half);
+            world.damaged.insert(file);
+        }
+        Step::Rot(rank) => {
+            let file = replica_on(world, *rank);
+            let rotten = world.files[&file].bytes.iter().map(|byte| !byte).collect();
+            world.files.get_mut(&file).unwrap().bytes = rotten;
+            world.damaged.insert(file);
+        }
+        Step::Lose(rank) => {
+            let file = replica_on(world, *rank);
+            world.files.remove(&file);
+            world.damaged.insert(file);
+        }
+        Step::Dress => {
+            let number = number_of(&world.files[&replica_on(world, 0)].bytes).unwrap();
+            let record = world.rows.get_mut(&KEYS[0]).unwrap().record.as_mut().unwrap();
+            record.headers.push(("Content-Type".into(), "text/plain".into()));
+            record.modified = Some(1);
+            dressed.insert(number, record.clone());
+            for file in world.files.values_mut() {
+                file.modified = 1;
+            }
+        }
+        Step::Age => {
+            let record = world.rows.get_mut(&KEYS[0]).unwrap().record.as_mut().unwrap();
+            (record.size, record.modified) = (None, None);
+        }
+        Step::Next(kind, rank, fault) => {
+            world.armed.push((Call { kind: *kind, volume: VOLUMES[*rank].clone() }, *fault));
+        }
+        request => unreachable!("{request:?} is for the store"),
+    }
+}
+
+/// Where the first key's replica on that volume lies.
+fn replica_on(world: &State, rank: usize) -> Whereabouts {
+    let record = world.rows[&KEYS[0]].record.as_ref().unwrap();
+    let replica = record.replicas.iter().find(|replica| replica.place.volume() == VOLUMES[rank]).unwrap();
+    (VOLUMES[rank].clone(), path(&KEYS[0], replica))
+}

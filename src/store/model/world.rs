@@ -1,0 +1,336 @@
+//! What outlives the store: the index's rows, the volumes' files, and requests on their way; and what
+//! its calls meet there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::fault::{Fate, Fault, Kind, Landing};
+use crate::index::Entry;
+use crate::key::Key;
+use crate::placement::Place;
+use crate::record::Replica;
+
+/// By the number of the call in one run of the store.
+pub(super) type Script = BTreeMap<usize, Fate>;
+
+/// A call, and the address of its volume if it is to one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) kind: Kind,
+    pub(super) volume: String,
+}
+
+/// A file's volume and path.
+pub(super) type Whereabouts = (String, String);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct File {
+    pub(super) bytes: Bytes,
+    pub(super) modified: u64,
+    /// The intent's under which it was sent.
+    pub(super) attempt: u64,
+}
+
+/// A request that changes a volume.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Put(File),
+    Delete,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Late {
+    due: Duration,
+    pub(super) to: Whereabouts,
+    pub(super) change: Change,
+}
+
+/// All clones are the same one.
+#[derive(Clone, Default)]
+pub(super) struct World(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    stopped: Notify,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct State {
+    pub(super) rows: BTreeMap<Key, Entry>,
+    pub(super) first_unreserved: u64,
+    pub(super) files: BTreeMap<Whereabouts, File>,
+    /// Volumes that can't be reached.
+    pub(super) down: BTreeSet<String>,
+    /// Volumes without room.
+    pub(super) full: BTreeSet<String>,
+    /// Files that a step of a test took or tore.
+    pub(super) damaged: BTreeSet<Whereabouts>,
+    /// Volumes that are gone for good, with all that is on them.
+    pub(super) gone: BTreeSet<String>,
+    /// How long a request may be on its way.
+    pub(super) quarantine: Duration,
+    /// What answers take, in milliseconds, in turn.
+    pub(super) latencies: Vec<u8>,
+    /// What befalls the next call of that kind to that volume.
+    pub(super) armed: Vec<(Call, Fault)>,
+    /// What went against an invariant.
+    pub(super) violations: Vec<String>,
+    pub(super) on_their_way: Vec<Late>,
+    /// Whose files lie there, as found by their paths.
+    owners: BTreeMap<Whereabouts, (Key, Replica)>,
+    /// Numbers that intents had.
+    intents_seen: BTreeSet<u64>,
+    /// The time before this run, and when it began.
+    past: Duration,
+    begun: Option<Instant>,
+    script: Script,
+    calls: Vec<Call>,
+    stopped: bool,
+    /// No write succeeds until the next start.
+    read_only: bool,
+    /// What a failed write left to be found at the next start.
+    pub(super) kept: Option<(Key, Entry)>,
+}
+
+/// The store has stopped: nothing has an effect any more.
+pub(super) struct Stopped;
+
+/// Late enough to be the worst that a quarantine has to hold for.
+const BEFORE_THE_END: Duration = Duration::from_millis(1);
+
+impl World {
+    pub(super) fn of(state: State) -> Self {
+        Self(Arc::new(Shared { state: Mutex::new(state), stopped: Notify::new() }))
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.0.state.lock().unwrap();
+        state.land();
+        state
+    }
+
+    /// A new run of the store begins: all numbers of calls begin again.
+    pub(super) fn begin(&self, script: Script) {
+        let mut state = self.state();
+        if let Some((key, entry)) = state.kept.take() {
+            state.rows.insert(key, entry);
+        }
+        state.begun = Some(Instant::now());
+        state.script = script;
+        state.calls.clear();
+        (state.stopped, state.read_only) = (false, false);
+    }
+
+    /// The run has ended, and all that it did.
+    pub(super) fn end(&self) -> Vec<Call> {
+        let mut state = self.state();
+        state.past = state.now();
+        state.begun = None;
+        std::mem::take(&mut state.calls)
+    }
+
+    /// Returns when the store has stopped.
+    pub(super) async fn stopped(&self) {
+        while !self.state().stopped {
+            self.0.stopped.notified().await;
+        }
+    }
+
+    /// Stops the store, from within one of its calls.
+    pub(super) async fn stop(&self) -> ! {
+        self.state().stopped = true;
+        self.0.stopped.notify_one();
+        pending().await
+    }
+
+    /// Numbers a call, and tells what befalls it.
+    pub(super) fn meet_now(&self, kind: Kind, volume: &str) -> Result<Option<Fault>, Stopped> {
+        let mut state = self.state();
+        if state.stopped {
+            return Err(Stopped);
+        }
+        let fault = state.meet(Call { kind, volume: volume.to_owned() });
+        if fault == Some(Fault::Stop) {
+            state.stopped = true;
+            self.0.stopped.notify_one();
+            return Err(Stopped);
+        }
+        Ok(fault)
+    }
+
+    /// As [`World::meet_now`]; never returns once the store has stopped.
+    pub(super) async fn meet(&self, kind: Kind, volume: &str) -> Option<Fault> {
+        match self.meet_now(kind, volume) {
+            Ok(fault) => fault,
+            Err(Stopped) => pending().await,
+        }
+    }
+
+    /// Waits for as long as the call takes that was numbered last.
+    pub(super) async fn linger(&self) {
+        let latency = self.state().latency();
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+    }
+}
+
+impl State {
+    pub(super) fn now(&self) -> Duration {
+        self.past + self.begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Whether nothing is on its way, and no intent is left.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.on_their_way.is_empty() && self.rows.values().all(|entry| entry.intents.is_empty())
+    }
+
+    pub(super) fn entry(&self, key: &Key) -> Entry {
+        self.rows.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Writes a batch, if it still applies. What went wrong, otherwise.
+    pub(super) fn commit(
+        &mut self,
+        key: &Key,
+        before: &Entry,
+        after: &Entry,
+        fault: Option<Fault>,
+    ) -> Result<(), &'static str> {
+        if self.read_only {
+            return Err("an earlier write failed");
+        }
+        let mut entry = self.entry(key);
+        if entry.intents != before.intents {
+            return Err("another attempt on the key came between");
+        }
+        if before.record != after.record {
+            entry.record.clone_from(&after.record);
+        }
+        let fresh = after.intents.iter().filter(|new| before.intents.iter().all(|old| old.id != new.id));
+        for intent in fresh {
+            if !self.intents_seen.insert(intent.id) {
+                self.violations.push(format!("two attempts have the number {}", intent.id));
+            }
+        }
+        entry.intents.clone_from(&after.intents);
+        match fault {
+            Some(Fault::Fails) => self.read_only = true,
+            Some(Fault::FailsButKeeps) => (self.read_only, self.kept) = (true, Some((key.clone(), entry))),
+            _ => {
+                self.rows.insert(key.clone(), entry);
+                return Ok(());
+            }
+        }
+        Err("the disk failed")
+    }
+
+    /// Moves the counter of generation numbers.
+    pub(super) fn reserve(&mut self, end: u64, fault: Option<Fault>) -> Result<(), &'static str> {
+        if self.read_only {
+            return Err("an earlier write failed");
+        }
+        self.read_only = matches!(fault, Some(Fault::Fails | Fault::FailsButKeeps));
+        if fault != Some(Fault::Fails) {
+            self.first_unreserved = end;
+        }
+        if self.read_only { Err("the disk failed") } else { Ok(()) }
+    }
+
+    /// Sends a request that changes a volume, to be carried out as the fault has it.
+    pub(super) fn send(&mut self, to: Whereabouts, change: Change, fault: Option<Fault>) {
+        let after = match fault {
+            None => self.latency(),
+            Some(Fault::StopAfter(landing) | Fault::Unanswered(landing)) => match landing {
+                Landing::Never => return,
+                Landing::Now => Duration::ZERO,
+                Landing::Soon => Duration::from_secs(1),
+                Landing::Last => self.quarantine.saturating_sub(BEFORE_THE_END),
+            },
+            Some(_) => return,
+        };
+        let due = self.now() + after;
+        self.on_their_way.push(Late { due, to, change });
+        self.land();
+    }
+
+    /// The key's file that lies there.
+    pub(super) fn owner(&mut self, to: &Whereabouts) -> (Key, Replica) {
+        if let Some(known) = self.owners.get(to) {
+            return known.clone();
+        }
+        let (volume, path) = to;
+        let (directory, path) = path.split_at(if path.starts_with("/sv") { "/svXX".len() } else { 0 });
+        let (key, name) = Key::from_path(path).expect("files are of keys");
+        let owner = (key, Replica { place: Place::new(&format!("{volume}{directory}")), name });
+        self.owners.insert(to.clone(), owner.clone());
+        owner
+    }
+
+    fn latency(&self) -> Duration {
+        let turn = self.calls.len().checked_rem(self.latencies.len());
+        turn.map_or(Duration::ZERO, |turn| Duration::from_millis(self.latencies[turn].into()))
+    }
+
+    fn meet(&mut self, call: Call) -> Option<Fault> {
+        let number = self.calls.len();
+        let unreachable = self.down.contains(&call.volume);
+        let full = call.kind == Kind::Put && self.full.contains(&call.volume);
+        let armed = self.armed.iter().position(|(armed, _)| *armed == call);
+        let kind = call.kind;
+        self.calls.push(call);
+        let scripted = self.script.get(&number).map(|fate| fate.of(kind));
+        match scripted.or_else(|| armed.map(|armed| self.armed.remove(armed).1)) {
+            Some(fault) if fault.is_stop() && unreachable => Some(Fault::Stop),
+            _ if unreachable => Some(Fault::Unreachable),
+            None if full => Some(Fault::Refused(StatusCode::INSUFFICIENT_STORAGE)),
+            fault => fault,
+        }
+    }
+
+    /// Carries out what is due.
+    fn land(&mut self) {
+        if self.on_their_way.is_empty() {
+            return;
+        }
+        let now = self.now();
+        let (mut due, later): (Vec<Late>, Vec<Late>) =
+            std::mem::take(&mut self.on_their_way).into_iter().partition(|late| late.due <= now);
+        self.on_their_way = later;
+        due.sort_by_key(|late| late.due);
+        for Late { to, change, .. } in due {
+            match change {
+                Change::Put(file) => {
+                    self.check_landing(&to, &file);
+                    self.files.insert(to, file);
+                }
+                Change::Delete => {
+                    self.check_delete(&to);
+                    self.files.remove(&to);
+                }
+            }
+        }
+    }
+}
+
+impl File {
+    pub(super) fn new(bytes: Bytes, modified: u64, attempt: u64) -> Self {
+        Self { bytes, modified, attempt }
+    }
+}
