@@ -1,0 +1,89 @@
+//! Connections in great number that ask for nothing, or never finish asking.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+
+use crate::target::Target;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Above the master's default limit of 8,192.
+const IDLE: usize = 10_000;
+
+/// Heads that are never finished, each almost as long as a head may be.
+const SLOW: usize = 300;
+
+/// What a connection costs the master at most, in bytes, when nothing has come on it, …
+const IDLE_COST: u64 = 32 * 1024;
+/// … and when as much of a head has come as is read at all: that, and the buffer's room to grow.
+const SLOW_COST: u64 = 192 * 1024;
+
+/// Descriptors that a test process needs besides.
+const OTHERS: usize = 500;
+
+/// Allows this process so many connections; false where the system doesn't.
+fn may_have(connections: usize) -> bool {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    limit.maximum.is_none_or(|maximum| maximum >= (connections + OTHERS) as u64)
+}
+
+/// A connection from one of a few local addresses, so that none runs out of ports.
+fn connect(target: &Target, number: usize) -> TcpStream {
+    let to: SocketAddr = target.cluster.master.addr().parse().unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let from = [127, 0, 1, u8::try_from(1 + number % 4).unwrap()];
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
+}
+
+#[test]
+fn ten_thousand_idle_connections_keep_nobody_out() {
+    if !may_have(IDLE) {
+        println!(
+            "skipped: this needs {} descriptors, and the hard limit is lower (ulimit -Hn)",
+            IDLE + OTHERS
+        );
+        return;
+    }
+    let target = Target::new(&[]);
+    // three times, because a leak adds up
+    for _ in 0..3 {
+        let mut idle: Vec<TcpStream> = (0..IDLE).map(|number| connect(&target, number)).collect();
+        target.still_serves("10,000 connections were opened");
+        // the first ones have made room
+        assert_eq!(idle[0].read(&mut [0]).unwrap(), 0);
+        drop(idle);
+        target.await_descriptors();
+    }
+    target.assert_unharmed_but_grown_by(IDLE_COST * IDLE as u64);
+}
+
+#[test]
+fn heads_that_never_end_hold_nobody_up() {
+    if !may_have(SLOW) {
+        println!("skipped: this needs {} descriptors", SLOW + OTHERS);
+        return;
+    }
+    let target = Target::new(&[]);
+    let mut slow: Vec<TcpStream> = (0..SLOW).map(|number| connect(&target, number)).collect();
+    let begin = format!("PUT /a HTTP/1.1\r\nX: {}", "y".repeat(30_000));
+    for stream in &mut slow {
+        stream.write_all(begin.as_bytes()).unwrap();
+    }
+    for round in 0..20 {
+        for stream in &mut slow {
+            stream.write_all(b"y").unwrap();
+        }
+        target.still_serves(&format!("{round} bytes of {SLOW} heads"));
+    }
+    drop(slow);
+    target.assert_unharmed_but_grown_by(SLOW_COST * SLOW as u64);
+}
