@@ -168,6 +168,12 @@ impl Index {
         self.write(puts, deletes, condition, durability).await
     }
 
+    /// Whether a write has failed: it may show at the next start, and no further one is taken before.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.database.has_failed()
+    }
+
     /// Stores entries of keys that the index doesn't hold yet: the bulk load of a rebuild.
     ///
     /// # Errors

@@ -104,7 +104,7 @@ impl Group {
         };
         let result = database.write(&self.batch, sync);
         if let Err(error) = &result {
-            tracing::error!(%error, "the index can't be written");
+            tracing::error!(%error, "the index can't be written: nothing is written or deleted before the next start");
         }
         for reply in self.replies {
             let failure = result.as_ref().err().map(|error| Failure(error.to_string()));

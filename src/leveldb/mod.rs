@@ -253,6 +253,12 @@ impl Database {
         unsafe { sys::leveldb_compact_range(self.db.raw(), key, len, key, len) }
     }
 
+    /// Whether a write has failed since it was opened.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed_write.get().is_some()
+    }
+
     fn writable(&self) -> Result<(), Error> {
         self.failed_write.get().map_or(Ok(()), |error| Err(error.clone()))
     }

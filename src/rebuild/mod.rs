@@ -267,13 +267,15 @@ impl<R: Fn(Remark) + Sync> Run<'_, R> {
         Ok(loaded)
     }
 
-    /// Where files of one size have different names, their bytes tell whether they are one value: a
-    /// rebalance gives a replica a fresh name where the old one can't be used.
+    /// Where files of one size have different names or times, their bytes tell whether they are one value:
+    /// a rebalance gives a replica a fresh name where the old one can't be used, and a volume that lost
+    /// its power may have forgotten that a name holds another value now.
     async fn compare(&self, key: &Key, found: Vec<Found>) -> Result<Vec<Candidate>, String> {
-        let names = |a: &Found, b: &Found| a.size == b.size && a.replica.name != b.replica.name;
+        let unlike = |a: &Found, b: &Found| a.replica.name != b.replica.name || are_apart(a, b);
         let mut candidates = Vec::with_capacity(found.len());
         for file in &found {
-            let ambiguous = file.size > 0 && found.iter().any(|other| names(file, other));
+            let alike = || found.iter().filter(|other| other.size == file.size);
+            let ambiguous = file.size > 0 && alike().any(|one| alike().any(|other| unlike(one, other)));
             let md5 = if ambiguous {
                 let volume = self.volumes.at(file.replica.place.volume());
                 let path = format!("{}{}", file.replica.place.directory(), key.path(file.replica.name));
@@ -393,6 +395,13 @@ fn publish(index: &Path, db: &Path) -> Result<(), String> {
         fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     });
     moved.map_err(|error| format!("can't move the index to {}: {error}", db.display()))
+}
+
+/// Whether their times tell two attempts apart. davkv gives all replicas of a value one time;
+/// minikeyvalue's are as old as each volume's clock had it when the last byte came.
+fn are_apart(a: &Found, b: &Found) -> bool {
+    const SECONDS: u64 = 2;
+    a.modified.zip(b.modified).is_some_and(|(a, b)| a.abs_diff(b) > SECONDS)
 }
 
 /// When the newest file of an index was written. Asked before it is opened, which writes.

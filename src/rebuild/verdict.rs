@@ -64,9 +64,9 @@ pub(super) fn judge(
     let old = known.entry.record.as_ref();
     let is_old = |group: &&Group| old.is_some_and(|record| group.is_of(record));
     let enough = |group: &&Group| group.volumes() >= replicas.div_ceil(2);
-    // of one name, the sizes that most volumes have, or else the longer ones: torn files are short
-    let newest = |group: &&Group| (group.generation(), group.volumes(), group.size());
-    let most = |group: &&Group| (group.volumes(), group.generation(), group.size());
+    // of one name, what most volumes have, or else what is younger, or longer: torn files are short
+    let newest = |group: &&Group| (group.generation(), group.volumes(), group.modified(), group.size());
+    let most = |group: &&Group| (group.volumes(), group.generation(), group.modified(), group.size());
     let trusted = groups.iter().filter(enough).max_by_key(newest).or_else(|| groups.iter().find(is_old));
     let suspect = trusted.is_none();
     let chosen = trusted.or_else(|| groups.iter().max_by_key(most));
@@ -116,6 +116,11 @@ impl Group {
         self.files.iter().map(generation).max().unwrap_or(0)
     }
 
+    /// No file of it is older.
+    fn modified(&self) -> Option<u64> {
+        self.files.iter().filter_map(|one| one.found.modified).min()
+    }
+
     fn size(&self) -> u64 {
         self.files.first().map_or(0, |one| one.found.size)
     }
@@ -156,8 +161,7 @@ impl Group {
             replicas: self.best(replicas, rank),
             md5: self.files.iter().find_map(|one| one.md5),
             size: Some(self.size()),
-            // none of them is older than the value
-            modified: self.files.iter().filter_map(|one| one.found.modified).min(),
+            modified: self.modified(),
             headers: Vec::new(),
         }
     }

@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use patient::Patient;
 
@@ -30,6 +30,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The same when few places for connections are left: heads that never end must not take them all.
 const HEAD_TIMEOUT_SCARCE: Duration = Duration::from_secs(5);
+
+/// How long an idle connection that shall make room may go on, so that a request that was sent to it
+/// already is answered.
+const LAST_CHANCE: Duration = Duration::from_millis(100);
 
 /// How long a client may read nothing of an answer that is waiting for it.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -113,10 +117,13 @@ where
                     tokio::pin!(connection);
                     let ended = tokio::select! {
                         ended = connection.as_mut() => ended,
-                        _ = leave.changed() => {
-                            connection.as_mut().graceful_shutdown();
-                            connection.await
-                        }
+                        _ = leave.changed() => match timeout(LAST_CHANCE, connection.as_mut()).await {
+                            Ok(ended) => ended,
+                            Err(_elapsed) => {
+                                connection.as_mut().graceful_shutdown();
+                                connection.await
+                            }
+                        },
                     };
                     if let Err(error) = ended {
                         tracing::debug!(%error, "connection ended");
@@ -132,7 +139,7 @@ where
     }
     drop(listener);
     let stopped = Instant::now();
-    if tokio::time::timeout(grace, places.clear()).await.is_err() {
+    if timeout(grace, places.clear()).await.is_err() {
         tracing::warn!("requests in flight were cut off after the grace period");
     }
     grace.saturating_sub(stopped.elapsed())

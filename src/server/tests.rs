@@ -70,6 +70,19 @@ async fn rest(mut stream: TcpStream) -> String {
 }
 
 #[tokio::test]
+async fn who_has_sent_a_request_is_answered_however_many_others_come() {
+    let address = server(1, &Arc::default()).await;
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(sent(address, REQUEST).await);
+    }
+    for stream in &mut streams {
+        let answer = answer(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_panic_is_answered_and_takes_nothing_else_down() {
     let go = Arc::new(Notify::new());
     let address = server(8, &go).await;
@@ -101,7 +114,7 @@ async fn requests_under_way_keep_their_places() {
     let mut waiting = sent(address, b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut half = sent(address, b"GET / HTTP/1.1\r\nHo").await;
     let mut third = sent(address, REQUEST).await;
-    sleep(Duration::from_millis(1)).await;
+    sleep(LAST_CHANCE * 2).await;
     half.write_all(b"st: x\r\n\r\n").await.unwrap();
     assert!(answer(&mut half).await.contains("connection: close"), "then it makes room");
     assert!(answer(&mut third).await.starts_with("HTTP/1.1 200 "));

@@ -49,7 +49,7 @@ impl<'a> Attempt<'a> {
             Some(intent) => intent.files.extend_from_slice(files),
             None => after.intents.push(Intent { id: self.id, files: files.to_vec() }),
         }
-        self.store.commit(self.key(), &self.entry, &after, true).await?;
+        self.store.index.commit(self.key(), &self.entry, &after, true).await?;
         self.entry = after;
         Ok(())
     }
@@ -93,7 +93,7 @@ impl<'a> Attempt<'a> {
             after.intents.push(intent);
         }
         after.record = Some(record);
-        store.commit(claim.key(), &before, &after, true).await?;
+        store.index.commit(claim.key(), &before, &after, true).await?;
         if after.intents.iter().any(|intent| intent.id == id) {
             store.reaper.add(claim.key(), id, certain, Duration::ZERO);
         }

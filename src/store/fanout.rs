@@ -86,7 +86,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
         B::Error: std::fmt::Display,
     {
         let sent = self.send_all(first, source).await;
-        let ended = self.ended || self.length == Some(source.size());
+        let ended = self.ended || self.length.is_some_and(|length| source.size() >= length);
         if ended && self.count(LaneState::Running) > 0 {
             // given up unanswered
             self.attempt.doubt();

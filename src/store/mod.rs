@@ -25,10 +25,12 @@ mod put;
 mod reaper;
 mod rebalance;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -83,8 +85,6 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     index: Index,
-    /// Whether the index failed to write: what it holds is known again at the next start.
-    in_doubt: AtomicBool,
     volumes: Volumes,
     /// Replicas that were found to be missing, torn or stale.
     damage: AtomicU64,
@@ -121,7 +121,6 @@ impl Store {
     pub fn new(index: Index, volumes: Volumes, options: Options) -> Self {
         Self(Arc::new(Inner {
             index,
-            in_doubt: AtomicBool::new(false),
             volumes,
             damage: AtomicU64::new(0),
             options,
@@ -234,7 +233,7 @@ impl Store {
                 Some(record) if record.state != state => record.state = state,
                 _ => return Err(Error::NotFound),
             }
-            Ok(store.commit(claim.key(), &before, &after, true).await?)
+            Ok(store.index.commit(claim.key(), &before, &after, true).await?)
         })
         .await
     }
@@ -246,12 +245,16 @@ impl Store {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let claim = self.0.claims.take(key).await.ok_or(Error::Busy)?;
-        let task = self.0.tasks.spawn(write(Arc::clone(&self.0), claim));
-        task.await.unwrap_or_else(|error| {
-            tracing::error!(%key, %error, "a write panicked");
-            self.0.reaper.search();
-            Err(Error::Panicked)
-        })
+        let (inner, key) = (Arc::clone(&self.0), key.clone());
+        let write = AssertUnwindSafe(write(Arc::clone(&inner), claim)).catch_unwind();
+        let task = self.0.tasks.spawn(async move {
+            write.await.unwrap_or_else(|_payload| {
+                tracing::error!(%key, "a write panicked");
+                inner.hand_over(&key);
+                Err(Error::Panicked)
+            })
+        });
+        task.await.unwrap_or(Err(Error::Panicked))
     }
 }
 
@@ -328,7 +331,7 @@ impl Inner {
         let id = intent.id;
         after.record = None;
         after.intents.push(intent);
-        self.commit(key, &before, &after, true).await?;
+        self.index.commit(key, &before, &after, true).await?;
         // the key is gone; the files that can't be deleted now are the reaper's
         self.settle(claim, &after, id, true).await;
         Ok(())
@@ -353,25 +356,14 @@ impl Inner {
     async fn end_intent(&self, key: &Key, entry: &Entry, id: u64) -> std::result::Result<(), Failure> {
         let mut after = entry.clone();
         after.intents.retain(|intent| intent.id != id);
-        self.commit(key, entry, &after, false).await
-    }
-
-    /// Writes to the index. Once that has failed, no file is deleted any more on the word of what the
-    /// index shows: the next start may find that the write happened, a record in the place of the intent.
-    async fn commit(
-        &self,
-        key: &Key,
-        before: &Entry,
-        after: &Entry,
-        durable: bool,
-    ) -> std::result::Result<(), Failure> {
-        let written = self.index.commit(key, before, after, durable).await;
-        written.inspect_err(|_failure| self.in_doubt.store(true, Ordering::Relaxed))
+        self.index.commit(key, entry, &after, false).await
     }
 
     /// Asks the volumes, all at once, to delete files.
     async fn delete_files(&self, key: &Key, files: &[Replica]) -> Round {
-        if self.in_doubt.load(Ordering::Relaxed) {
+        // what the index shows is no reason any more: the next start may find that a write that failed
+        // happened, and a record in the place of an intent
+        if self.index.has_failed() {
             return Round { left: files.to_vec(), certain: true };
         }
         let deletions = files.iter().filter(|file| can_be_file(key, file)).map(|file| async move {

@@ -10,9 +10,11 @@
 //! after the queue was too full to take more.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
@@ -63,17 +65,27 @@ struct Job {
     closed: Instant,
     /// Whether all its requests were answered.
     certain: bool,
+    /// It was found in the index, and nobody has had the key's claim since: its attempt may still be
+    /// under way.
+    found: bool,
     /// The files that are still to be confirmed; all, if that isn't known.
     left: Option<Vec<Replica>>,
     /// Rounds in a row that didn't confirm everything.
     failures: u32,
 }
 
+impl Job {
+    fn new(key: &Key, id: u64, certain: bool) -> Self {
+        let closed = Instant::now();
+        Self { key: key.clone(), id, closed, certain, found: false, left: None, failures: 0 }
+    }
+}
+
 impl Reaper {
     /// Takes on a closed intent. `certain`: all requests of its attempt were answered.
     pub(super) fn add(&self, key: &Key, id: u64, certain: bool, delay: Duration) {
         let now = Instant::now();
-        self.push(now + delay, Job { key: key.clone(), id, closed: now, certain, left: None, failures: 0 });
+        self.push(now + delay, Job::new(key, id, certain));
     }
 
     fn push(&self, due: Instant, job: Job) {
@@ -94,12 +106,6 @@ impl Reaper {
             Some(job) if job.key().0 <= Instant::now() => Ok(job.remove()),
             first => Err(first.map(|job| job.key().0)),
         }
-    }
-
-    /// Some intent may be closed, and nobody has handed it over.
-    pub(super) fn search(&self) {
-        self.queue().overflowed = true;
-        self.changed.notify_one();
     }
 
     /// A volume is back: what failed before is tried at once.
@@ -133,7 +139,11 @@ pub(super) async fn run(store: Arc<Inner>) {
                 let Ok(worker) = Arc::clone(&workers).acquire_owned().await else { return };
                 let working = Arc::clone(&store);
                 store.tasks.spawn(async move {
-                    working.reap(job).await;
+                    let key = job.key.clone();
+                    if AssertUnwindSafe(working.reap(job)).catch_unwind().await.is_err() {
+                        tracing::error!(%key, "the reaper panicked");
+                        working.hand_over(&key);
+                    }
                     drop(worker);
                     // it may have been the last before a scan
                     working.reaper.changed.notify_one();
@@ -176,13 +186,26 @@ impl Inner {
             for (key, intents) in page.rows {
                 found += intents.len();
                 for intent in intents {
-                    self.reaper.add(&key, intent.id, false, Duration::ZERO);
+                    let job = Job { found: true, ..Job::new(&key, intent.id, false) };
+                    self.reaper.push(job.closed, job);
                 }
             }
             match page.next {
                 Some(next) => start = next,
                 None => return Ok(found),
             }
+        }
+    }
+
+    /// Queues the intents that whoever worked on the key before it panicked has left.
+    pub(super) fn hand_over(&self, key: &Key) {
+        match self.index.get(key) {
+            Ok(entry) => {
+                for intent in entry.intents {
+                    self.reaper.add(key, intent.id, false, BACKOFF[1]);
+                }
+            }
+            Err(error) => tracing::error!(%key, %error, "intents stay until the next start"),
         }
     }
 
@@ -207,13 +230,13 @@ impl Inner {
     /// One round on one intent.
     async fn reap(&self, mut job: Job) {
         let Some(claim) = self.claims.take_to_reap(&job.key) else {
-            // the attempt itself may still be under way, where the intent was found by a scan
-            let now = Instant::now();
-            job.closed = if job.certain { job.closed } else { now };
-            self.reaper.push(now + BUSY, job);
+            self.reaper.push(Instant::now() + BUSY, job);
             return;
         };
         let begun = Instant::now();
+        if std::mem::take(&mut job.found) {
+            job.closed = begun;
+        }
         let entry = match self.index.get(&job.key) {
             Ok(entry) => entry,
             Err(error) => {

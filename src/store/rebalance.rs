@@ -92,7 +92,7 @@ impl Store {
                 }
                 after.intents.retain(|intent| !intent.files.is_empty());
                 if after != before {
-                    self.0.commit(&key, &before, &after, true).await?;
+                    self.0.index.commit(&key, &before, &after, true).await?;
                 }
             }
             match page.next {

@@ -59,6 +59,8 @@ impl Master {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+        let panicked = self.log().lines().find(|line| line.contains("panicked")).map(str::to_owned);
+        assert!(panicked.is_none() || std::thread::panicking(), "{}", panicked.unwrap_or_default());
     }
 
     /// Freezes it: connections are accepted by the kernel, and nothing is answered.

@@ -1,7 +1,7 @@
 //! A real volume: `volume/start` in a directory of the test.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -83,11 +83,13 @@ impl Volume {
     /// The values: path below the directory and bytes, by path. Neither uploads under way, nor what
     /// belongs to nginx, nor files with a dot in front.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
-        let read = |path: String| {
-            let bytes = fs::read(self.dir.join(&path)).unwrap();
-            (path, bytes)
+        let read = |path: String| match fs::read(self.dir.join(&path)) {
+            Ok(bytes) => Some((path, bytes)),
+            // the master has deleted it meanwhile
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => panic!("{path}: {error}"),
         };
-        self.paths().into_iter().map(read).collect()
+        self.paths().into_iter().filter_map(read).collect()
     }
 
     /// The paths of [`Volume::files`].

@@ -45,6 +45,10 @@ impl Index {
         self.wrote(fault, |world| world.commit(key, before, after, fault)).await
     }
 
+    pub(crate) fn has_failed(&self) -> bool {
+        self.world.state().is_read_only()
+    }
+
     pub(crate) async fn generation(&self) -> Result<u64, Failure> {
         let mut reserved = self.reserved.lock().await;
         if reserved.is_empty() {

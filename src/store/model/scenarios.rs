@@ -287,6 +287,8 @@ fn rebalances() -> Vec<Scenario> {
             Step::Dress,
             Step::Tear(0),
         ]),
+        Scenario::new("REBALANCE of a stale replica", rebalance(), [Done])
+            .given([put(1, Shape::Whole), Step::Outdate(2)]),
         Scenario::new("REBALANCE of a missing replica", rebalance(), [Done])
             .given([put(1, Shape::Whole), Step::Lose(1)])
             .with(|options| options.reader_grace = Duration::ZERO),

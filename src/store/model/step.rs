@@ -38,6 +38,8 @@ pub(super) enum Step {
     Tear(usize),
     /// The first key's replica there gets other bytes, as many as it had.
     Rot(usize),
+    /// The first key's replica there is one that was deleted long ago.
+    Outdate(usize),
     /// The first key's replica there is lost.
     Lose(usize),
     /// The first key's record gets headers.
@@ -148,6 +150,11 @@ pub(super) fn happen(world: &mut State, happening: &Step, dressed: &mut BTreeMap
             let file = replica_on(world, *rank);
             let rotten = world.files[&file].bytes.iter().map(|byte| !byte).collect();
             world.files.get_mut(&file).unwrap().bytes = rotten;
+            world.damaged.insert(file);
+        }
+        Step::Outdate(rank) => {
+            let file = replica_on(world, *rank);
+            world.files.get_mut(&file).unwrap().modified = 0;
             world.damaged.insert(file);
         }
         Step::Lose(rank) => {
