@@ -17,9 +17,10 @@ use crate::bench::{Bench, REPLICAS};
 use crate::common::{eventually, request};
 use crate::linear::{self, Action, Outcome};
 use crate::load::Load;
+use crate::report::assert_doubt_is_rare;
 
 /// How long after a restart anything may lie around that the index doesn't want.
-const TIDY: Duration = Duration::from_secs(10);
+pub const TIDY: Duration = Duration::from_secs(10);
 /// Beyond the quarantine, in which intents may stay.
 const SETTLED: Duration = Duration::from_secs(30);
 
@@ -27,10 +28,11 @@ const SETTLED: Duration = Duration::from_secs(30);
 type Files = BTreeMap<Key, BTreeSet<(String, Name, Vec<u8>)>>;
 
 impl Bench {
-    /// All that clients saw is explained, what they shall see is what the list says, and on the volumes
-    /// lies nothing else.
+    /// Within that time from now, on the volumes lie the replicas of what the index lists, and nothing else;
+    /// and all that clients saw is explained.
     #[track_caller]
-    pub fn assert_explained_and_tidy(&self, load: &Load) {
+    pub fn assert_tidy_and_explained(&self, load: &Load, within: Duration) {
+        eventually("nothing lies on the volumes but the values", within, || self.is_tidy());
         let auditor = load.auditor();
         for key in load.unchecked_keys() {
             let mut found = None;
@@ -45,18 +47,35 @@ impl Bench {
         for (key, history) in load.unchecked() {
             linear::check(&history).unwrap_or_else(|violation| panic!("{key}: {violation}"));
         }
-        let values = self.list("/?list").len() + self.list("/?unlinked").len();
-        eventually("nothing lies on the volumes but the values", TIDY, || {
-            self.volumes.iter().map(|volume| volume.paths().len()).sum::<usize>() == REPLICAS * values
-        });
+        load.assert_errors_are_explained();
+    }
+
+    /// Whether each key that is listed has its replicas on volumes of their own, and nothing else is there.
+    fn is_tidy(&self) -> bool {
+        let listed = self.list("/?list").into_iter().chain(self.list("/?unlinked"));
+        let mut missing: BTreeMap<Key, usize> =
+            listed.map(|name| (Key::new(name.as_bytes()), REPLICAS)).collect();
+        for volume in &self.volumes {
+            let mut here = BTreeSet::new();
+            for path in volume.paths() {
+                let (key, _) = Key::from_path(&path[path.find('/').unwrap()..]).expect("a key's file");
+                let Some(left) = missing.get_mut(&key).filter(|left| **left > 0) else { return false };
+                if !here.insert(key) {
+                    return false;
+                }
+                *left -= 1;
+            }
+        }
+        missing.values().all(|left| *left == 0)
     }
 
     /// Looks at everything, inside and outside, and ends the bench.
     #[track_caller]
     pub fn audit(mut self, load: &Load) {
-        self.assert_explained_and_tidy(load);
+        self.assert_tidy_and_explained(load, SETTLED);
         assert_no_key_is_stuck(load);
-        self.assert_explained_and_tidy(load);
+        self.assert_tidy_and_explained(load, SETTLED);
+        assert_doubt_is_rare(load);
         let copy = self.tempdir.path().join("copy of the index");
         eventually("no intent outlives its reason", SETTLED, || no_intents(&self.db, &copy));
         assert!(self.master.terminate().success());

@@ -15,7 +15,7 @@ pub const REPLICAS: usize = 3;
 const GATED: usize = 3;
 
 /// Longer than anything here lingers on its way: delays, frozen processes, and the deadlines below.
-const QUARANTINE: &str = "6s";
+const QUARANTINE: &str = "10s";
 const LINGER: Duration = Duration::from_secs(3);
 const FLAGS: &[&str] = &["--quarantine", QUARANTINE, "--streamtimeout", "1s", "--readergrace", "1s"];
 
@@ -184,10 +184,12 @@ impl Bench {
             Fault::IndexFull => {
                 // once a write has failed, the index takes no further one before the next start
                 clear(self.db.parent().unwrap());
+                let killed = load.now();
                 self.master.kill();
                 load.master_died();
                 self.master.restart();
-                load.master_was_away(since);
+                load.master_was_away(killed);
+                load.index_was_full(since);
             }
         }
     }

@@ -366,6 +366,44 @@ mod tests {
         violates(&operations);
     }
 
+    /// Every order of the operations that are left, with every doubt settled either way.
+    fn has_an_order(left: &[Operation], state: State) -> bool {
+        let first_answer = left.iter().map(|operation| operation.answered).min();
+        let Some(first_answer) = first_answer else { return true };
+        (0..left.len()).filter(|&number| left[number].called <= first_answer).any(|number| {
+            let Operation { action, outcome, .. } = left[number];
+            let unchanged = (outcome == Doubtful).then_some(state);
+            let rest = [&left[..number], &left[number + 1..]].concat();
+            state.after(action, outcome).into_iter().chain(unchanged).any(|after| has_an_order(&rest, after))
+        })
+    }
+
+    fn any_operation() -> impl Strategy<Value = Operation> {
+        let doubtful = prop_oneof![
+            (0..2_u64).prop_map(Put),
+            prop_oneof![Just(Delete), Just(Unlink), Just(Relink), Just(Rebalance)],
+        ];
+        let doubtful = doubtful.prop_map(|action| (action, Doubtful));
+        let operation = prop_oneof![3 => answered_operation(), 2 => doubtful];
+        (operation, 0..12_u64, 0..6_u64, any::<bool>()).prop_map(
+            |((action, outcome), called, takes, ends)| {
+                let answered = if outcome == Doubtful && !ends { END } else { called + takes };
+                Operation { client: 0, action, outcome, called, answered }
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn nothing_is_overlooked_by_what_makes_the_search_short(
+            operations in proptest::collection::vec(any_operation(), 1..7),
+        ) {
+            prop_assert_eq!(check(&operations).is_ok(), has_an_order(&operations, State::Absent));
+        }
+    }
+
     /// The state machine above, for a checker that somebody else wrote.
     struct Reference;
 

@@ -42,6 +42,10 @@ pub struct Load {
     deaths: Mutex<Vec<u64>>,
     /// Times in which the master was away.
     absences: Mutex<Vec<(u64, u64)>>,
+    /// Times in which the index couldn't be written.
+    index_failures: Mutex<Vec<(u64, u64)>>,
+    /// Writes that were answered 500.
+    errors: Mutex<Vec<Request>>,
     requests: Mutex<Vec<Request>>,
     /// Redirects to a volume that had gone when the reader came.
     retries: AtomicUsize,
@@ -63,6 +67,12 @@ pub struct Request {
     pub answered: u64,
     /// The master's last word; 0 is none.
     pub status: u16,
+}
+
+impl Request {
+    fn falls_into(&self, times: &[(u64, u64)]) -> bool {
+        times.iter().any(|(from, to)| self.called <= *to && *from <= self.answered)
+    }
 }
 
 /// How a client sends a value.
@@ -101,6 +111,8 @@ impl Load {
             unchecked: Mutex::default(),
             deaths: Mutex::default(),
             absences: Mutex::default(),
+            index_failures: Mutex::default(),
+            errors: Mutex::default(),
             requests: Mutex::default(),
             retries: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
@@ -169,13 +181,30 @@ impl Load {
         lock(&self.absences).push((since, self.now()));
     }
 
-    /// The honest requests that didn't fall into an absence of the master.
+    /// Notes since when the index couldn't be written; it can again.
+    pub fn index_was_full(&self, since: u64) {
+        lock(&self.index_failures).push((since, self.now()));
+    }
+
+    /// The honest requests that fell neither into an absence of the master nor, if they were writes, into
+    /// a time when the index couldn't be written.
     pub fn requests_while_the_master_was_there(&self) -> Vec<Request> {
-        let absences = lock(&self.absences);
+        let (absences, index_failures) = (lock(&self.absences), lock(&self.index_failures));
         let there = |request: &Request| {
-            !absences.iter().any(|(from, to)| request.called <= *to && *from <= request.answered)
+            let away = request.falls_into(&absences);
+            !away && (request.method == "GET" || !request.falls_into(&index_failures))
         };
         std::mem::take(&mut *lock(&self.requests)).into_iter().filter(there).collect()
+    }
+
+    /// A 500 has a reason.
+    #[track_caller]
+    pub fn assert_errors_are_explained(&self) {
+        let index_failures = lock(&self.index_failures);
+        for error in lock(&self.errors).iter() {
+            let Request { method, called, answered, .. } = error;
+            assert!(error.falls_into(&index_failures), "{method} {called}–{answered}: 500 without a reason");
+        }
     }
 
     /// How many requests of that method were answered so.
@@ -271,7 +300,9 @@ impl Client<'_> {
     pub fn read(&self, key: &str) -> Option<Outcome> {
         let called = self.load.now();
         loop {
-            let answer = self.connect().and_then(|connection| self.ask(connection, "GET", key));
+            let answer = self.connect().map(|connection| self.ask(connection, "GET", key));
+            let unheard = matches!(answer, Some(None));
+            let answer = answer.flatten();
             match answer.as_ref().map_or(0, |answer| answer.status) {
                 404 => return Some(self.note_read(key, called, 404, Outcome::Refused)),
                 302 => {
@@ -285,6 +316,7 @@ impl Client<'_> {
                     self.note_request("GET", called, 503);
                     return None;
                 }
+                0 if unheard => self.note_request("GET", called, 0),
                 0 => {}
                 status => panic!("GET {key}: {status}"),
             }
@@ -328,12 +360,12 @@ impl Client<'_> {
             _ => Manner::Drips,
         };
         let number = (self.number as u64) << 48 | self.random.next() >> 16;
-        let called = self.load.now();
         let Some(connection) = self.connect() else { return };
+        let called = self.load.now();
         let status = self.send_value(connection, key, manner, &value(number, self.load.longest)).unwrap_or(0);
         let whole = matches!(manner, Manner::WithLength | Manner::InChunks | Manner::Unheard);
         assert!(whole || status != 201, "{manner:?} was stored");
-        if manner == Manner::WithLength || manner == Manner::InChunks {
+        if manner == Manner::WithLength || manner == Manner::InChunks || status == 500 {
             self.note_request("PUT", called, status);
         }
         match status {
@@ -403,8 +435,8 @@ impl Client<'_> {
             Action::Rebalance => "REBALANCE",
             Action::Get | Action::Put(_) => unreachable!(),
         };
-        let called = self.load.now();
         let Some(connection) = self.connect() else { return };
+        let called = self.load.now();
         let status = self.ask(connection, method, key).map_or(0, |answer| answer.status);
         self.note_request(method, called, status);
         match status {
@@ -434,6 +466,9 @@ impl Client<'_> {
 
     fn note_request(&self, method: &'static str, called: u64, status: u16) {
         let answered = self.load.now();
+        if status == 500 {
+            lock(&self.load.errors).push(Request { method, called, answered, status });
+        }
         lock(&self.load.requests).push(Request { method, called, answered, status });
         self.load.answers.fetch_add(1, Ordering::Relaxed);
     }

@@ -2,7 +2,8 @@
 //! what they see ([`load`]); what they saw must be explained by a single copy of each key ([`linear`]),
 //! and when the dust has settled, index and volumes must hold that copy and nothing else ([`audit`]).
 //!
-//! Moments, values and faults come from a seed, which each test prints; `DAVKV_SEED` sets it. Longer runs:
+//! What is tried comes from a seed, which each test prints; `DAVKV_SEED` sets it. (It doesn't fix what meets
+//! what: clients and faults run side by side.) Longer runs:
 //!
 //! - `DAVKV_ROUNDS=200`: so many times the master is killed;
 //! - `DAVKV_TIME=30m`: for so long volumes fail, one at a time, or all sorts of things at once.
@@ -30,7 +31,7 @@ use std::time::{Duration, Instant};
 use bench::{Bench, Fault, VOLUMES};
 use common::{Gate, Master, Order, Random, Volume, eventually, request};
 use load::Load;
-use report::{assert_doubt_is_rare, report};
+use report::report;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -69,11 +70,10 @@ fn a_master_killed_at_random_moments_loses_nothing_and_leaves_nothing() {
         bench.master.restart();
         load.master_was_away(since);
         *faults.entry(Fault::MasterKilled.kind()).or_default() += 1;
-        bench.assert_explained_and_tidy(&load);
+        bench.assert_tidy_and_explained(&load, audit::TIDY);
     }
     bench.audit(&load);
     report(&load, &faults);
-    assert_doubt_is_rare(&load);
 }
 
 #[test]
@@ -132,7 +132,6 @@ fn volumes_that_fail_one_at_a_time_are_done_without_and_tidied_when_they_are_bac
     });
     bench.audit(&load);
     let availability = report(&load, &faults);
-    assert_doubt_is_rare(&load);
     // a short run on a busy machine says nothing about speed, and too few requests make no percentage
     if long {
         availability.assert_is_as_promised();
@@ -186,7 +185,7 @@ fn a_full_volume_is_done_without_where_there_are_others() {
         let volume = &bench.volumes[VOLUMES - 1];
         eventually("the volume is full", PATIENCE, || volume.log().contains("No space left"));
         load.wait_for(300);
-        assert_eq!(load.count("PUT", 507) + load.count("PUT", 503), 0, "PUTs that were refused");
+        assert_eq!(load.count("PUT", 507), 0, "PUTs that found no room");
         bench.end(full, 0, &load);
     });
     bench.audit(&load);
