@@ -66,7 +66,7 @@ impl fmt::Display for Error {
                 write!(f, "{needed} healthy volumes are needed, {able} can take the value now: try again")
             }
             Self::Full => f.write_str("the volumes don't take the value: they are full, or can't be written"),
-            Self::Unreachable => f.write_str("no volume that holds the value can be reached now: try again"),
+            Self::Unreachable => f.write_str("a volume that is needed can't be reached now: try again"),
             Self::Damaged => f.write_str("the value is damaged: its volumes answer, and none holds it whole"),
             Self::Unsettled => f.write_str(
                 "too many attempts to write this key wait for volumes that are down: try again later",

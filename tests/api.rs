@@ -283,6 +283,16 @@ fn content_md5_is_base64_or_hex() {
     }
 }
 
+/// As curl -C sends it, to go on with an upload.
+#[test]
+fn a_part_of_a_value_is_400_and_nothing_is_stored() {
+    let cluster = cluster();
+    let range = [("Content-Range", "bytes 5-9/10")];
+    let answer = request(&cluster.master.addr(), "PUT", "/key", &range, b"value");
+    assert_eq!((answer.status, answer.text().contains("send all of it")), (400, true));
+    assert_eq!(cluster.request("GET", "/key", b"").status, 404);
+}
+
 #[test]
 fn a_wrong_content_md5_is_400_and_nothing_is_stored() {
     let cluster = cluster();

@@ -1171,7 +1171,7 @@ fn an_added_volume_gets_what_it_must_and_nothing_else_moves() {
         moved += new.len() as u64;
         copied += record.size.unwrap() * new.len() as u64;
     }
-    assert_eq!((ended.figure("moved"), ended.figure("unlinked")), (moved, moved));
+    assert_eq!((ended.figure("moved"), ended.figure("dropped")), (moved, moved));
     assert_eq!((ended.figure("copied"), ended.figure("repaired")), (copied, 0));
     assert_eq!((ended.figure("objects"), ended.figure("failures")), (30, 0));
     let bytes: usize = model.values().map(|(_, value)| value.len()).sum();
@@ -1187,7 +1187,7 @@ fn a_second_run_finds_nothing_to_do() {
     let before = contents(&rig.db());
     let ended = rig.rebalance(&rig.addresses(), &[]);
     ended.assert_done();
-    for name in ["moved", "repaired", "unlinked", "copied", "failures"] {
+    for name in ["moved", "repaired", "dropped", "copied", "failures"] {
         assert_eq!(ended.figure(name), 0, "{name}");
     }
     assert_eq!(contents(&rig.db()), before);
@@ -1241,10 +1241,10 @@ fn more_replicas_are_made_and_surplus_ones_go() {
     let model = rig.fill(10, &mut Random::new());
     let ended = rig.rebalance(&rig.addresses(), &["--replicas", "4"]);
     ended.assert_done();
-    assert_eq!((ended.figure("moved"), ended.figure("unlinked")), (10, 0));
+    assert_eq!((ended.figure("moved"), ended.figure("dropped")), (10, 0));
     assert_eq!(rig.files().len(), 40);
     let ended = rig.rebalance(&rig.addresses(), &[]);
-    assert_eq!((ended.figure("moved"), ended.figure("unlinked")), (0, 10));
+    assert_eq!((ended.figure("moved"), ended.figure("dropped")), (0, 10));
     rig.assert_tidy(&rig.addresses(), &model);
 }
 
@@ -1265,7 +1265,7 @@ fn a_dry_run_changes_nothing_and_tells_what_the_run_then_does() {
     assert!(rig.files() == files);
     let done = rig.rebalance(wanted, &[]);
     done.assert_done();
-    for name in ["objects", "bytes", "moved", "repaired", "unlinked", "failures"] {
+    for name in ["objects", "bytes", "moved", "repaired", "dropped", "failures"] {
         assert_eq!(planned.figure(name), done.figure(name), "{name}");
     }
     assert_eq!(planned.figure("to"), done.figure("copied"));

@@ -45,7 +45,7 @@ struct Summary {
     bytes: u64,
     moved: u64,
     repaired: u64,
-    unlinked: u64,
+    dropped: u64,
     /// Bytes that were, or would be, copied.
     copied: u64,
     forgotten: u64,
@@ -142,7 +142,7 @@ impl Summary {
                 self.bytes += done.size;
                 self.moved += done.moved;
                 self.repaired += done.repaired;
-                self.unlinked += done.removed;
+                self.dropped += done.removed;
                 self.copied += done.size * (done.moved + done.repaired);
             }
             Err(error) => {
@@ -160,8 +160,8 @@ fn report(summary: &Summary, dry_run: bool) {
     println!("objects   {}", summary.objects);
     println!("bytes     {}", progress::bytes(summary.bytes));
     println!("moved     {} replicas {would}copied to volumes that had none", summary.moved);
-    println!("repaired  {} replicas {would}copied in place of missing or torn ones", summary.repaired);
-    println!("unlinked  {} replicas {would}taken out of the index, their files deleted", summary.unlinked);
+    println!("repaired  {} replicas {would}copied in place of missing, torn or stale ones", summary.repaired);
+    println!("dropped   {} replicas {would}taken out of the index, their files deleted", summary.dropped);
     println!("{copied}  {}", progress::bytes(summary.copied));
     if summary.forgotten > 0 {
         println!("forgotten {} files that waited for forgotten volumes", summary.forgotten);

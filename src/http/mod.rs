@@ -15,8 +15,8 @@ use futures_util::FutureExt as _;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CONTENT_LENGTH, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    RETRY_AFTER, TRANSFER_ENCODING,
+    ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::sync::mpsc;
@@ -122,6 +122,10 @@ impl Api {
             "GET" | "HEAD" => return self.get(&key).await,
             "PUT" => {
                 let length = body.size_hint().exact();
+                // RFC 9110 section 14.5: who doesn't know what to do with a part refuses it
+                if head.headers.contains_key(CONTENT_RANGE) {
+                    return Err(Refusal::Bad("a part of a value can't be stored: send all of it".into()));
+                }
                 if length.is_some_and(|length| length > LONGEST_FILE) {
                     return Err(Refusal::Bad("no file is as long as this body".into()));
                 }
