@@ -4,7 +4,8 @@
 //! An intent whose requests were all answered ends with a round in which every deletion is confirmed
 //! (204 or 404). After a request that went unanswered, or a crash, a delayed PUT may still land: the
 //! files are deleted at once and again soon after, but only a round begun a quarantine after that
-//! ends the intent, and until then its names stay burnt.
+//! ends the intent, and until then its names stay burnt. (A PUT whose body was never sent to its end leaves
+//! no doubt: no file can come of it.)
 //!
 //! It works from a queue in memory that is filled once at start-up; the index is scanned again only
 //! after the queue was too full to take more.
