@@ -103,8 +103,9 @@ pub(super) struct State {
 /// The store has stopped: nothing has an effect any more.
 pub(super) struct Stopped;
 
-/// Late enough to be the worst that a quarantine has to hold for.
-const BEFORE_THE_END: Duration = Duration::from_millis(1);
+/// The latest landing is so long before the quarantine's end: a body is still taken for a moment after its
+/// sender has given it up, from when on the quarantine counts.
+const BEFORE_THE_END: Duration = Duration::from_secs(1);
 
 impl World {
     pub(super) fn of(state: State) -> Self {
