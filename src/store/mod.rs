@@ -24,6 +24,7 @@ mod model;
 mod put;
 mod reaper;
 mod rebalance;
+mod recent;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ use model::{Download, Index, Volume, Volumes, random};
 pub use put::Upload;
 use reaper::Reaper;
 pub use rebalance::{Forgotten, Rebalanced};
+use recent::Recent;
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -90,6 +92,7 @@ struct Inner {
     damage: AtomicU64,
     options: Options,
     claims: Arc<Claims>,
+    recent: Recent,
     reaper: Reaper,
     /// Writes that run, and the reaper.
     tasks: TaskTracker,
@@ -123,6 +126,7 @@ impl Store {
             index,
             volumes,
             damage: AtomicU64::new(0),
+            recent: Recent::new(options.reader_grace),
             options,
             claims: Arc::default(),
             reaper: Reaper::default(),
@@ -332,6 +336,7 @@ impl Inner {
         after.record = None;
         after.intents.push(intent);
         self.index.commit(key, &before, &after, true).await?;
+        self.recent.note(key);
         // the key is gone; the files that can't be deleted now are the reaper's
         self.settle(claim, &after, id, true).await;
         Ok(())

@@ -60,7 +60,7 @@ impl Inner {
         if candidates.len() < needed {
             return Err(Error::TooFewVolumes { able: candidates.len(), needed });
         }
-        let unused = entry.record.is_none() && entry.intents.is_empty();
+        let unused = entry.record.is_none() && entry.intents.is_empty() && !self.recent.has(key);
         let plain = unused && key.has_plain_name() && !self.options.generation_names;
         let mut attempt = Attempt::begin(self, claim, entry).await?;
         let name = if plain { Name::Plain } else { attempt.own_name() };
