@@ -409,7 +409,7 @@ mod put_and_a_crash {
 
     #[test]
     fn burns_the_plain_name_for_the_quarantine() {
-        let mut rig = Rig::new(3, &["--quarantine", "1s"]);
+        let mut rig = Rig::new(3, &["--quarantine", "1s", "--readergrace", "1ms"]);
         rig.order("PUT", Order::Hold);
         rig.crash_in("PUT", OLD, |rig| rig.gates.iter().all(|gate| gate.count("PUT", Stage::Held) == 1));
         rig.open_gates();

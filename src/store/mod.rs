@@ -141,6 +141,9 @@ impl Store {
     ///
     /// The index can't be read.
     pub async fn start(&self) -> std::result::Result<(), Failure> {
+        if self.0.index.first_unreserved()? > 1 {
+            self.0.recent.note_any();
+        }
         let found = self.0.take_up_intents().await?;
         if found > 0 {
             tracing::info!(intents = found, "taking up unfinished attempts of an earlier run");

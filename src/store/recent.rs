@@ -25,6 +25,8 @@ pub(super) struct Recent {
 }
 
 struct Keys {
+    /// Until then, an earlier run may have deleted any key a moment ago.
+    any_until: Option<Instant>,
     begun: Instant,
     current: HashSet<u64>,
     previous: HashSet<u64>,
@@ -32,8 +34,18 @@ struct Keys {
 
 impl Recent {
     pub(super) fn new(period: Duration) -> Self {
-        let keys = Keys { begun: Instant::now(), current: HashSet::new(), previous: HashSet::new() };
+        let keys = Keys {
+            any_until: None,
+            begun: Instant::now(),
+            current: HashSet::new(),
+            previous: HashSet::new(),
+        };
         Self { period, hasher: RandomState::new(), keys: Mutex::new(keys) }
+    }
+
+    /// Notes that an earlier run may have deleted any key.
+    pub(super) fn note_any(&self) {
+        self.with(|keys| keys.any_until = Some(Instant::now() + self.period));
     }
 
     /// Notes that the key is deleted.
@@ -49,7 +61,8 @@ impl Recent {
     pub(super) fn has(&self, key: &Key) -> bool {
         let key = self.hasher.hash_one(key);
         self.with(|keys| {
-            [&keys.current, &keys.previous].iter().any(|set| set.len() == MOST || set.contains(&key))
+            let any = keys.any_until.is_some_and(|until| Instant::now() < until);
+            any || [&keys.current, &keys.previous].iter().any(|set| set.len() == MOST || set.contains(&key))
         })
     }
 

@@ -45,6 +45,11 @@ impl Index {
         self.wrote(fault, |world| world.commit(key, before, after, fault)).await
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "as the index that it stands for")]
+    pub(crate) fn first_unreserved(&self) -> Result<u64, Failure> {
+        Ok(self.world.state().first_unreserved.max(1))
+    }
+
     pub(crate) fn has_failed(&self) -> bool {
         self.world.state().is_read_only()
     }
