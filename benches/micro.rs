@@ -1,0 +1,82 @@
+//! The pure rooms alone: placement, paths, and the stored forms of records and intents.
+//! `cargo bench --bench micro`, or with a part of a name behind `--`.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use davkv::key::{Key, Name};
+use davkv::placement::Placement;
+use davkv::record::{Intent, Record, Replica, State};
+
+const KEY: &[u8] = b"/photos/2024/07/benchmark-000123";
+const GENERATION: Name = Name::Generation(0x0012_3456);
+
+fn placement(volumes: usize) -> Placement {
+    let volumes = (1..=volumes).map(|n| format!("10.0.{}.{}:3001", n / 256, n % 256)).collect();
+    Placement { volumes, replicas: 3, subvolumes: 10 }
+}
+
+fn replicas() -> Vec<Replica> {
+    let places = placement(3).wanted(&Key::new(KEY));
+    places.into_iter().map(|place| Replica { place, name: Name::Plain }).collect()
+}
+
+fn placing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("placement");
+    let key = Key::new(KEY);
+    for volumes in [3, 10, 100, 1000] {
+        let placement = placement(volumes);
+        group.bench_function(BenchmarkId::new("rank", volumes), |b| {
+            b.iter(|| placement.rank(black_box(&key)));
+        });
+        group.bench_function(BenchmarkId::new("wanted", volumes), |b| {
+            b.iter(|| placement.wanted(black_box(&key)));
+        });
+    }
+}
+
+fn paths(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("key");
+    let key = Key::new(KEY);
+    for (kind, name) in [("plain", Name::Plain), ("generation", GENERATION)] {
+        let path = key.path(name);
+        group.bench_function(BenchmarkId::new("path", kind), |b| b.iter(|| black_box(&key).path(name)));
+        group.bench_function(BenchmarkId::new("from_path", kind), |b| {
+            b.iter(|| Key::from_path(black_box(&path)));
+        });
+    }
+}
+
+fn records(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("record");
+    let md5 = Some(*b"0123456789abcdef");
+    let (size, modified) = (Some(16), Some(1_700_000_000));
+    let record =
+        Record { state: State::Live, replicas: replicas(), md5, size, modified, headers: Vec::new() };
+    let (ours, minikeyvalues) = (record.encode(), record.encode_minikeyvalue().unwrap_or_default());
+    group.bench_function("encode", |b| b.iter(|| black_box(&record).encode()));
+    group.bench_function("decode", |b| b.iter(|| Record::decode(black_box(&ours))));
+    group.bench_function("encode minikeyvalue's", |b| b.iter(|| black_box(&record).encode_minikeyvalue()));
+    group.bench_function("decode minikeyvalue's", |b| b.iter(|| Record::decode(black_box(&minikeyvalues))));
+}
+
+fn intents(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("intents");
+    let intents = [Intent { id: 7, files: replicas() }];
+    let bytes = Intent::encode_all(&intents);
+    group.bench_function("encode", |b| b.iter(|| Intent::encode_all(black_box(&intents))));
+    group.bench_function("decode", |b| b.iter(|| Intent::decode_all(black_box(&bytes))));
+}
+
+/// Short: these run for nanoseconds, and what matters is a factor, not a hundredth.
+fn config() -> Criterion {
+    let criterion = Criterion::default().without_plots();
+    criterion
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(20)
+}
+
+criterion_group!(name = pure_rooms; config = config(); targets = placing, paths, records, intents);
+criterion_main!(pure_rooms);
