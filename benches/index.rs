@@ -46,7 +46,7 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn load(path: &Path, keys: u64) -> Result<(), Failure> {
-    let placement = Placement { volumes: volumes(), replicas: 3, subvolumes: 10 };
+    let placement = Placement::new(volumes(), 3, 10);
     let index = Index::open(path, OPTIONS)?;
     for first in (0..keys).step_by(usize::try_from(BATCH)?) {
         let rows = (first..keys.min(first + BATCH)).map(|number| {

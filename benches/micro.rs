@@ -14,7 +14,7 @@ const GENERATION: Name = Name::Generation(0x0012_3456);
 
 fn placement(volumes: usize) -> Placement {
     let volumes = (1..=volumes).map(|n| format!("10.0.{}.{}:3001", n / 256, n % 256)).collect();
-    Placement { volumes, replicas: 3, subvolumes: 10 }
+    Placement::new(volumes, 3, 10)
 }
 
 fn replicas() -> Vec<Replica> {
@@ -32,6 +32,10 @@ fn placing(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("wanted", volumes), |b| {
             b.iter(|| placement.wanted(black_box(&key)));
+        });
+        let wanted = placement.wanted(&key);
+        group.bench_function(BenchmarkId::new("wants", volumes), |b| {
+            b.iter(|| placement.wants(black_box(&key), &wanted));
         });
     }
 }

@@ -213,11 +213,7 @@ impl Common {
     #[must_use]
     pub fn store(&self, reader_grace: Duration) -> store::Options {
         store::Options {
-            placement: Placement {
-                volumes: self.volumes.clone(),
-                replicas: self.replicas,
-                subvolumes: self.subvolumes,
-            },
+            placement: Placement::new(self.volumes.clone(), self.replicas, self.subvolumes),
             patience: Patience { request: self.voltimeout, stream: self.streamtimeout },
             client_idle: Duration::from_secs(30),
             md5: self.md5sum,

@@ -63,51 +63,82 @@ impl fmt::Debug for Place {
 /// The volumes that values are placed on, and how.
 #[derive(Clone, Debug)]
 pub struct Placement {
-    /// Addresses of the volumes, `HOST:PORT`; their order doesn't matter, their spelling does.
-    pub volumes: Vec<String>,
+    volumes: Vec<Volume>,
     /// Number of replicas of each value, at least 1 and at most the number of volumes.
     pub replicas: usize,
-    /// Number of subvolumes of each volume, 1 to 256.
-    pub subvolumes: u32,
 }
 
+/// A volume with its places made, which a key's rank then only clones.
+#[derive(Clone, Debug)]
+struct Volume {
+    address: String,
+    /// One for each subvolume, at least one.
+    places: Vec<Place>,
+}
+
+/// How good a volume is for a key.
+type Score = [u8; 16];
+
 impl Placement {
+    /// Places values on volumes of these addresses, `HOST:PORT`, each with 1 to 256 subvolumes. The
+    /// order of the addresses doesn't matter, their spelling does.
+    #[must_use]
+    pub fn new(addresses: Vec<String>, replicas: usize, subvolumes: u32) -> Self {
+        let volume = |address: String| {
+            let place = |number| Place::in_subvolume(&address, number, subvolumes);
+            Volume { places: (0..subvolumes).map(place).collect(), address }
+        };
+        Self { volumes: addresses.into_iter().map(volume).collect(), replicas }
+    }
+
+    /// The volumes' addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().map(|volume| volume.address.as_str())
+    }
+
     /// All volumes' places for the key, the best first.
     #[must_use]
     pub fn rank(&self, key: &Key) -> Vec<Place> {
-        let with_key = Md5::new().chain_update(key.as_bytes());
-        let mut scores: Vec<([u8; 16], &str)> = self
-            .volumes
-            .iter()
-            .map(|volume| (with_key.clone().chain_update(volume).finalize().into(), volume.as_str()))
-            .collect();
-        scores.sort_by(|(a, _), (b, _)| b.cmp(a));
-        scores
-            .into_iter()
-            .map(|(score, volume)| {
-                let [.., a, b, c, d] = score;
-                let number = u32::from_be_bytes([a, b, c, d]) % self.subvolumes;
-                Place::in_subvolume(volume, number, self.subvolumes)
-            })
-            .collect()
+        self.ranked(key).cloned().collect()
     }
 
     /// Where the key's value lies when all volumes are healthy: the first `replicas` of its rank.
     #[must_use]
     pub fn wanted(&self, key: &Key) -> Vec<Place> {
-        let mut places = self.rank(key);
-        places.truncate(self.replicas);
-        places
+        self.ranked(key).take(self.replicas).cloned().collect()
     }
+
+    /// Whether these are the [`wanted`](Self::wanted) places.
+    pub fn wants<'a>(&self, key: &Key, places: impl IntoIterator<Item = &'a Place>) -> bool {
+        self.ranked(key).take(self.replicas).eq(places)
+    }
+
+    fn ranked(&self, key: &Key) -> impl Iterator<Item = &Place> {
+        let with_key = Md5::new().chain_update(key.as_bytes());
+        let score = |volume: &Volume| with_key.clone().chain_update(&volume.address).finalize().into();
+        let mut scored: Vec<(Score, &Volume)> =
+            self.volumes.iter().map(|volume| (score(volume), volume)).collect();
+        scored.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
+        scored.into_iter().filter_map(place)
+    }
+}
+
+/// A volume's place for the key that has this score there.
+fn place((score, volume): (Score, &Volume)) -> Option<&Place> {
+    let [.., a, b, c, d] = score;
+    let number = u32::from_be_bytes([a, b, c, d]) as usize % volume.places.len();
+    volume.places.get(number)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, reason = "a test may panic")]
+
     use super::*;
     use proptest::prelude::*;
 
     fn placement(volumes: &[&str], replicas: usize, subvolumes: u32) -> Placement {
-        Placement { volumes: volumes.iter().map(ToString::to_string).collect(), replicas, subvolumes }
+        Placement::new(volumes.iter().map(ToString::to_string).collect(), replicas, subvolumes)
     }
 
     fn wanted(key: &[u8], volumes: &[&str], replicas: usize, subvolumes: u32) -> Vec<String> {
@@ -143,6 +174,21 @@ mod tests {
             prop_assert_eq!(wanted(key, &["a:1", "b:1", "c:1"], 3, 10), wanted(key, &["c:1", "a:1", "b:1"], 3, 10));
         }
 
+        /// The wanted places are those that the rank begins with.
+        #[test]
+        fn the_best_are_wanted(key in "/[a-z]{1,9}", volumes in 1..30_usize, replicas in 1..30_usize) {
+            let (key, replicas) = (Key::new(key.as_bytes()), replicas.min(volumes));
+            let placement = Placement::new((0..volumes).map(|n| format!("volume{n}:3001")).collect(), replicas, 10);
+            let (mut rank, wanted) = (placement.rank(&key), placement.wanted(&key));
+            prop_assert_eq!(rank.len(), volumes);
+            prop_assert_eq!(&wanted, &rank[..replicas]);
+            prop_assert!(placement.wants(&key, &wanted));
+            prop_assert_eq!(placement.wants(&key, &rank), replicas == volumes);
+            prop_assert!(!placement.wants(&key, &wanted[1..]));
+            rank.swap(0, volumes - 1);
+            prop_assert_eq!(placement.wants(&key, &rank[..replicas]), volumes == 1);
+        }
+
         /// A volume that comes or goes moves only the values that gain or lose it.
         #[test]
         fn only_what_must_moves(key in "/[a-z]{1,9}", volumes in 4..30_usize, gone in 0..30_usize) {
@@ -150,7 +196,7 @@ mod tests {
             let gone = gone % volumes;
             let fewer: Vec<String> = all.iter().enumerate().filter(|(n, _)| *n != gone).map(|(_, v)| v.clone()).collect();
             let place = |volumes: &[String]| {
-                Placement { volumes: volumes.to_vec(), replicas: 3, subvolumes: 10 }.wanted(&Key::new(key.as_bytes()))
+                Placement::new(volumes.to_vec(), 3, 10).wanted(&Key::new(key.as_bytes()))
             };
             let (before, after) = (place(&all), place(&fewer));
             let stayed = before.iter().filter(|p| after.contains(p)).count();

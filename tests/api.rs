@@ -94,7 +94,7 @@ fn stored(cluster: &Cluster) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
 
 fn placement(cluster: &Cluster) -> Placement {
     let volumes = cluster.volumes.iter().map(Volume::addr).collect();
-    Placement { volumes, replicas: 3, subvolumes: 10 }
+    Placement::new(volumes, 3, 10)
 }
 
 /// That nothing lies on the volumes any more.

@@ -138,7 +138,7 @@ const KEYS: usize = 1_000_000;
 
 /// An index of a million keys, `/0/0000000` and so on, on volumes that needn't be there.
 fn load(db: &Path, volumes: &[String]) {
-    let placement = Placement { volumes: volumes.to_vec(), replicas: 3, subvolumes: 10 };
+    let placement = Placement::new(volumes.to_vec(), 3, 10);
     let index = Index::open(db, Options { create: true, cache_bytes: 8 << 20, sync: false }).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for batch in (0..KEYS).collect::<Vec<_>>().chunks(10_000) {

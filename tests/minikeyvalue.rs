@@ -164,7 +164,7 @@ fn records_are_read_and_written_as_they_are() {
 fn placement_is_minikeyvalues() {
     let tempdir = unpack();
     let volumes = ADDRESSES.map(str::to_owned).to_vec();
-    let placement = Placement { volumes, replicas: 3, subvolumes: 10 };
+    let placement = Placement::new(volumes, 3, 10);
     for (key, bytes) in rows(&open(&tempdir.path().join("indexdb"))) {
         let key = Key::new(&key);
         let places: Vec<Place> =

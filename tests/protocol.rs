@@ -235,7 +235,7 @@ impl Rig {
     /// The volumes by rank for the key, of the first `used`.
     fn rank(&self, used: usize) -> Vec<usize> {
         let volumes = self.addresses[..used].to_vec();
-        let placement = Placement { volumes, replicas: 3, subvolumes: 10 };
+        let placement = Placement::new(volumes, 3, 10);
         let places = placement.rank(&self.id());
         places.iter().map(|place| self.file(&Replica { place: place.clone(), name: Name::Plain }).0).collect()
     }

@@ -282,7 +282,7 @@ impl Rig {
 
     /// Where the file of that rank lies, with all volumes in use.
     fn replica(&self, key: &Key, rank: usize, name: Name) -> Replica {
-        let placement = Placement { volumes: self.addresses(), replicas: REPLICAS, subvolumes: 10 };
+        let placement = Placement::new(self.addresses(), REPLICAS, 10);
         Replica { place: placement.rank(key)[rank].clone(), name }
     }
 
@@ -322,7 +322,7 @@ impl Rig {
     fn assert_tidy(&self, volumes: &[String], model: &Model) {
         let seen = contents(&self.db());
         assert_eq!(seen.records.keys().collect::<Vec<_>>(), model.keys().collect::<Vec<_>>());
-        let placement = Placement { volumes: volumes.to_vec(), replicas: REPLICAS, subvolumes: 10 };
+        let placement = Placement::new(volumes.to_vec(), REPLICAS, 10);
         let files = self.files();
         let mut named = BTreeSet::new();
         for (key, record) in &seen.records {
@@ -1447,7 +1447,7 @@ fn a_volume_that_is_needed_and_down_fails_its_keys_and_no_others() {
     let model = rig.fill(40, &mut Random::new());
     rig.add_volume();
     let down = rig.addresses()[0].clone();
-    let placement = Placement { volumes: rig.addresses(), replicas: REPLICAS, subvolumes: 10 };
+    let placement = Placement::new(rig.addresses(), REPLICAS, 10);
     let needs = |key: &&Key| placement.wanted(key).iter().any(|place| place.volume() == down);
     let (failed, done): (Vec<_>, Vec<_>) = model.keys().partition(needs);
     rig.volumes[0].kill();

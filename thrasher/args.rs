@@ -123,7 +123,7 @@ impl Args {
                 volumes.len()
             ));
         }
-        let placement = Placement { volumes, replicas, subvolumes: self.subvolumes };
+        let placement = Placement::new(volumes, replicas, self.subvolumes);
         Ok(Direct { placement, head: self.direct_head })
     }
 }

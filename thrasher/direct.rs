@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn replicas_lie_on_different_volumes() {
         let volumes = ["a:1", "b:1", "c:1", "d:1"].map(str::to_owned).to_vec();
-        let direct = Direct { placement: Placement { volumes, replicas: 3, subvolumes: 10 }, head: false };
+        let direct = Direct { placement: Placement::new(volumes, 3, 10), head: false };
         let item = Item::new("/benchmark-", 1, 0, Size(16));
         let urls = direct.urls(&item);
         let mut hosts: Vec<_> = urls.iter().filter_map(|url| url.split("/sv0").next()).collect();

@@ -177,7 +177,7 @@ impl<R: Fn(Remark) + Sync> Run<'_, R> {
             (self.remark)(Remark::Junk(path));
         };
         let mut walks = Vec::new();
-        for address in &self.options.placement.volumes {
+        for address in self.options.placement.addresses() {
             walks.push(walk::walk(
                 self.volumes.at(address),
                 self.options.jobs,

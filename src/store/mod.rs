@@ -203,7 +203,7 @@ impl Store {
             let error = match self.0.whole_replica(key, &record).await {
                 Ok(replica) => {
                     let url = format!("http://{}{}", replica.place.volume(), path(key, replica));
-                    let balanced = self.0.options.placement.wanted(key).iter().eq(places(&record.replicas));
+                    let balanced = self.0.options.placement.wants(key, places(&record.replicas));
                     return Ok(Located { url, record, balanced });
                 }
                 Err(error) => error,

@@ -122,7 +122,7 @@ impl Bench {
         self.run(env!("CARGO_BIN_EXE_davkv-rebalance"), &self.db, &[]);
         let after = entries(&self.db);
         assert_whole(&after, &self.files());
-        let placement = Placement { volumes: self.addresses.clone(), replicas: REPLICAS, subvolumes: 10 };
+        let placement = Placement::new(self.addresses.clone(), REPLICAS, 10);
         for (key, entry) in &after {
             let record = entry.record.as_ref().unwrap();
             let places: Vec<_> = record.replicas.iter().map(|replica| replica.place.clone()).collect();

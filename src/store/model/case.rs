@@ -31,7 +31,7 @@ pub(super) static KEYS: LazyLock<[Key; 2]> = LazyLock::new(|| [Key::new(b"/key")
 /// All volumes, by their rank for the first key.
 pub(super) static VOLUMES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let volumes = (0..5).map(|number| format!("volume{number}:80")).collect();
-    let placement = Placement { volumes, replicas: REPLICAS, subvolumes: 10 };
+    let placement = Placement::new(volumes, REPLICAS, 10);
     placement.rank(&KEYS[0]).iter().map(|place| place.volume().to_owned()).collect()
 });
 
@@ -74,11 +74,7 @@ pub(super) struct Case {
 
 pub(super) fn options(volumes: &[usize]) -> Options {
     Options {
-        placement: Placement {
-            volumes: volumes.iter().map(|rank| VOLUMES[*rank].clone()).collect(),
-            replicas: REPLICAS,
-            subvolumes: 10,
-        },
+        placement: Placement::new(volumes.iter().map(|rank| VOLUMES[*rank].clone()).collect(), REPLICAS, 10),
         patience: Patience { request: Duration::from_secs(1), stream: Duration::from_secs(10) },
         client_idle: Duration::from_secs(10),
         md5: true,
