@@ -29,6 +29,11 @@ const MAX_COMPONENT_BYTES: usize = 255;
 /// No attempt has a higher number: a file that claims to is none of ours, and must not exhaust them.
 pub const MAX_GENERATION: u64 = u64::MAX >> 1;
 
+/// Bytes of a path before its name, `/<m0>/<m1>/`, …
+const DIRECTORIES: usize = 7;
+/// … and of a generation in its name.
+const GENERATION: usize = 17;
+
 /// Ends each piece but the last of a component that was cut.
 const CUT: char = '~';
 
@@ -105,16 +110,18 @@ impl Key {
     #[must_use]
     pub fn path(&self, name: Name) -> String {
         let [m0, m1] = self.directories();
-        let mut path = format!("/{m0:02x}/{m1:02x}");
-        let name = match name {
-            Name::Plain => PLAIN.encode(&self.0),
-            Name::Generation(generation) => format!("{},{generation:016x}", URL.encode(&self.0)),
-        };
-        for component in name.split('/') {
-            path.push('/');
-            push_cut(&mut path, component);
+        // each request makes several: one allocation, the base64 straight into it
+        let mut path = String::with_capacity(DIRECTORIES + self.0.len().div_ceil(3) * 4 + GENERATION);
+        path.extend(['/', hex(m0 >> 4), hex(m0), '/', hex(m1 >> 4), hex(m1), '/']);
+        match name {
+            Name::Plain => PLAIN.encode_string(&self.0, &mut path),
+            Name::Generation(generation) => {
+                URL.encode_string(&self.0, &mut path);
+                path.push(',');
+                path.extend(generation.to_be_bytes().iter().flat_map(|byte| [hex(byte >> 4), hex(*byte)]));
+            }
         }
-        path
+        if path.len() <= MAX_COMPONENT_BYTES { path } else { cut(&path) }
     }
 
     /// The key and name whose [`Key::path`] this is; `None` when it is no key's.
@@ -141,7 +148,8 @@ impl Key {
     /// DELETE a recursive one.
     #[must_use]
     pub fn has_plain_name(&self) -> bool {
-        !PLAIN.encode(&self.0).ends_with('/')
+        // a last group of three bytes, the last six bits of which are ones
+        !(self.0.len().is_multiple_of(3) && self.0.last().is_some_and(|byte| byte & 0x3f == 0x3f))
     }
 
     /// The first two bytes of MD5(key), which name the two directories.
@@ -149,6 +157,23 @@ impl Key {
         let [m0, m1, ..] = <[u8; 16]>::from(Md5::digest(&self.0));
         [m0, m1]
     }
+}
+
+/// A hex digit of the lower half.
+fn hex(byte: u8) -> char {
+    char::from_digit(u32::from(byte & 0xf), 16).unwrap_or_else(|| unreachable!("half a byte"))
+}
+
+/// The path with all components cut that are too long for a file system.
+fn cut(path: &str) -> String {
+    let mut pieces = String::with_capacity(path.len() + path.len() / MAX_COMPONENT_BYTES * 2);
+    for (index, component) in path.split('/').enumerate() {
+        if index > 0 {
+            pieces.push('/');
+        }
+        push_cut(&mut pieces, component);
+    }
+    pieces
 }
 
 /// Appends a component, cut into pieces where it is too long for a file system.
@@ -278,6 +303,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_plain_name_ends_in_no_slash(bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(0xff)], 0..9)) {
+            prop_assert_eq!(Key::new(&bytes).has_plain_name(), !PLAIN.encode(&bytes).ends_with('/'));
+        }
+
         #[test]
         fn path_and_back(bytes in proptest::collection::vec(any::<u8>(), 1..2100), generation: Option<u64>) {
             let key = Key::new(&bytes);
