@@ -80,6 +80,11 @@ const MAX_PLACE_BYTES: usize = 1024;
 /// The most replicas that are believed.
 const MAX_REPLICAS: usize = 1024;
 
+/// Room for what a record or an intent has once, and for a replica of a usual name: guesses, so that
+/// most are written without growing.
+const FIXED_BYTES: usize = 64;
+const REPLICA_BYTES: usize = 48;
+
 const VERSION: u8 = 1;
 const UNLINKED: u8 = 1;
 const HAS_MD5: u8 = 2;
@@ -100,7 +105,8 @@ impl Record {
         ] {
             flags |= if known { flag } else { 0 };
         }
-        let mut out = vec![VERSION, flags];
+        let mut out = Vec::with_capacity(FIXED_BYTES + self.replicas.len() * REPLICA_BYTES);
+        out.extend([VERSION, flags]);
         out.extend(self.md5.iter().flatten());
         for number in [self.size, self.modified].into_iter().flatten() {
             out.extend(number.to_be_bytes());
@@ -133,67 +139,102 @@ impl Record {
     ///
     /// Bytes that are in neither form.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        if bytes.first() == Some(&VERSION) {
-            Self::decode_ours(bytes)
-        } else {
-            Self::decode_minikeyvalue(bytes)
-        }
-    }
-
-    fn decode_ours(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut input = Input(bytes);
-        input.byte()?;
-        let flags = input.byte()?;
-        if flags & !(UNLINKED | HAS_MD5 | HAS_SIZE | HAS_MODIFIED) != 0 {
-            return Err(Malformed("unknown flags"));
-        }
-        let md5 = if flags & HAS_MD5 != 0 { Some(input.array()?) } else { None };
-        let mut number = |flag| if flags & flag != 0 { input.number().map(Some) } else { Ok(None) };
-        let size = number(HAS_SIZE)?;
-        let modified = number(HAS_MODIFIED)?;
-        let replicas = input.replicas()?;
-        let headers = (0..input.count()?)
-            .map(|_| Ok((input.text()?.to_owned(), input.text()?.to_owned())))
-            .collect::<Result<_, Malformed>>()?;
-        input.end()?;
-        let state = if flags & UNLINKED == 0 { State::Live } else { State::Unlinked };
+        let (mut replicas, mut headers) = (Vec::new(), Vec::new());
+        let Fixed { state, md5, size, modified } = read(bytes, |part| match part {
+            Part::Replica(place, name) => replicas.push(Replica { place: Place::new(place), name }),
+            Part::Header(name, value) => headers.push((name.to_owned(), value.to_owned())),
+        })?;
         Ok(Self { state, replicas, md5, size, modified, headers })
     }
+}
 
-    fn decode_minikeyvalue(bytes: &[u8]) -> Result<Self, Malformed> {
-        let text = std::str::from_utf8(bytes).map_err(|_not_text| Malformed("not text"))?;
-        let (state, text) = match text.strip_prefix("DELETED") {
-            Some(rest) => (State::Unlinked, rest),
-            None => (State::Live, text),
-        };
-        let (md5, places) = match text.strip_prefix("HASH") {
-            Some(rest) => {
-                let (digits, rest) = rest.split_at_checked(32).ok_or(Malformed("short hash"))?;
-                (Some(unhex(digits).ok_or(Malformed("hash is no hex"))?), rest)
-            }
-            None => (None, text),
-        };
-        if places.split(',').count() > MAX_REPLICAS {
+impl State {
+    /// The state of a stored record, all of which is read as strictly as [`Record::decode`] does, but
+    /// not kept: what a listing asks of each row.
+    ///
+    /// # Errors
+    ///
+    /// As [`Record::decode`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        read(bytes, |_part| ()).map(|fixed| fixed.state)
+    }
+}
+
+/// What each record has once.
+struct Fixed {
+    state: State,
+    md5: Option<[u8; 16]>,
+    size: Option<u64>,
+    modified: Option<u64>,
+}
+
+/// What a record has any number of.
+enum Part<'a> {
+    Replica(&'a str, Name),
+    Header(&'a str, &'a str),
+}
+
+/// Reads either stored form, and shows its parts in their order.
+fn read<'a>(bytes: &'a [u8], part: impl FnMut(Part<'a>)) -> Result<Fixed, Malformed> {
+    if bytes.first() == Some(&VERSION) { read_ours(bytes, part) } else { read_minikeyvalues(bytes, part) }
+}
+
+fn read_ours<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixed, Malformed> {
+    let mut input = Input(bytes);
+    input.byte()?;
+    let flags = input.byte()?;
+    if flags & !(UNLINKED | HAS_MD5 | HAS_SIZE | HAS_MODIFIED) != 0 {
+        return Err(Malformed("unknown flags"));
+    }
+    let md5 = if flags & HAS_MD5 != 0 { Some(input.array()?) } else { None };
+    let mut number = |flag| if flags & flag != 0 { input.number().map(Some) } else { Ok(None) };
+    let size = number(HAS_SIZE)?;
+    let modified = number(HAS_MODIFIED)?;
+    for _ in 0..input.count()? {
+        let (place, name) = input.replica()?;
+        part(Part::Replica(place, name));
+    }
+    for _ in 0..input.count()? {
+        part(Part::Header(input.text()?, input.text()?));
+    }
+    input.end()?;
+    let state = if flags & UNLINKED == 0 { State::Live } else { State::Unlinked };
+    Ok(Fixed { state, md5, size, modified })
+}
+
+fn read_minikeyvalues<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixed, Malformed> {
+    let text = std::str::from_utf8(bytes).map_err(|_not_text| Malformed("not text"))?;
+    let (state, text) = match text.strip_prefix("DELETED") {
+        Some(rest) => (State::Unlinked, rest),
+        None => (State::Live, text),
+    };
+    let (md5, places) = match text.strip_prefix("HASH") {
+        Some(rest) => {
+            let (digits, rest) = rest.split_at_checked(32).ok_or(Malformed("short hash"))?;
+            (Some(unhex(digits).ok_or(Malformed("hash is no hex"))?), rest)
+        }
+        None => (None, text),
+    };
+    for (index, place) in places.split(',').enumerate() {
+        if index == MAX_REPLICAS {
             return Err(Malformed("too many volumes"));
         }
-        let replicas = places
-            .split(',')
-            .map(|place| {
-                let fits = (1..=MAX_PLACE_BYTES).contains(&place.len())
-                    && place.bytes().all(|b| b.is_ascii_graphic());
-                fits.then(|| Replica { place: Place::new(place), name: Name::Plain })
-            })
-            .collect::<Option<Vec<_>>>()
-            .ok_or(Malformed("a volume without a name"))?;
-        Ok(Self { state, replicas, md5, size: None, modified: None, headers: Vec::new() })
+        let fits = (1..=MAX_PLACE_BYTES).contains(&place.len());
+        if !fits || !place.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Malformed("a volume without a name"));
+        }
+        part(Part::Replica(place, Name::Plain));
     }
+    Ok(Fixed { state, md5, size: None, modified: None })
 }
 
 impl Intent {
     /// The stored form of a key's intents.
     #[must_use]
     pub fn encode_all(intents: &[Self]) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let files: usize = intents.iter().map(|intent| intent.files.len()).sum();
+        let mut out = Vec::with_capacity(FIXED_BYTES * intents.len() + files * REPLICA_BYTES);
+        out.push(VERSION);
         put_count(&mut out, intents.len());
         for intent in intents {
             out.extend(intent.id.to_be_bytes());
@@ -295,18 +336,18 @@ impl<'a> Input<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_not_utf8| Malformed("not UTF-8"))
     }
 
+    fn replica(&mut self) -> Result<(&'a str, Name), Malformed> {
+        let place = self.text()?;
+        match self.byte()? {
+            PLAIN => Ok((place, Name::Plain)),
+            GENERATION => Ok((place, Name::Generation(self.number()?))),
+            _ => Err(Malformed("unknown kind of name")),
+        }
+    }
+
     fn replicas(&mut self) -> Result<Vec<Replica>, Malformed> {
-        (0..self.count()?)
-            .map(|_| {
-                let place = Place::new(self.text()?);
-                let name = match self.byte()? {
-                    PLAIN => Name::Plain,
-                    GENERATION => Name::Generation(self.number()?),
-                    _ => return Err(Malformed("unknown kind of name")),
-                };
-                Ok(Replica { place, name })
-            })
-            .collect()
+        let replica = |(place, name)| Replica { place: Place::new(place), name };
+        (0..self.count()?).map(|_| self.replica().map(replica)).collect()
     }
 
     fn end(&self) -> Result<(), Malformed> {
@@ -364,6 +405,7 @@ mod tests {
             b"\x01\x00\0\x01\0\x03a:1\x02\0\0",
         ] {
             assert!(Record::decode(bytes).is_err(), "{bytes:?}");
+            assert!(State::decode(bytes).is_err(), "{bytes:?}");
         }
     }
 
@@ -417,6 +459,21 @@ mod tests {
         fn intents_and_back(intents in proptest::collection::vec((any::<u64>(), replicas()), 0..4)) {
             let intents: Vec<Intent> = intents.into_iter().map(|(id, files)| Intent { id, files }).collect();
             prop_assert_eq!(Intent::decode_all(&Intent::encode_all(&intents)), Ok(intents));
+        }
+
+        /// Bytes near a record's, so that many are one and many just not.
+        #[test]
+        fn a_state_is_read_where_a_record_is(
+            replicas in replicas(), cut in 0..200_usize, at in 0..200_usize, byte: u8,
+        ) {
+            let (state, md5, size, modified) = (State::Live, Some(MD5), None, Some(1));
+            let record = Record { state, replicas, md5, size, modified, headers: Vec::new() };
+            let mut bytes = record.encode();
+            bytes.truncate(cut);
+            if let Some(damaged) = bytes.get_mut(at) {
+                *damaged = byte;
+            }
+            prop_assert_eq!(State::decode(&bytes), Record::decode(&bytes).map(|record| record.state));
         }
 
         #[test]
