@@ -22,9 +22,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::http::{Connection, Response, get_url, head, request};
 use common::{Cluster, Fake, Master, Reply, Volume, eventually, free_port};
+use davkv::index::{Index, Loaded, Options};
 use davkv::key::{Key, MAX_KEY_BYTES, Name};
-use davkv::placement::Placement;
-use davkv::record::hex;
+use davkv::placement::{Place, Placement};
+use davkv::record::{Record, Replica, State, hex};
 use md5::{Digest as _, Md5};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -122,7 +123,12 @@ fn hex_md5(value: &[u8]) -> String {
 /// The keys and the `next` of a listing.
 #[track_caller]
 fn list(cluster: &Cluster, target: &str) -> (Vec<String>, String) {
-    let answer = cluster.request("GET", target, b"");
+    list_of(&cluster.master, target)
+}
+
+#[track_caller]
+fn list_of(master: &Master, target: &str) -> (Vec<String>, String) {
+    let answer = request(&master.addr(), "GET", target, &[], b"");
     assert_eq!(answer.status, 200, "GET {target}: {}", answer.text());
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let list: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
@@ -780,7 +786,6 @@ fn next_never_leaves_the_prefix() {
 #[test]
 fn pages_yield_all_keys_once() {
     let cluster = cluster();
-    // beyond a page of the index, so that pages of one and of the other meet everywhere
     let all: Vec<String> = (0..1100).map(|n| format!("/p/{n:04} ü+&=")).collect();
     let mut connection = Connection::open(None, &cluster.master.addr()).unwrap();
     for key in &all {
@@ -806,6 +811,64 @@ fn pages_yield_all_keys_once() {
         }
         assert_eq!(found, live, "limit {limit}");
     }
+}
+
+/// A master over an index of these rows, whose volume needn't be there.
+fn master_over(db: &Path, rows: Vec<(String, Vec<u8>)>) -> Master {
+    let index = Index::open(db, Options { create: true, cache_bytes: 8 << 20, sync: false }).unwrap();
+    let rows = rows.into_iter().map(|(key, record)| {
+        (Key::new(key.as_bytes()), Loaded { record: Some(record), intents: Vec::new() })
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(index.load(rows.collect())).unwrap();
+    index.close();
+    Master::start(db, &["127.0.0.1:1".to_owned()], &["--replicas", "1"])
+}
+
+fn record(state: State) -> Vec<u8> {
+    let replicas = vec![Replica { place: Place::new("127.0.0.1:1"), name: Name::Plain }];
+    Record { state, replicas, md5: None, size: Some(1), modified: None, headers: Vec::new() }.encode()
+}
+
+/// Enough keys for several pages of the index, by bytes and by rows, and whole pages of keys that aren't
+/// asked for at the beginning, in the middle and at the end.
+#[test]
+fn the_index_turns_its_pages_unseen() {
+    let tempdir = tempfile::tempdir().unwrap();
+    let state_of = |n: usize| if (n / 21_000).is_multiple_of(2) { State::Unlinked } else { State::Live };
+    let key = |n: usize| format!("/{n:06}/{}", "long".repeat(n % 16));
+    let rows = (0..105_000).map(|n| (key(n), record(state_of(n)))).collect();
+    let master = master_over(&tempdir.path().join("db"), rows);
+    let of = |state| (0..105_000).filter(move |n| state_of(*n) == state).map(key);
+    for (state, query) in [(State::Live, "list"), (State::Unlinked, "unlinked")] {
+        let all: Vec<String> = of(state).collect();
+        assert!(list_of(&master, &format!("/?{query}")) == (all.clone(), String::new()), "{query}");
+        let (found, next) = list_of(&master, &format!("/?{query}&limit=30000"));
+        assert!(found == all[..30_000], "{query} with a limit");
+        assert_eq!(next, all[30_000]);
+        let (found, next) = list_of(&master, &format!("/?{query}&limit=1&start=/050000"));
+        let from = all.iter().position(|key| key.as_str() >= "/050000").unwrap();
+        assert_eq!((found, next), (all[from..=from].to_vec(), all[from + 1].clone()));
+    }
+}
+
+/// Damage is an error at the beginning of a listing and a broken answer later on, never a missing key.
+#[test]
+fn a_damaged_record_breaks_a_list_off() {
+    let tempdir = tempfile::tempdir().unwrap();
+    let mut damaged = record(State::Unlinked);
+    damaged.truncate(damaged.len() - 1);
+    let mut rows: Vec<_> = (0..30_000).map(|n| (format!("/{n:06}"), record(State::Live))).collect();
+    rows.push(("/025000/damaged".to_owned(), damaged));
+    let master = master_over(&tempdir.path().join("db"), rows);
+    for query in ["list", "unlinked"] {
+        refused(&request(&master.addr(), "GET", format!("/025?{query}"), &[], b""), 500);
+        refused(&request(&master.addr(), "GET", format!("/025?{query}&limit=100000"), &[], b""), 500);
+        let mut connection = Connection::open(None, &master.addr()).unwrap();
+        connection.send(&head(&master.addr(), "GET", format!("/?{query}").as_bytes(), &[], 0)).unwrap();
+        assert!(connection.receive("GET").is_err(), "{query} looks whole");
+    }
+    assert_eq!(list_of(&master, "/024?list").0.len(), 1000);
 }
 
 #[test]

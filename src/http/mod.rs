@@ -2,6 +2,7 @@
 //! both.
 
 mod body;
+mod list;
 pub mod query;
 
 use std::convert::Infallible;
@@ -10,7 +11,6 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -19,12 +19,11 @@ use hyper::header::{
     HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
-use tokio::sync::mpsc;
 
 use crate::error::Error;
-use crate::index::{Failure, Page};
+use crate::index::Failure;
 use crate::key::Key;
-use crate::record::{self, Record, State};
+use crate::record::{self, State};
 use crate::store::{Located, Store, Upload};
 
 use body::ClientBody;
@@ -42,9 +41,6 @@ const LONGEST_FILE: u64 = i64::MAX.cast_unsigned();
 
 /// What a client may try again after, in seconds.
 const RETRY_SECONDS: &str = "1";
-
-/// Pages of a listing on their way to the client.
-const LIST_WINDOW: usize = 2;
 
 /// The native API over a store.
 #[derive(Clone)]
@@ -113,8 +109,8 @@ impl Api {
         if let Some(query) = query {
             let query = Query::parse(query)?;
             return match head.method {
-                Method::GET => self.list(key.as_bytes(), query, true).await,
-                Method::HEAD => self.list(key.as_bytes(), query, false).await,
+                Method::GET => list::answer(&self.store, &key, query, true).await,
+                Method::HEAD => list::answer(&self.store, &key, query, false).await,
                 _ => Err(Refusal::Bad("a query goes with GET or HEAD only".into())),
             };
         }
@@ -163,74 +159,6 @@ impl Api {
         set(&mut answer, KEY_VOLUMES, &places.join(","))?;
         set(&mut answer, KEY_BALANCE, if balanced { "balanced" } else { "unbalanced" })?;
         Ok(answer)
-    }
-
-    /// `{"next":"…","keys":[…]}`, streamed page by page. Where there is a limit, `next` is found
-    /// first, and then every key before it is listed.
-    async fn list(&self, prefix: &[u8], query: Query, wanted: bool) -> Result<Answer, Refusal> {
-        let Query { state, start, limit } = query;
-        let index = self.store.index();
-        let end = match limit {
-            0 => None,
-            limit => index.after(prefix, &start, state, limit).await?,
-        };
-        let page = index.page(prefix, &start, Some(state)).await?;
-        let (pages, body) = mpsc::channel(LIST_WINDOW);
-        let mut answer = Response::new(Outgoing::Pages(body));
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if !wanted {
-            return Ok(answer);
-        }
-        let listing = Listing { store: self.store.clone(), prefix: prefix.to_vec(), state, end };
-        tokio::spawn(async move {
-            match caught(listing.send(page, &pages)).await {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => tracing::error!(%error, "a listing broke off"),
-                Err(panicked) => tracing::error!(error = %panicked, "a listing broke off"),
-            }
-            // the answer must not look whole
-            drop(pages.send(Err(Broken)).await);
-        });
-        Ok(answer)
-    }
-}
-
-/// A listing on its way out.
-struct Listing {
-    store: Store,
-    prefix: Vec<u8>,
-    state: State,
-    /// The first key that isn't listed.
-    end: Option<Key>,
-}
-
-impl Listing {
-    /// Sends the first page and all that follow, or as many as the client waits for.
-    async fn send(
-        self,
-        mut page: Page<(Key, Record)>,
-        pages: &mpsc::Sender<Result<Bytes, Broken>>,
-    ) -> Result<(), Failure> {
-        let next = self.end.as_ref().map_or(String::from("\"\""), json);
-        let mut text = BytesMut::from(format!("{{\"next\":{next},\"keys\":[").as_bytes());
-        let mut separator = "";
-        loop {
-            let before_end = |key: &[u8]| self.end.as_ref().is_none_or(|end| key < end.as_bytes());
-            for (key, _) in page.rows.iter().take_while(|(key, _)| before_end(key.as_bytes())) {
-                text.put_slice(separator.as_bytes());
-                text.put_slice(json(key).as_bytes());
-                separator = ",";
-            }
-            let more = page.next.filter(|next| before_end(next));
-            if more.is_none() {
-                text.put_slice(b"]}\n");
-            }
-            if pages.send(Ok(text.split().freeze())).await.is_err() {
-                return Ok(());
-            }
-            let Some(start) = more else { return Ok(()) };
-            page = self.store.index().page(&self.prefix, &start, Some(self.state)).await?;
-        }
     }
 }
 
@@ -283,12 +211,6 @@ fn announced_md5(value: &HeaderValue) -> Result<[u8; 16], Refusal> {
     record::unhex(text)
         .or_else(base64)
         .ok_or_else(|| Refusal::Bad("Content-MD5 is an MD5 in base64 or hex".into()))
-}
-
-/// A key as a JSON string. One that isn't UTF-8 (only an old index has such) shows replacement
-/// characters.
-fn json(key: &Key) -> String {
-    serde_json::Value::from(String::from_utf8_lossy(key.as_bytes())).to_string()
 }
 
 /// The answer to a request that failed, and its line in the log.

@@ -35,7 +35,7 @@ const GENERATION_BLOCK: u64 = 1 << 16;
 const PAGE_ROWS: usize = 1000;
 /// … comes from at most so many rows looked at, …
 const PAGE_SCANNED: usize = 10_000;
-/// … and ends with the row that brings its keys to so many bytes.
+/// … and ends with the row that brings its keys, or its text, to so many bytes.
 const PAGE_BYTES: usize = 256 * 1024;
 
 /// A count looks at so many rows at a time.
@@ -73,6 +73,17 @@ pub struct Page<T> {
     pub rows: Vec<T>,
     /// Where the next page begins; `None` after the last.
     pub next: Option<Vec<u8>>,
+}
+
+/// The keys of a listing: those of one state under a prefix.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What they begin with.
+    pub prefix: Vec<u8>,
+    /// The first key that isn't of interest any more; `None` for all.
+    pub end: Option<Key>,
+    /// Their state.
+    pub state: State,
 }
 
 /// An open index.
@@ -267,6 +278,25 @@ impl Index {
         .await
     }
 
+    /// Appends to `text` what `write` makes of each listed key, for a page of keys from `start` on, and
+    /// returns it with the start of the next page, if there is one.
+    ///
+    /// For listings of any length: a key goes from LevelDB's block into the text without a stop.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::page`].
+    pub async fn text(
+        &self,
+        listed: &Listed,
+        start: &[u8],
+        text: Vec<u8>,
+        write: impl FnMut(&mut Vec<u8>, &[u8]) + Send + 'static,
+    ) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
+        let (listed, start) = (listed.clone(), start.max(&listed.prefix).to_vec());
+        self.scan(move |database| scan_text(database, &listed, &start, text, write)).await
+    }
+
     /// The key that follows the first `count` ones of that state from `start` on under `prefix`.
     ///
     /// # Errors
@@ -388,8 +418,7 @@ impl<'a> Rows<'a> {
     }
 
     fn current(&self) -> Option<(&[u8], &[u8])> {
-        (self.iter.valid() && self.iter.key().starts_with(self.prefix))
-            .then(|| (self.iter.key(), self.iter.value()))
+        self.iter.current().filter(|(key, _)| key.starts_with(self.prefix))
     }
 
     fn advance(&mut self) {
@@ -428,8 +457,7 @@ fn count_on(
             return Ok(Step::More(left, next));
         }
         scanned += 1;
-        let record = Record::decode(value).map_err(|error| Failure::damaged(&Key::new(row), error))?;
-        if record.state == state {
+        if state_of(row, value)? == state {
             if left == 0 {
                 let key = Key::new(row);
                 rows.end()?;
@@ -465,6 +493,38 @@ fn scan_page<T>(
     }
     rows.end()?;
     Ok(page)
+}
+
+fn scan_text(
+    database: &Database,
+    listed: &Listed,
+    start: &[u8],
+    mut text: Vec<u8>,
+    mut write: impl FnMut(&mut Vec<u8>, &[u8]),
+) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
+    let (mut scanned, mut next) = (0, None);
+    let mut rows = Rows::new(database, &listed.prefix, start);
+    while let Some((key, value)) = rows.current() {
+        if listed.end.as_ref().is_some_and(|end| key >= end.as_bytes()) {
+            break;
+        }
+        if scanned == PAGE_SCANNED || text.len() >= PAGE_BYTES {
+            next = Some(key.to_vec());
+            break;
+        }
+        scanned += 1;
+        if state_of(key, value)? == listed.state {
+            write(&mut text, key);
+        }
+        rows.advance();
+    }
+    rows.end()?;
+    Ok((text, next))
+}
+
+/// The state of a row's record; damage of the record is found as ever.
+fn state_of(key: &[u8], value: &[u8]) -> Result<State, Failure> {
+    State::decode(value).map_err(|error| Failure::damaged(&Key::new(key), error))
 }
 
 impl Failure {

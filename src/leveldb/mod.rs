@@ -343,16 +343,25 @@ impl Iter<'_> {
         unsafe { sys::leveldb_iter_valid(self.raw.raw()) != 0 }
     }
 
+    /// The key and the value here, if there is a record.
+    #[must_use]
+    pub fn current(&self) -> Option<(&[u8], &[u8])> {
+        self.valid().then(|| {
+            // SAFETY: it is at a record.
+            unsafe { (self.part(leveldb_iter_key), self.part(leveldb_iter_value)) }
+        })
+    }
+
     /// The key here; empty where there is no record.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        self.part(leveldb_iter_key)
+        self.current().map_or(&[], |(key, _)| key)
     }
 
     /// The value here; empty where there is no record.
     #[must_use]
     pub fn value(&self) -> &[u8] {
-        self.part(leveldb_iter_value)
+        self.current().map_or(&[], |(_, value)| value)
     }
 
     /// The first damage or failure that this iterator met since it was made.
@@ -361,10 +370,10 @@ impl Iter<'_> {
         checked(|error| unsafe { leveldb_iter_get_error(self.raw.raw(), error) })
     }
 
-    fn part(&self, of: IterPart) -> &[u8] {
-        if !self.valid() {
-            return &[];
-        }
+    /// # Safety
+    ///
+    /// It is at a record.
+    unsafe fn part(&self, of: IterPart) -> &[u8] {
         let mut len = 0;
         // SAFETY: `of` is one of two functions, which lend `len` bytes of the record here until
         // the iterator moves or ends: both need more than the borrow of it that we return.

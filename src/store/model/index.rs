@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::fault::{Fault, Kind};
 use super::world::{self, World};
-use crate::index::{Entry, Failure, Page};
+use crate::index::{Entry, Failure, Listed, Page};
 use crate::key::Key;
 use crate::record::{Intent, Record, State};
 
@@ -83,16 +83,21 @@ impl Index {
 
     /// For listings, which are no part of the write protocol: nothing befalls them.
     #[allow(clippy::unused_async, reason = "as the index that it stands for")]
-    pub(crate) async fn page(
+    pub(crate) async fn text(
         &self,
-        prefix: &[u8],
+        listed: &Listed,
         start: &[u8],
-        state: Option<State>,
-    ) -> Result<Page<(Key, Record)>, Failure> {
-        Ok(Page { rows: self.listed(prefix, start, state).collect(), next: None })
+        mut text: Vec<u8>,
+        mut write: impl FnMut(&mut Vec<u8>, &[u8]),
+    ) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
+        let keys = self.listed(&listed.prefix, start, listed.state);
+        for key in keys.take_while(|key| listed.end.as_ref().is_none_or(|end| key < end)) {
+            write(&mut text, key.as_bytes());
+        }
+        Ok((text, None))
     }
 
-    /// As [`Index::page`].
+    /// As [`Index::text`].
     #[allow(clippy::unused_async, reason = "as the index that it stands for")]
     pub(crate) async fn after(
         &self,
@@ -101,28 +106,21 @@ impl Index {
         state: State,
         count: u64,
     ) -> Result<Option<Key>, Failure> {
-        let mut rows = self.listed(prefix, start, Some(state));
-        Ok(rows.nth(usize::try_from(count).unwrap()).map(|(key, _)| key))
+        let mut keys = self.listed(prefix, start, state);
+        Ok(keys.nth(usize::try_from(count).unwrap()))
     }
 
     pub(crate) fn close(self) {
         drop(self);
     }
 
-    fn listed(
-        &self,
-        prefix: &[u8],
-        start: &[u8],
-        state: Option<State>,
-    ) -> impl Iterator<Item = (Key, Record)> {
+    fn listed(&self, prefix: &[u8], start: &[u8], state: State) -> impl Iterator<Item = Key> {
         let (prefix, start) = (prefix.to_vec(), start.to_vec());
         let rows = self.world.state().rows.clone().into_iter();
-        rows.filter_map(|(key, entry)| entry.record.map(|record| (key, record))).filter(
-            move |(key, record)| {
-                let key = key.as_bytes();
-                key.starts_with(&prefix) && key >= &*start && state.is_none_or(|state| state == record.state)
-            },
-        )
+        let of_state = rows.filter(move |(_, entry)| entry.record.as_ref().is_some_and(|r| r.state == state));
+        of_state
+            .map(|(key, _)| key)
+            .filter(move |key| key.as_bytes().starts_with(&prefix) && key.as_bytes() >= &*start)
     }
 
     fn read(&self, key: &Key) -> Result<Entry, Failure> {
