@@ -1,9 +1,10 @@
 //! The index: keys and their records, and the intents of the write protocol, in LevelDB.
 //!
-//! Async, by key and by page, so that another engine can stand beside this one. A read by key is
-//! served from LevelDB's caches in a few microseconds and runs on the caller's thread; everything
-//! else leaves the async threads: scans go to the blocking pool, and all writes go through **one
-//! writer thread** that gathers what is waiting into one batch and one fsync.
+//! Async, by key and by page, so that another engine can stand beside this one. What takes a few
+//! microseconds runs on the caller's thread: a read by key, and a write that waits neither for the disk
+//! nor for another one (see [`writer`]). Everything else leaves the async threads: scans go to the blocking
+//! pool, and other writes to **one writer thread** that gathers what is waiting into one batch and one
+//! fsync.
 //!
 //! Rows: keys (they begin with `/`) hold records; `\0intent` ‖ key holds the key's intents;
 //! `\0generation` holds the first generation number that was never reserved.
@@ -23,7 +24,7 @@ use crate::key::{Key, MAX_GENERATION};
 use crate::leveldb::{self, Database, Iter};
 use crate::record::{Intent, Record, State};
 
-use writer::{Durability, Write, write_all};
+use writer::{Change, Durability, Pen, Write, write_all};
 
 const INTENTS: &[u8] = b"\0intent";
 const GENERATION: &[u8] = b"\0generation";
@@ -89,6 +90,8 @@ pub struct Listed {
 /// An open index.
 pub struct Index {
     database: Arc<Database>,
+    sync: bool,
+    pen: Arc<Pen>,
     writer: Option<mpsc::Sender<Write>>,
     thread: Option<JoinHandle<()>>,
     /// Reserved generation numbers that were not given out yet.
@@ -110,12 +113,14 @@ impl Index {
         let database = Database::open(path, &leveldb).map_err(|error| Failure::opening(path, &error))?;
         let database = Arc::new(database);
         let (sender, writes) = mpsc::channel();
-        let writing = Arc::clone(&database);
+        let (writing, pen) = (Arc::clone(&database), Arc::<Pen>::default());
+        let (sync, writers_pen) = (options.sync, Arc::clone(&pen));
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
-            .spawn(move || write_all(&writing, &writes, options.sync))
+            .spawn(move || write_all(&writing, &writers_pen, &writes, sync))
             .map_err(|error| Failure(format!("can't start the index's writer thread: {error}")))?;
-        Ok(Self { database, writer: Some(sender), thread: Some(thread), generations: Mutex::new(0..0) })
+        let (thread, generations) = (Some(thread), Mutex::new(0..0));
+        Ok(Self { database, sync, pen, writer: Some(sender), thread, generations })
     }
 
     /// What is known of the key. Cheap enough to call on an async thread.
@@ -176,7 +181,11 @@ impl Index {
         }
         let condition = Some((row, encode_intents(&before.intents)));
         let durability = if durable { Durability::AsOpened } else { Durability::Process };
-        self.write(puts, deletes, condition, durability).await
+        let change = Change { puts, deletes, condition, durability };
+        match self.pen.try_write(&self.database, &change, self.sync) {
+            Some(written) => written,
+            None => self.write(change).await,
+        }
     }
 
     /// Whether a write has failed: it may show at the next start, and no further one is taken before.
@@ -196,7 +205,8 @@ impl Index {
             puts.extend(record.map(|bytes| (key.as_bytes().to_vec(), bytes)));
             puts.extend(encode_intents(&intents).map(|bytes| (intents_row(&key), bytes)));
         }
-        self.write(puts, Vec::new(), None, Durability::Process).await
+        let (deletes, condition, durability) = (Vec::new(), None, Durability::Process);
+        self.write(Change { puts, deletes, condition, durability }).await
     }
 
     /// A number that no attempt on this index had or will have.
@@ -235,9 +245,10 @@ impl Index {
     }
 
     async fn reserve(&self, end: u64) -> Result<(), Failure> {
-        let put = (GENERATION.to_vec(), end.to_be_bytes().to_vec());
+        let puts = vec![(GENERATION.to_vec(), end.to_be_bytes().to_vec())];
         // a number that is given out twice makes one name the target of two attempts
-        self.write(vec![put], Vec::new(), None, Durability::Power).await
+        let durability = Durability::Power;
+        self.write(Change { puts, deletes: Vec::new(), condition: None, durability }).await
     }
 
     /// The first generation number that was never reserved: all that were given out are below it.
@@ -356,17 +367,11 @@ impl Index {
         }
     }
 
-    async fn write(
-        &self,
-        puts: Vec<(Vec<u8>, Vec<u8>)>,
-        deletes: Vec<Vec<u8>>,
-        condition: Option<(Vec<u8>, Option<Vec<u8>>)>,
-        durability: Durability,
-    ) -> Result<(), Failure> {
+    /// Has the writer thread write.
+    async fn write(&self, change: Change) -> Result<(), Failure> {
         let gone = || Failure("the index's writer thread is gone".into());
         let (reply, answer) = oneshot::channel();
-        let write = Write { puts, deletes, condition, durability, reply };
-        self.writer.as_ref().ok_or_else(gone)?.send(write).map_err(|_closed| gone())?;
+        self.writer.as_ref().ok_or_else(gone)?.send(Write { change, reply }).map_err(|_closed| gone())?;
         answer.await.map_err(|_dropped| gone())?
     }
 

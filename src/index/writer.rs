@@ -1,8 +1,12 @@
-//! The thread through which all writes of the index go: it gathers what is waiting into one batch and
-//! one fsync.
+//! How writes reach LevelDB: one at a time, under the pen.
+//!
+//! Who needs no fsync and finds the pen free writes at once, on its own thread: that takes some
+//! microseconds, and waking another thread and waiting for it takes several times as long. Everybody else
+//! asks the writer thread, which gathers what is waiting into one batch and one fsync. So a write that
+//! hangs, because the disk does, holds up one of the threads that serve requests at most.
 
 use std::collections::HashSet;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, TryLockError, mpsc};
 
 use tokio::sync::oneshot;
 
@@ -12,13 +16,18 @@ use crate::leveldb::{Batch, Database};
 /// At most so many writes share one batch: enough to spread an fsync, few enough to answer soon.
 const GROUP: usize = 512;
 
-/// One write, on its way to the writer thread.
-pub(super) struct Write {
+/// What one write changes.
+pub(super) struct Change {
     pub(super) puts: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) deletes: Vec<Vec<u8>>,
     /// A row and what it must hold when the write is carried out.
     pub(super) condition: Option<(Vec<u8>, Option<Vec<u8>>)>,
     pub(super) durability: Durability,
+}
+
+/// One write, on its way to the writer thread.
+pub(super) struct Write {
+    pub(super) change: Change,
     pub(super) reply: oneshot::Sender<Result<(), Failure>>,
 }
 
@@ -33,21 +42,45 @@ pub(super) enum Durability {
     Power,
 }
 
+/// The right to write.
+#[derive(Default)]
+pub(super) struct Pen(Mutex<()>);
+
+impl Pen {
+    /// Writes at once, if nobody else is writing and `sync` says that no fsync is needed.
+    pub(super) fn try_write(
+        &self,
+        database: &Database,
+        change: &Change,
+        sync: bool,
+    ) -> Option<Result<(), Failure>> {
+        if change.durability.needs_fsync(sync) {
+            return None;
+        }
+        let _pen = match self.0.try_lock() {
+            Ok(pen) => pen,
+            Err(TryLockError::Poisoned(pen)) => pen.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let mut batch = Batch::new();
+        Some(change.check(database).and_then(|()| {
+            change.add_to(&mut batch);
+            write(database, &batch, false)
+        }))
+    }
+}
+
 /// The writer thread: carries out writes in the order of their arrival until the index is closed.
-pub(super) fn write_all(database: &Database, writes: &mpsc::Receiver<Write>, sync: bool) {
+pub(super) fn write_all(database: &Database, pen: &Pen, writes: &mpsc::Receiver<Write>, sync: bool) {
     let mut next = writes.recv().ok();
     while let Some(first) = next.take() {
-        let mut group = Group {
-            batch: Batch::new(),
-            rows: HashSet::new(),
-            durability: Durability::Process,
-            replies: vec![],
-        };
+        let pen = pen.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut group = Group::default();
         group.add(database, first);
         while group.replies.len() < GROUP {
             match writes.try_recv() {
                 // a condition is on what the batches before have left in the index
-                Ok(write) if group.touches(&write) => {
+                Ok(write) if group.touches(&write.change) => {
                     next = Some(write);
                     break;
                 }
@@ -56,7 +89,38 @@ pub(super) fn write_all(database: &Database, writes: &mpsc::Receiver<Write>, syn
             }
         }
         group.finish(database, sync);
+        drop(pen);
         next = next.or_else(|| writes.recv().ok());
+    }
+}
+
+impl Durability {
+    fn needs_fsync(self, sync: bool) -> bool {
+        match self {
+            Self::Process => false,
+            Self::AsOpened => sync,
+            Self::Power => true,
+        }
+    }
+}
+
+impl Change {
+    fn check(&self, database: &Database) -> Result<(), Failure> {
+        let Some((row, expected)) = &self.condition else { return Ok(()) };
+        if database.get(row)? == *expected {
+            Ok(())
+        } else {
+            Err(Failure("another attempt on the key came between".into()))
+        }
+    }
+
+    fn add_to(&self, batch: &mut Batch) {
+        for (row, value) in &self.puts {
+            batch.put(row, value);
+        }
+        for row in &self.deletes {
+            batch.delete(row);
+        }
     }
 }
 
@@ -69,48 +133,42 @@ struct Group {
     replies: Vec<oneshot::Sender<Result<(), Failure>>>,
 }
 
+impl Default for Group {
+    fn default() -> Self {
+        let (rows, replies) = (HashSet::new(), Vec::new());
+        Self { batch: Batch::new(), rows, durability: Durability::Process, replies }
+    }
+}
+
 impl Group {
-    fn touches(&self, write: &Write) -> bool {
-        write.condition.as_ref().is_some_and(|(row, _)| self.rows.contains(row))
+    fn touches(&self, change: &Change) -> bool {
+        change.condition.as_ref().is_some_and(|(row, _)| self.rows.contains(row))
     }
 
-    fn add(&mut self, database: &Database, write: Write) {
-        if let Some((row, expected)) = &write.condition {
-            let refusal = match database.get(row) {
-                Ok(found) if found == *expected => None,
-                Ok(_) => Some(Failure("another attempt on the key came between".into())),
-                Err(error) => Some(error.into()),
-            };
-            if let Some(refusal) = refusal {
-                return answer(write.reply, Err(refusal));
-            }
+    fn add(&mut self, database: &Database, Write { change, reply }: Write) {
+        if let Err(refusal) = change.check(database) {
+            return answer(reply, Err(refusal));
         }
-        for (row, value) in &write.puts {
-            self.batch.put(row, value);
-        }
-        for row in &write.deletes {
-            self.batch.delete(row);
-        }
-        self.rows.extend(write.puts.into_iter().map(|(row, _)| row).chain(write.deletes));
-        self.durability = self.durability.max(write.durability);
-        self.replies.push(write.reply);
+        change.add_to(&mut self.batch);
+        self.rows.extend(change.puts.into_iter().map(|(row, _)| row).chain(change.deletes));
+        self.durability = self.durability.max(change.durability);
+        self.replies.push(reply);
     }
 
     fn finish(self, database: &Database, sync: bool) {
-        let sync = match self.durability {
-            Durability::Process => false,
-            Durability::AsOpened => sync,
-            Durability::Power => true,
-        };
-        let result = database.write(&self.batch, sync);
-        if let Err(error) = &result {
-            tracing::error!(%error, "the index can't be written: nothing is written or deleted before the next start");
-        }
+        let result = write(database, &self.batch, self.durability.needs_fsync(sync));
         for reply in self.replies {
-            let failure = result.as_ref().err().map(|error| Failure(error.to_string()));
+            let failure = result.as_ref().err().map(|error| Failure(error.0.clone()));
             answer(reply, failure.map_or(Ok(()), Err));
         }
     }
+}
+
+fn write(database: &Database, batch: &Batch, fsync: bool) -> Result<(), Failure> {
+    database.write(batch, fsync).map_err(|error| {
+        tracing::error!(%error, "the index can't be written: nothing is written or deleted before the next start");
+        Failure(error.to_string())
+    })
 }
 
 /// Nobody may wait for the answer any more, which is fine.
