@@ -3,20 +3,21 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use futures_util::future::{AbortHandle, BoxFuture, abortable, join_all};
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http_body::Body;
+use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Inner;
 use super::attempt::Attempt;
 use super::copy::{CopyError, Fingerprint};
-use super::path;
 use crate::error::{Error, Result};
 use crate::key::{Key, Name};
 use crate::placement::Place;
 use crate::record::Replica;
 use crate::tee::Source;
-use crate::volume::{Feeder, Refused, VolumeError, feed};
+use crate::volume::{Feed, Feeder, Refused, VolumeError, feed};
 
 /// An upload in the making.
 pub(super) struct Fanout<'f, 'a> {
@@ -44,7 +45,8 @@ struct Lane {
     feeder: Option<Feeder>,
     /// Whether it took all of them.
     fed: bool,
-    abort: AbortHandle,
+    /// The task that sends it, while pieces are to come.
+    upload: Option<AbortHandle>,
     state: LaneState,
 }
 
@@ -167,24 +169,34 @@ impl<'f, 'a> Fanout<'f, 'a> {
         }
         self.attempt.intend(&files).await?;
         let patience = self.store.options.patience.stream;
+        let name = self.attempt.key().path(self.name);
         for replica in files {
             let lane = self.lanes.len();
             let volume = self.store.volume(&replica);
-            let path = path(self.attempt.key(), &replica);
-            let (feeder, body) = feed(self.length);
+            let path = format!("{}{name}", replica.place.directory());
             let modified = self.modified;
-            let (put, abort) = abortable(async move { volume.put(&path, body, modified).await });
-            self.puts.push(Box::pin(async move {
-                let stalled = || Err(VolumeError::Unanswered("it stopped reading".into()));
-                (lane, put.await.unwrap_or_else(|_aborted| stalled()))
-            }));
-            // the window is empty: this neither waits nor fails
-            let mut feeder = feeder.give(first.clone(), patience).await.is_ok().then_some(feeder);
-            let fed = match feeder.take_if(|_| is_all) {
-                Some(feeder) => feeder.end(patience).await.is_ok(),
-                None => false,
-            };
-            self.lanes.push(Lane { replica, feeder, fed, abort, state: LaneState::Running });
+            let mut running =
+                Lane { replica, feeder: None, fed: is_all, upload: None, state: LaneState::Running };
+            if is_all {
+                let body = Feed::whole(first.clone());
+                let put = async move { (lane, volume.put(&path, body, modified).await) };
+                self.puts.push(Box::pin(put));
+            } else {
+                let (feeder, body) = feed(self.length);
+                // a task of its own: it goes on while the client's next piece is waited for
+                let put =
+                    AbortOnDropHandle::new(tokio::spawn(
+                        async move { volume.put(&path, body, modified).await },
+                    ));
+                running.upload = Some(put.abort_handle());
+                self.puts.push(Box::pin(async move {
+                    let stalled = |_| Err(VolumeError::Unanswered("it stopped reading".into()));
+                    (lane, put.await.unwrap_or_else(stalled))
+                }));
+                // the window is empty: this neither waits nor fails
+                running.feeder = feeder.give(first.clone(), patience).await.is_ok().then_some(feeder);
+            }
+            self.lanes.push(running);
         }
         Ok(true)
     }
@@ -201,7 +213,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
                 Err(Refused::Closed) => {}
                 Err(Refused::Stalled) => {
                     store.volume(&lane.replica).stalled();
-                    lane.abort.abort();
+                    lane.upload.iter().for_each(AbortHandle::abort);
                 }
             }
             lane.feeder = None;
@@ -233,7 +245,6 @@ impl<'f, 'a> Fanout<'f, 'a> {
             let replica = Replica { place: place.ok_or_else(|| self.too_few())?, name: self.name };
             self.attempt.intend(std::slice::from_ref(&replica)).await?;
             let lane = self.lanes.len();
-            let abort = AbortHandle::new_pair().0;
             let copied =
                 self.store.copy_from_any(self.attempt.key(), &sources, &replica, expected, self.modified);
             let result = copied.await.map(|_| ()).map_err(|error| match error {
@@ -241,7 +252,13 @@ impl<'f, 'a> Fanout<'f, 'a> {
                 CopyError::Source(error) => VolumeError::Unanswered(format!("the source: {error}")),
                 CopyError::Damaged => VolumeError::Unanswered("the source is damaged".into()),
             });
-            self.lanes.push(Lane { replica, feeder: None, fed: true, abort, state: LaneState::Running });
+            self.lanes.push(Lane {
+                replica,
+                feeder: None,
+                fed: true,
+                upload: None,
+                state: LaneState::Running,
+            });
             self.finished(lane, result);
         }
         Ok(())

@@ -1,13 +1,10 @@
 //! The body of one PUT, fed piece by piece, and the hand that feeds it.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{Notify, mpsc};
 
 /// Pieces on their way to one volume: with pieces of at most 64 KiB this, times the replicas, is
@@ -18,7 +15,7 @@ const WINDOW: usize = 2;
 pub(crate) fn feed(length: Option<u64>) -> (Feeder, Feed) {
     let (pieces, received) = mpsc::channel(WINDOW);
     let signals = Arc::new(Signals::default());
-    let feed = Feed { pieces: Some(received), left: length, signals: Arc::clone(&signals) };
+    let feed = Feed { pieces: Pieces::Coming(received), left: length, signals: Arc::clone(&signals) };
     (Feeder { pieces, signals }, feed)
 }
 
@@ -98,12 +95,19 @@ impl Drop for Feeder {
     }
 }
 
-/// The body that hyper sends.
+/// The body of a PUT, as the connection takes it.
 pub(crate) struct Feed {
-    pieces: Option<mpsc::Receiver<Piece>>,
+    pieces: Pieces,
     /// Bytes still to come, where the length is known.
     left: Option<u64>,
     signals: Arc<Signals>,
+}
+
+enum Pieces {
+    /// At once: all there is, if there is anything.
+    Whole(Option<Bytes>),
+    /// Piece by piece, from a feeder.
+    Coming(mpsc::Receiver<Piece>),
 }
 
 /// Watches a feed that was given away.
@@ -112,11 +116,51 @@ pub(crate) struct Watch(Arc<Signals>);
 impl Feed {
     /// No body.
     pub(crate) fn empty() -> Self {
-        Self { pieces: None, left: Some(0), signals: Arc::default() }
+        Self { pieces: Pieces::Whole(None), left: Some(0), signals: Arc::default() }
+    }
+
+    /// A body of one piece, which nobody has to feed.
+    pub(crate) fn whole(value: Bytes) -> Self {
+        let (left, signals) = (Some(value.len() as u64), Arc::<Signals>::default());
+        signals.ended.notify_one();
+        Self { pieces: Pieces::Whole(Some(value)), left, signals }
     }
 
     pub(crate) fn watch(&self) -> Watch {
         Watch(Arc::clone(&self.signals))
+    }
+
+    /// How many bytes are still to come, if that is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.left
+    }
+
+    /// The value, if it is of one piece of at most so many bytes. It stays the next piece, too.
+    pub(super) fn small(&self, most: usize) -> Option<Bytes> {
+        match &self.pieces {
+            Pieces::Whole(value) => value.clone().filter(|value| value.len() <= most),
+            Pieces::Coming(_) => None,
+        }
+    }
+
+    /// The next piece; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Aborted> {
+        self.signals.started.notify_one();
+        if self.left == Some(0) {
+            return Ok(None);
+        }
+        let piece = match &mut self.pieces {
+            Pieces::Whole(value) => value.take().map_or(Piece::End, Piece::Data),
+            Pieces::Coming(pieces) => pieces.recv().await.ok_or(Aborted)?,
+        };
+        let Piece::Data(data) = piece else {
+            return if self.left.is_none() { Ok(None) } else { Err(Aborted) };
+        };
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(data.len() as u64).ok_or(Aborted)?;
+        }
+        self.signals.complete.store(self.left == Some(0), Ordering::Release);
+        Ok(Some(data))
     }
 }
 
@@ -143,35 +187,3 @@ impl std::fmt::Display for Aborted {
 }
 
 impl std::error::Error for Aborted {}
-
-impl Body for Feed {
-    type Data = Bytes;
-    type Error = Aborted;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        self.signals.started.notify_one();
-        let Some(pieces) = &mut self.pieces else { return Poll::Ready(None) };
-        match ready!(pieces.poll_recv(context)) {
-            Some(Piece::Data(data)) => {
-                if let Some(left) = &mut self.left {
-                    *left = left.saturating_sub(data.len() as u64);
-                }
-                self.signals.complete.store(self.left == Some(0), Ordering::Release);
-                Poll::Ready(Some(Ok(Frame::data(data))))
-            }
-            Some(Piece::End) => Poll::Ready(None),
-            None => Poll::Ready(Some(Err(Aborted))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == Some(0)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}

@@ -6,9 +6,12 @@
 //! streams an idle deadline.
 #![cfg_attr(test, expect(dead_code, reason = "the store's unit tests put volumes in memory in its place"))]
 
+mod answer;
+mod connection;
 mod feed;
 mod health;
 pub mod listing;
+mod pool;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,13 +19,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, DATE, LAST_MODIFIED};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::client::legacy::Client;
+use hyper::{Method, StatusCode};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use md5::{Digest, Md5};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -30,18 +28,15 @@ use tokio::time::{Instant, timeout};
 pub(crate) use feed::{Feed, Feeder, Refused, feed};
 use health::Health;
 pub use listing::{Kind, Listed};
-
-/// Idle connections live this long: well below the 75 s after which an nginx that wasn't told
-/// otherwise drops them, because a request that meets a closing connection is in doubt.
-const IDLE_CONNECTION: Duration = Duration::from_secs(20);
-
-/// What one connection buffers in each direction, in bytes; also the largest piece of a value.
-const CONNECTION_BUFFER: usize = 64 * 1024;
+use pool::{Answer, Pool};
 
 /// A file or a listing must come at so many bytes a second on average, …
 const LEAST_RATE: u64 = 1024;
 /// … once reading it has taken this long.
 const LEAST_RATE_AFTER: Duration = Duration::from_secs(30);
+
+/// A body that nobody wants is read away up to so many bytes.
+const DRAIN: usize = 64 * 1024;
 
 /// A path that no key's file has: the answer to a probe is 404.
 const PROBE: &str = "/00/00/probe";
@@ -108,7 +103,7 @@ pub struct Seen {
 /// One volume server.
 pub struct Volume {
     address: String,
-    client: Client<HttpConnector, Feed>,
+    pool: Arc<Pool>,
     patience: Patience,
     health: Health,
     returned: Arc<Notify>,
@@ -116,7 +111,7 @@ pub struct Volume {
 
 /// The volumes that were ever named, by a flag or by a record, under their addresses.
 pub struct Volumes {
-    client: Client<HttpConnector, Feed>,
+    connector: HttpConnector,
     patience: Patience,
     known: RwLock<HashMap<String, Arc<Volume>>>,
     returned: Arc<Notify>,
@@ -129,15 +124,7 @@ impl Volumes {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(patience.request));
         connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .http1_max_buf_size(CONNECTION_BUFFER)
-            // hyper-util retries only a request of which no byte was sent, on a connection that the
-            // volume had closed meanwhile: never twice
-            .retry_canceled_requests(true)
-            .build(connector);
-        Self { client, patience, known: RwLock::default(), returned: Arc::default() }
+        Self { connector, patience, known: RwLock::default(), returned: Arc::default() }
     }
 
     /// The volume at that address, `HOST:PORT`.
@@ -152,7 +139,7 @@ impl Volumes {
         let volume = known.entry(address.to_owned()).or_insert_with(|| {
             Arc::new(Volume {
                 address: address.to_owned(),
-                client: self.client.clone(),
+                pool: Arc::new(Pool::new(self.connector.clone(), address)),
                 patience: self.patience,
                 health: Health::new(),
                 returned: Arc::clone(&self.returned),
@@ -200,8 +187,8 @@ impl Volume {
     pub async fn head(self: &Arc<Self>, path: &str) -> Outcome<Option<Seen>> {
         let answer = self.ask(Method::HEAD, path).await?;
         match answer.status() {
-            StatusCode::OK => match length(&answer) {
-                Some(size) => Ok(Some(Seen { size, modified: last_modified(&answer) })),
+            StatusCode::OK => match answer.length() {
+                Some(size) => Ok(Some(Seen { size, modified: answer.modified() })),
                 None => Err(self.blame(VolumeError::Unanswered("200 without a length".into()))),
             },
             StatusCode::NOT_FOUND => Ok(None),
@@ -232,12 +219,8 @@ impl Volume {
         let watch = body.watch();
         // nginx gives the file the Date of its PUT, so a rebuild finds the time that the index had
         let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(modified));
-        let mut request = self.request(Method::PUT, path, body)?;
-        if let Ok(date) = date.parse() {
-            request.headers_mut().insert(DATE, date);
-        }
         let answer = async {
-            let mut answer = self.client.request(request).await.map_err(|error| explain(&error))?;
+            let mut answer = self.pool.request(Method::PUT, path, Some(&date), body).await?;
             let status = answer.status();
             drain(&mut answer, self.patience.request).await;
             Ok(status)
@@ -293,10 +276,10 @@ impl Volume {
     pub(crate) async fn get(self: &Arc<Self>, path: &str) -> Outcome<Download> {
         let answer = self.ask(Method::GET, path).await?;
         let status = answer.status();
-        match length(&answer) {
+        match answer.length() {
             Some(size) if status == StatusCode::OK => {
-                let (body, patience) = (answer.into_body(), self.patience.stream);
-                Ok(Download { size, body, patience, begun: Instant::now(), received: 0 })
+                let patience = self.patience.stream;
+                Ok(Download { size, answer, patience, begun: Instant::now(), received: 0 })
             }
             _ if status == StatusCode::OK => {
                 Err(self.blame(VolumeError::Unanswered("200 without a length".into())))
@@ -333,7 +316,7 @@ impl Volume {
         let garbled = |why: &dyn fmt::Display| VolumeError::Unanswered(why.to_string());
         let mut parser = listing::Parser::default();
         let (begun, mut received) = (Instant::now(), 0);
-        while let Some(bytes) = next_piece(answer.body_mut(), self.patience.stream).await? {
+        while let Some(bytes) = next_piece(&mut answer, self.patience.stream).await? {
             received += bytes.len() as u64;
             check_rate(begun, received)?;
             parser.read(&bytes, &mut found).map_err(|error| garbled(&error))?;
@@ -341,22 +324,16 @@ impl Volume {
         parser.end().map_err(|error| garbled(&error))
     }
 
-    async fn ask(self: &Arc<Self>, method: Method, path: &str) -> Outcome<Response<Incoming>> {
+    async fn ask(self: &Arc<Self>, method: Method, path: &str) -> Outcome<Answer> {
         self.ask_within(self.patience.request, method, path).await
     }
 
     /// A request without a body, whose head is answered within the deadline; the answer's body is
     /// drained where it isn't wanted, so that the connection can be used again.
-    async fn ask_within(
-        self: &Arc<Self>,
-        deadline: Duration,
-        method: Method,
-        path: &str,
-    ) -> Outcome<Response<Incoming>> {
+    async fn ask_within(self: &Arc<Self>, deadline: Duration, method: Method, path: &str) -> Outcome<Answer> {
         let wanted = method == Method::GET;
         let answer = async {
-            let request = self.request(method, path, Feed::empty())?;
-            let mut answer = self.client.request(request).await.map_err(|error| explain(&error))?;
+            let mut answer = self.pool.request(method, path, None, Feed::empty()).await?;
             if !wanted || answer.status() != StatusCode::OK {
                 drain(&mut answer, self.patience.request).await;
             }
@@ -373,11 +350,6 @@ impl Volume {
             }
             Err(error) => Err(self.blame(error)),
         }
-    }
-
-    fn request(&self, method: Method, path: &str, body: Feed) -> Outcome<Request<Feed>> {
-        let request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
-        request.body(body).map_err(|error| VolumeError::Unreachable(error.to_string()))
     }
 
     fn praise(&self) {
@@ -414,7 +386,7 @@ impl Volume {
 pub(crate) struct Download {
     /// Its length in bytes, as the volume announced it.
     pub(crate) size: u64,
-    body: Incoming,
+    answer: Answer,
     patience: Duration,
     begun: Instant,
     received: u64,
@@ -423,7 +395,7 @@ pub(crate) struct Download {
 impl Download {
     /// The next piece; `None` after the last byte.
     pub(crate) async fn next(&mut self) -> Outcome<Option<Bytes>> {
-        let piece = next_piece(&mut self.body, self.patience).await?;
+        let piece = next_piece(&mut self.answer, self.patience).await?;
         self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
         check_rate(self.begun, self.received)?;
         Ok(piece)
@@ -439,25 +411,15 @@ fn check_rate(begun: Instant, received: u64) -> Outcome<()> {
     Ok(())
 }
 
-async fn next_piece(body: &mut Incoming, patience: Duration) -> Outcome<Option<Bytes>> {
-    loop {
-        let frame = timeout(patience, body.frame()).await.map_err(|_elapsed| late(patience))?;
-        match frame {
-            None => return Ok(None),
-            Some(Err(error)) => return Err(VolumeError::Unanswered(causes(&error))),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => return Ok(Some(data)),
-                Err(_trailers) => {}
-            },
-        }
-    }
+async fn next_piece(answer: &mut Answer, patience: Duration) -> Outcome<Option<Bytes>> {
+    timeout(patience, answer.next()).await.map_err(|_elapsed| late(patience))?
 }
 
 /// Reads away the short body of an answer that nobody wants, so that its connection can be used
 /// again; one that is long or slow loses its connection instead.
-async fn drain(answer: &mut Response<Incoming>, patience: Duration) {
-    let mut left = CONNECTION_BUFFER;
-    while let Ok(Some(piece)) = next_piece(answer.body_mut(), patience).await {
+async fn drain(answer: &mut Answer, patience: Duration) {
+    let mut left = DRAIN;
+    while let Ok(Some(piece)) = next_piece(answer, patience).await {
         left = left.saturating_sub(piece.len());
         if left == 0 {
             break;
@@ -465,25 +427,8 @@ async fn drain(answer: &mut Response<Incoming>, patience: Duration) {
     }
 }
 
-fn length(answer: &Response<Incoming>) -> Option<u64> {
-    answer.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-fn last_modified(answer: &Response<Incoming>) -> Option<u64> {
-    let date = httpdate::parse_http_date(answer.headers().get(LAST_MODIFIED)?.to_str().ok()?).ok()?;
-    Some(date.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
-}
-
 fn late(patience: Duration) -> VolumeError {
     VolumeError::Unanswered(format!("within {}", humantime::format_duration(patience)))
-}
-
-fn explain(error: &hyper_util::client::legacy::Error) -> VolumeError {
-    if error.is_connect() {
-        VolumeError::Unreachable(causes(error))
-    } else {
-        VolumeError::Unanswered(causes(error))
-    }
 }
 
 /// An error with its causes, the outermost first.

@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use md5::{Digest, Md5};
 use tokio::sync::Notify;
@@ -158,29 +156,20 @@ impl Volume {
 
     /// Takes a PUT's body to its end. The file appears whole, or not at all.
     async fn take(self: Arc<Self>, to: Whereabouts, mut body: Feed, modified: u64) -> Outcome<()> {
-        let length = body.size_hint().exact();
         if let fault @ Some(_) = self.world.meet(Kind::Put, &self.address).await {
             return self.answer(fault).await;
         }
         let attempt = self.world.state().check_put(&to);
         let mut bytes = Vec::new();
-        while !body.is_end_stream() {
-            let broken = |why: &str| VolumeError::Unanswered(why.to_owned());
-            let Some(frame) = body.frame().await else { break };
-            let piece = frame.map_err(|aborted| broken(&aborted.to_string()))?.into_data().unwrap();
+        loop {
+            let piece = body.next().await.map_err(|why| VolumeError::Unanswered(why.to_string()));
+            let Some(piece) = piece? else { break };
             match self.world.meet(Kind::Take, &self.address).await {
                 None => bytes.extend_from_slice(&piece),
                 Some(Fault::Early) => return Ok(()),
                 fault => return self.answer(fault).await,
             }
             self.world.linger().await;
-        }
-        if let Some(length) = length {
-            let length = usize::try_from(length).unwrap();
-            if bytes.len() < length {
-                return Err(VolumeError::Unanswered("the body ended too early".into()));
-            }
-            bytes.truncate(length);
         }
         let fault = self.world.meet(Kind::Stored, &self.address).await;
         let file = File::new(bytes.into(), modified, attempt);

@@ -1,0 +1,216 @@
+//! One connection to a volume: requests out, answers in, one after the other.
+//!
+//! HTTP/1.1 by hand, as the master's work is little else: no task stands behind a connection, whoever waits
+//! for an answer reads it, and a small request leaves in one system call and comes back in one. (With
+//! hyper's client the master took a fifth more CPU for small values.)
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use hyper::Method;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::answer::{Body, Garbled, Head, Piece};
+use super::feed::Feed;
+
+/// At most so many bytes of a value are read at a time.
+const READ: usize = 64 * 1024;
+
+/// Heads of answers are mostly shorter.
+const READ_HEAD: usize = 4 * 1024;
+
+/// A value up to this size, in bytes, is copied behind its head.
+const SMALL: usize = 16 * 1024;
+
+/// What a volume is asked.
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) host: &'a str,
+    /// ASCII that needs no escaping.
+    pub(super) path: &'a str,
+    /// The `Date` of a PUT.
+    pub(super) date: Option<&'a str>,
+    pub(super) body: Feed,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// The connection had been closed before the first byte of the request: it may be sent on another one.
+    Unsent,
+    /// Says why.
+    Broken(String),
+}
+
+/// A connection between two requests, or in the middle of one.
+pub(super) struct Connection {
+    stream: TcpStream,
+    received: BytesMut,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, received: BytesMut::new() }
+    }
+
+    /// Whether the volume still holds its side, and said nothing that it wasn't asked.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let read = self.stream.try_read(&mut [0]);
+        self.received.is_empty() && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Sends a request, and waits for the head of its answer.
+    pub(super) async fn ask(&mut self, request: &mut Request<'_>) -> Result<Head, Lost> {
+        let mut head = head(request);
+        let small = request.body.small(SMALL);
+        head.extend_from_slice(small.as_deref().unwrap_or_default());
+        let mut sent = 0;
+        while sent < head.len() {
+            match self.stream.write(head.get(sent..).unwrap_or_default()).await {
+                Ok(bytes) if bytes > 0 => sent += bytes,
+                _ if sent == 0 => return Err(Lost::Unsent),
+                _ => return self.answer_in_spite(&request.method).await,
+            }
+        }
+        if small.is_none() && self.send_body(&mut request.body).await?.is_break() {
+            return self.answer_in_spite(&request.method).await;
+        }
+        self.answer(&request.method).await
+    }
+
+    /// Sends the body, unless the volume answers first or closes the connection.
+    async fn send_body(&mut self, body: &mut Feed) -> Result<std::ops::ControlFlow<()>, Lost> {
+        use std::ops::ControlFlow::{Break, Continue};
+        let chunked = body.length().is_none();
+        loop {
+            let piece = tokio::select! {
+                biased;
+                readable = self.stream.readable() => {
+                    if readable.is_err() || self.hears()? {
+                        return Ok(Break(()));
+                    }
+                    continue;
+                }
+                piece = body.next() => piece.map_err(|aborted| Lost::Broken(aborted.to_string()))?,
+            };
+            let ended = piece.is_none();
+            let pieces = match (piece, chunked) {
+                (None, false) => return Ok(Continue(())),
+                (Some(piece), false) => [Bytes::new(), piece, Bytes::new()],
+                (None, true) => [Bytes::new(), Bytes::from_static(b"0\r\n\r\n"), Bytes::new()],
+                (Some(piece), true) => {
+                    [format!("{:x}\r\n", piece.len()).into(), piece, Bytes::from_static(b"\r\n")]
+                }
+            };
+            for piece in pieces {
+                if !self.send(piece).await? {
+                    return Ok(Break(()));
+                }
+            }
+            if ended {
+                return Ok(Continue(()));
+            }
+        }
+    }
+
+    /// Sends a piece, unless the volume answers first or closes the connection.
+    async fn send(&mut self, mut piece: Bytes) -> Result<bool, Lost> {
+        while !piece.is_empty() {
+            let (reader, mut writer) = self.stream.split();
+            tokio::select! {
+                biased;
+                written = writer.write_buf(&mut piece) => {
+                    if written.is_err() {
+                        return Ok(false);
+                    }
+                }
+                readable = reader.readable() => {
+                    if readable.is_err() || self.hears()? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the volume has said something, or has closed its side.
+    fn hears(&mut self) -> Result<bool, Lost> {
+        self.received.reserve(READ_HEAD);
+        match self.stream.try_read_buf(&mut self.received) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(Lost::Broken(error.to_string())),
+        }
+    }
+
+    async fn answer(&mut self, method: &Method) -> Result<Head, Lost> {
+        loop {
+            match Head::take(&mut self.received, *method == Method::HEAD) {
+                Ok(Some(head)) => return Ok(head),
+                Ok(None) => self.receive(READ_HEAD).await.map_err(Lost::Broken)?,
+                Err(garbled) => return Err(garbled.into()),
+            }
+        }
+    }
+
+    /// The answer to a request of which the volume didn't take all: why it didn't, if it says so.
+    async fn answer_in_spite(&mut self, method: &Method) -> Result<Head, Lost> {
+        let answer = self.answer(method).await?;
+        Ok(Head { keep: false, ..answer })
+    }
+
+    /// The next piece of the answer's body; `None` after the last.
+    pub(super) async fn next(&mut self, body: &mut Body) -> Result<Option<Bytes>, String> {
+        loop {
+            match body.take(&mut self.received).map_err(|Garbled(why)| why.to_owned())? {
+                Piece::Data(data) => return Ok(Some(data)),
+                Piece::End => return Ok(None),
+                Piece::Wanted => match self.receive(READ).await {
+                    Err(_closed) if body.may_close() => return Ok(None),
+                    received => received?,
+                },
+            }
+        }
+    }
+
+    async fn receive(&mut self, most: usize) -> Result<(), String> {
+        self.received.reserve(most);
+        match self.stream.read_buf(&mut self.received).await {
+            Ok(0) => Err("it closed the connection".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl From<Garbled> for Lost {
+    fn from(Garbled(why): Garbled) -> Self {
+        Self::Broken(why.to_owned())
+    }
+}
+
+fn head(request: &Request<'_>) -> Vec<u8> {
+    let Request { method, host, path, date, body } = request;
+    let mut head = String::with_capacity(512);
+    let length = body.length().map(|length| length.to_string());
+    let (framing, length) = match &length {
+        None => ("transfer-encoding", "chunked"),
+        Some(length) => ("content-length", length.as_str()),
+    };
+    for part in [method.as_str(), " ", path, " HTTP/1.1\r\nhost: ", host] {
+        head.push_str(part);
+    }
+    if let Some(date) = date {
+        head.push_str("\r\ndate: ");
+        head.push_str(date);
+    }
+    if *method == Method::PUT {
+        for part in ["\r\n", framing, ": ", length] {
+            head.push_str(part);
+        }
+    }
+    head.push_str("\r\n\r\n");
+    head.into_bytes()
+}

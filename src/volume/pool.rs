@@ -1,0 +1,155 @@
+//! Connections to one volume, kept open between requests.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode, Uri};
+use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::runtime::{Handle, Id};
+use tokio::time::{Instant, sleep};
+use tower_service::Service as _;
+
+use super::answer::Head;
+use super::connection::{Connection, Lost, Request};
+use super::feed::Feed;
+use super::{Outcome, VolumeError, causes};
+
+/// Idle connections live this long: well below the 75 s after which an nginx that wasn't told
+/// otherwise drops them, because a request that meets a closing connection is in doubt.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// The connections to one volume that nobody uses at the moment.
+pub(super) struct Pool {
+    connector: HttpConnector,
+    /// The volume's address, `HOST:PORT`.
+    host: String,
+    /// The same as the connector wants it; none if it can't be one.
+    address: Option<Uri>,
+    /// By the runtime that hears of what happens on their sockets.
+    idle: Mutex<HashMap<Id, Vec<(Instant, Connection)>>>,
+}
+
+/// An answer, whose body may still be on its way.
+pub(super) struct Answer {
+    head: Head,
+    /// Goes back to the pool at the end of the body.
+    connection: Option<Connection>,
+    pool: Arc<Pool>,
+}
+
+impl Pool {
+    pub(super) fn new(connector: HttpConnector, host: &str) -> Self {
+        let address = Uri::builder().scheme("http").authority(host).path_and_query("/").build();
+        Self { connector, host: host.to_owned(), address: address.ok(), idle: Mutex::default() }
+    }
+
+    /// Sends a request, and waits for the head of its answer. It is sent once: on another connection only
+    /// if none of its bytes went out on one that the volume had closed meanwhile.
+    pub(super) async fn request(
+        self: &Arc<Self>,
+        method: Method,
+        path: &str,
+        date: Option<&str>,
+        body: Feed,
+    ) -> Outcome<Answer> {
+        let mut request = Request { method, host: &self.host, path, date, body };
+        loop {
+            let idle = self.take();
+            let used = idle.is_some();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => self.connect().await?,
+            };
+            match connection.ask(&mut request).await {
+                Ok(head) => {
+                    let (connection, pool) = (Some(connection), Arc::clone(self));
+                    return Ok(Answer { head, connection, pool });
+                }
+                Err(Lost::Unsent) if used => {}
+                Err(Lost::Unsent) => return Err(VolumeError::Unanswered("it closed the connection".into())),
+                Err(Lost::Broken(why)) => return Err(VolumeError::Unanswered(why)),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Outcome<Connection> {
+        let no_address = || VolumeError::Unreachable("it is no HOST:PORT".into());
+        let address = self.address.clone().ok_or_else(no_address)?;
+        let stream = self.connector.clone().call(address).await;
+        let stream = stream.map_err(|error| VolumeError::Unreachable(causes(&error)))?;
+        Ok(Connection::new(stream.into_inner()))
+    }
+
+    /// The connection that was used last.
+    fn take(&self) -> Option<Connection> {
+        let mut idle = self.idle();
+        let connections = idle.get_mut(&Handle::current().id())?;
+        while let Some((since, mut connection)) = connections.pop() {
+            if since.elapsed() < IDLE && connection.is_quiet() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn give_back(self: &Arc<Self>, connection: Connection) {
+        let runtime = Handle::current().id();
+        let mut idle = self.idle();
+        let connections = idle.entry(runtime).or_insert_with(|| {
+            tokio::spawn(sweep(Arc::downgrade(self), runtime));
+            Vec::new()
+        });
+        connections.push((Instant::now(), connection));
+    }
+
+    fn idle(&self) -> MutexGuard<'_, HashMap<Id, Vec<(Instant, Connection)>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes connections that were idle for too long, until none is left.
+async fn sweep(pool: Weak<Pool>, runtime: Id) {
+    loop {
+        sleep(IDLE).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut idle = pool.idle();
+        let Some(connections) = idle.get_mut(&runtime) else { return };
+        connections.retain(|(since, _)| since.elapsed() < IDLE);
+        if connections.is_empty() {
+            idle.remove(&runtime);
+            return;
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// The length of the file in bytes, where the volume tells.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.head.length
+    }
+
+    /// When the file was written, in seconds since 1970, where the volume tells.
+    pub(super) fn modified(&self) -> Option<u64> {
+        self.head.modified
+    }
+
+    /// The next piece of the body; `None` after the last.
+    pub(super) async fn next(&mut self) -> Outcome<Option<Bytes>> {
+        let Some(connection) = &mut self.connection else { return Ok(None) };
+        let piece = connection.next(&mut self.head.body).await.map_err(VolumeError::Unanswered)?;
+        if piece.is_none()
+            && let Some(mut connection) = self.connection.take()
+            && self.head.keep
+            && connection.is_quiet()
+        {
+            self.pool.give_back(connection);
+        }
+        Ok(piece)
+    }
+}
