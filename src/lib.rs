@@ -38,13 +38,28 @@ pub mod volume;
 
 use std::future::Future;
 
+use tokio::runtime::Builder;
+
 /// Runs a program's work to its end on all cores.
 ///
 /// # Errors
 ///
 /// The work's, or that the runtime can't start.
 pub fn run<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    run_on(Builder::new_multi_thread(), work)
+}
+
+/// Runs a program's work to its end on this thread, but for what it gives to others.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_here<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    run_on(Builder::new_current_thread(), work)
+}
+
+fn run_on<T>(mut runtime: Builder, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let runtime = runtime.enable_all().build();
     runtime.map_err(|error| format!("can't start: {error}"))?.block_on(work)
 }
 

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use davkv::config::{self, Master};
 use davkv::http::Api;
 use davkv::index::Index;
+use davkv::logs;
+use davkv::server::{self, Workers};
 use davkv::store::{self, Store};
 use davkv::volume::Volumes;
-use davkv::{logs, server};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     logs::start(flags.common.verbose);
-    match davkv::run(serve(flags)) {
+    match davkv::run_here(serve(flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("davkv: {error}");
@@ -39,6 +40,7 @@ async fn serve(flags: Master) -> Result<(), String> {
     };
     let store = Store::new(index, Volumes::new(options.patience), options);
     store.start().await.map_err(|error| error.to_string())?;
+    let workers = Workers::start().map_err(|error| format!("can't start threads: {error}"))?;
     let listener = server::listen(flags.address, flags.port)
         .map_err(|error| format!("can't serve on port {}: {error}: try another --port", flags.port))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -52,7 +54,9 @@ async fn serve(flags: Master) -> Result<(), String> {
     };
     let api = Api::new(store.clone(), flags.fallback.as_deref());
     let answer = move |request| api.clone().answer(request);
-    let left = server::serve(listener, answer, flags.connections, stop, flags.grace).await;
+    let left = server::serve(listener, &workers, answer, flags.connections, stop, flags.grace).await;
+    // the writes that still run do so on the workers
     store.stop(left).await;
+    drop(workers);
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod patient;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -24,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use patient::Patient;
+pub use workers::Workers;
 
 /// How long a client may take for the head of a request, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -89,6 +91,7 @@ fn bind(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
 /// end at once, and the others with the request that they serve.
 pub async fn serve<A, F, B>(
     listener: TcpListener,
+    workers: &Workers,
     answer: A,
     connections: u32,
     stop: impl Future<Output = ()>,
@@ -109,11 +112,11 @@ where
         };
         match admitted {
             Ok((stream, place)) => {
-                let http = if places.are_scarce() { &hasty } else { &patient };
-                let stream = TokioIo::new(Patient::new(stream, READ_TIMEOUT));
-                let connection = http.serve_connection(stream, service_fn(answer.clone()));
-                let mut leave = places.leave.subscribe();
-                tokio::spawn(async move {
+                let http = if places.are_scarce() { &hasty } else { &patient }.clone();
+                let (answer, mut leave) = (answer.clone(), places.leave.subscribe());
+                let served = workers.serve(stream, async move |stream| {
+                    let stream = TokioIo::new(Patient::new(stream, READ_TIMEOUT));
+                    let connection = http.serve_connection(stream, service_fn(answer));
                     tokio::pin!(connection);
                     let ended = tokio::select! {
                         ended = connection.as_mut() => ended,
@@ -130,6 +133,9 @@ where
                     }
                     drop(place);
                 });
+                if let Err(error) = served {
+                    tracing::warn!(%error, "can't serve a connection");
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "can't accept a connection");

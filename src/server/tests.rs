@@ -35,7 +35,10 @@ async fn server(connections: u32, go: &Arc<Notify>) -> SocketAddr {
             Ok(answered(request.method(), path, work).await)
         }
     };
-    tokio::spawn(serve(listener, answer, connections, std::future::pending(), Duration::ZERO));
+    tokio::spawn(async move {
+        serve(listener, &Workers::default(), answer, connections, std::future::pending(), Duration::ZERO)
+            .await
+    });
     address
 }
 

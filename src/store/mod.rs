@@ -12,8 +12,8 @@
 //! An intent is *open* while the attempt that wrote it holds the key's claim, and *closed* from then
 //! on; whatever intent is found at start-up is closed. The reaper deletes the files of closed ones.
 //!
-//! Every write runs in a task of its own that owns the claim, so that a client who leaves cuts the
-//! attempt short nowhere but at its body.
+//! Every write owns its claim and runs to its end, so that a client who leaves cuts the attempt short
+//! nowhere but at its body.
 
 mod attempt;
 mod claims;
@@ -25,6 +25,7 @@ mod put;
 mod reaper;
 mod rebalance;
 mod recent;
+mod shelter;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ pub use put::Upload;
 use reaper::Reaper;
 pub use rebalance::{Forgotten, Rebalanced};
 use recent::Recent;
+use shelter::Sheltered;
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -245,7 +247,7 @@ impl Store {
         .await
     }
 
-    /// Claims the key and runs the write in a task of its own, which ends even when nobody waits.
+    /// Claims the key and runs the write, which ends even when nobody waits.
     async fn write<T, F>(&self, key: &Key, write: impl FnOnce(Arc<Inner>, Claim) -> F) -> Result<T>
     where
         T: Send + 'static,
@@ -254,14 +256,14 @@ impl Store {
         let claim = self.0.claims.take(key).await.ok_or(Error::Busy)?;
         let (inner, key) = (Arc::clone(&self.0), key.clone());
         let write = AssertUnwindSafe(write(Arc::clone(&inner), claim)).catch_unwind();
-        let task = self.0.tasks.spawn(async move {
-            write.await.unwrap_or_else(|_payload| {
+        let write = write.map(move |written| {
+            written.unwrap_or_else(|_payload| {
                 tracing::error!(%key, "a write panicked");
                 inner.hand_over(&key);
                 Err(Error::Panicked)
             })
         });
-        task.await.unwrap_or(Err(Error::Panicked))
+        Sheltered::new(&self.0.tasks, write).await
     }
 }
 

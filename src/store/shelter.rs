@@ -1,0 +1,81 @@
+//! Work that ends even when nobody waits for it any more.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// Work that runs in the task that waits for it. If that is dropped first, a task of its own takes over.
+/// (A task from the beginning would cost each write two more wake-ups.)
+pub(super) struct Sheltered<T: Send + 'static> {
+    /// None once it has ended.
+    work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    tasks: TaskTracker,
+    /// While it is held, `tasks` counts the work.
+    _counted: TaskTrackerToken,
+}
+
+impl<T: Send + 'static> Sheltered<T> {
+    /// Work that is counted among those tasks.
+    pub(super) fn new(tasks: &TaskTracker, work: impl Future<Output = T> + Send + 'static) -> Self {
+        Self { work: Some(Box::pin(work)), tasks: tasks.clone(), _counted: tasks.token() }
+    }
+}
+
+impl<T: Send + 'static> Future for Sheltered<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let polled = work.as_mut().poll(context);
+        if polled.is_ready() {
+            self.work = None;
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for Sheltered<T> {
+    fn drop(&mut self) {
+        // without a runtime the program is at its end, and the next start takes up what is left
+        if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
+            drop(self.tasks.spawn_on(work, &runtime));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn work_ends_when_nobody_waits_for_it() {
+        let tasks = TaskTracker::new();
+        let (go, gone) = oneshot::channel::<()>();
+        let (done, end) = oneshot::channel();
+        let mut work = Sheltered::new(&tasks, async move {
+            drop(gone.await);
+            assert_eq!(done.send(()), Ok(()));
+        });
+        assert!((&mut work).now_or_never().is_none());
+        drop(work);
+        assert_eq!(tasks.len(), 1);
+        drop(go);
+        assert_eq!(end.await, Ok(()));
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    #[tokio::test]
+    async fn work_that_is_waited_for_is_counted_until_it_ends() {
+        let tasks = TaskTracker::new();
+        let work = Sheltered::new(&tasks, async { 1 });
+        assert_eq!(tasks.len(), 1);
+        assert_eq!(work.await, 1);
+        assert!(tasks.is_empty());
+    }
+}
