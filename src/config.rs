@@ -122,6 +122,11 @@ pub struct Master {
     #[arg(long, env = "DAVKV_GRACE", default_value = "30s", value_name = "TIME", value_parser = duration)]
     pub grace: Duration,
 
+    /// A replica that was seen whole so recently isn't looked at again before readers are sent to it; 0s: each time
+    #[arg(long, env = "DAVKV_RECHECK", default_value = "100ms", value_name = "TIME",
+          value_parser = duration_or_none)]
+    pub recheck: Duration,
+
     /// How long a file that readers may have been sent to is left after it was replaced
     #[arg(long, env = "DAVKV_READERGRACE", default_value = "1m", value_name = "TIME", value_parser = duration, hide = true)]
     pub readergrace: Duration,
@@ -221,6 +226,7 @@ impl Common {
             generation_names: self.names == Names::Generation,
             quarantine: self.quarantine,
             reader_grace,
+            recheck: Duration::ZERO,
             forgotten: Forgotten::default(),
         }
     }
@@ -350,4 +356,8 @@ fn duration(text: &str) -> Result<Duration, String> {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("type a time like 1s, 500ms or 10m".to_owned()),
     }
+}
+
+fn duration_or_none(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_no_time| "type a time like 1s or 100ms, or 0s".to_owned())
 }

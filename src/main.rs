@@ -36,6 +36,7 @@ async fn serve(flags: Master) -> Result<(), String> {
     let options = store::Options {
         client_idle: flags.clienttimeout,
         protect: flags.protect,
+        recheck: flags.recheck,
         ..flags.common.store(flags.readergrace)
     };
     let store = Store::new(index, Volumes::new(options.patience), options);

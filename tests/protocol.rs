@@ -1147,6 +1147,22 @@ mod get_and_failing_volumes {
     }
 
     #[test]
+    fn what_was_seen_whole_is_looked_at_again_after_the_recheck_only() {
+        let mut rig = Rig::new(3, &["--recheck", "1h"]);
+        let looked_at = |rig: &Rig| {
+            let requests = rig.gates.iter().flat_map(|gate| gate.requests());
+            requests.filter(|(method, ..)| method == "HEAD").count()
+        };
+        assert_eq!(rig.status("PUT", OLD), 201);
+        assert_served(&rig);
+        assert_eq!(looked_at(&rig), 0);
+        rig.master.restart();
+        (0..5).for_each(|_| assert_served(&rig));
+        // each replica once, when readers are first sent to it
+        assert!((1..=3).contains(&looked_at(&rig)));
+    }
+
+    #[test]
     fn with_all_down_it_is_a_503_until_they_are_back() {
         let mut rig = rig(false);
         rig.volumes.iter_mut().for_each(Volume::kill);

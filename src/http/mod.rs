@@ -18,6 +18,7 @@ use hyper::header::{
     ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap, HeaderName,
     HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
 };
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use crate::error::Error;
@@ -91,11 +92,11 @@ impl Api {
     ///
     /// Never: failures are answers, too.
     pub async fn answer(self, request: Request<Incoming>) -> Result<Answer, Infallible> {
-        let method = request.method().clone();
-        let target = escaped(request.uri().path_and_query().map_or("", |target| target.as_str()));
-        let answer = answered(&method, &target, self.route(request)).await;
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let answer = answered(&method, target, self.route(request)).await;
         let status = answer.status().as_u16();
-        tracing::debug!(%method, target, status, "answered");
+        tracing::debug!(%method, target = escaped(target), status, "answered");
         Ok(answer)
     }
 
@@ -220,18 +221,20 @@ fn refuse(refusal: &Refusal, method: &Method, target: &str) -> Answer {
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, format!("the methods are {METHODS}")),
         Refusal::Store(error) => (status_of(error), error.to_string()),
     };
-    let code = status.as_u16();
+    let (code, target) = (status.as_u16(), || escaped(target));
     match refusal {
         Refusal::Store(Error::Index(cause)) => {
-            tracing::error!(%method, target, status = code, cause, "failed");
+            tracing::error!(%method, target = target(), status = code, cause, "failed");
         }
         Refusal::Store(Error::Damaged | Error::Panicked) => {
-            tracing::error!(%method, target, status = code, why, "failed");
+            tracing::error!(%method, target = target(), status = code, why, "failed");
         }
-        _ if status.is_server_error() => tracing::warn!(%method, target, status = code, why, "failed"),
+        _ if status.is_server_error() => {
+            tracing::warn!(%method, target = target(), status = code, why, "failed");
+        }
         // asking is no failure, and anybody can ask for anything
         _ if status == StatusCode::NOT_FOUND => {}
-        _ => tracing::info!(%method, target, status = code, why, "refused"),
+        _ => tracing::info!(%method, target = target(), status = code, why, "refused"),
     }
     let mut answer = Response::new(Outgoing::Text(Some(format!("{why}\n").into())));
     *answer.status_mut() = status;

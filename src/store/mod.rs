@@ -79,6 +79,8 @@ pub struct Options {
     pub quarantine: Duration,
     /// For how long files that readers may have been sent to are left after they were replaced.
     pub reader_grace: Duration,
+    /// A replica that was seen whole so recently isn't looked at again for the next reader; zero: each time.
+    pub recheck: Duration,
     /// Volumes that are gone for good.
     pub forgotten: Forgotten,
 }
@@ -94,7 +96,10 @@ struct Inner {
     damage: AtomicU64,
     options: Options,
     claims: Arc<Claims>,
-    recent: Recent,
+    /// Keys that were deleted.
+    deleted: Recent,
+    /// Replicas that were seen whole.
+    seen_whole: Recent,
     reaper: Reaper,
     /// Writes that run, and the reaper.
     tasks: TaskTracker,
@@ -104,7 +109,7 @@ struct Inner {
 /// Where a value can be read.
 #[derive(Debug)]
 pub struct Located {
-    /// The URL of a replica that was just seen to be whole.
+    /// The URL of a replica that was seen to be whole, within [`Options::recheck`].
     pub url: String,
     /// What the index knows of the value.
     pub record: Record,
@@ -128,7 +133,9 @@ impl Store {
             index,
             volumes,
             damage: AtomicU64::new(0),
-            recent: Recent::new(options.reader_grace),
+            deleted: Recent::new(options.reader_grace, true),
+            // remembered for up to two periods
+            seen_whole: Recent::new(options.recheck / 2, false),
             options,
             claims: Arc::default(),
             reaper: Reaper::default(),
@@ -144,7 +151,7 @@ impl Store {
     /// The index can't be read.
     pub async fn start(&self) -> std::result::Result<(), Failure> {
         if self.0.index.first_unreserved()? > 1 {
-            self.0.recent.note_any();
+            self.0.deleted.note_any();
         }
         let found = self.0.take_up_intents().await?;
         if found > 0 {
@@ -288,9 +295,15 @@ impl Inner {
             .collect();
         replicas.sort_by_key(|(suspect, random, _)| (*suspect, *random));
         let mut verdict = Error::Damaged;
-        for (_, _, replica) in replicas {
+        for (suspect, _, replica) in replicas {
+            if !suspect && self.seen_whole.has(&(key, replica)) {
+                return Ok(replica);
+            }
             match self.check(key, replica, record).await {
-                Ok(Some(_)) => return Ok(replica),
+                Ok(Some(_)) => {
+                    self.seen_whole.note(&(key, replica));
+                    return Ok(replica);
+                }
                 Ok(None) => {}
                 Err(_) => verdict = Error::Unreachable,
             }
@@ -341,7 +354,7 @@ impl Inner {
         after.record = None;
         after.intents.push(intent);
         self.index.commit(key, &before, &after, true).await?;
-        self.recent.note(key);
+        self.deleted.note(key);
         // the key is gone; the files that can't be deleted now are the reaper's
         self.settle(claim, &after, id, true).await;
         Ok(())

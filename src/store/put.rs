@@ -60,7 +60,7 @@ impl Inner {
         if candidates.len() < needed {
             return Err(Error::TooFewVolumes { able: candidates.len(), needed });
         }
-        let unused = entry.record.is_none() && entry.intents.is_empty() && !self.recent.has(key);
+        let unused = entry.record.is_none() && entry.intents.is_empty() && !self.deleted.has(key);
         let plain = unused && key.has_plain_name() && !self.options.generation_names;
         let mut attempt = Attempt::begin(self, claim, entry).await?;
         let name = if plain { Name::Plain } else { attempt.own_name() };
@@ -72,7 +72,14 @@ impl Inner {
         let fanout = Fanout::new(self, &mut attempt, name, length, modified, candidates);
         let sent = fanout.send(first, &mut source).await;
         match sent.and_then(|replicas| record(replicas, &source, announced, modified, self.options.md5)) {
-            Ok(record) => attempt.commit(record).await,
+            Ok(record) => {
+                let replicas = record.replicas.clone();
+                attempt.commit(record).await?;
+                for replica in &replicas {
+                    self.seen_whole.note(&(key, replica));
+                }
+                Ok(())
+            }
             Err(error) => {
                 attempt.abandon().await;
                 Err(error)

@@ -1,31 +1,35 @@
-//! Keys that were deleted a moment ago.
+//! What happened a moment ago.
 //!
-//! A reader may still hold a redirect to a file of theirs. If a new value took the same name, it would be
-//! read before its PUT is done, and even if that failed. So the plain name of such a key isn't used.
+//! **Keys that were deleted**: a reader may still hold a redirect to a file of theirs. If a new value took
+//! the same name, it would be read before its PUT is done, and even if that failed. So the plain name of
+//! such a key isn't used.
+//!
+//! **Replicas that were seen whole**: readers of a value that many want are sent to them without asking
+//! their volumes for each.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::mem;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::key::Key;
-
-/// At most so many hashes of keys are in memory, 8 bytes each and as much again for the table; beyond that,
-/// all keys count as deleted.
+/// At most so many hashes are in memory, 8 bytes each and as much again for the table.
 const MOST: usize = 1 << 20;
 
-/// The keys that were deleted within one period, and perhaps some that were within two.
+/// What was noted within one period, and perhaps some that was within two; as hashes, so that in 2^24 years
+/// something may be taken for something else.
 pub(super) struct Recent {
     period: Duration,
+    /// Whether everything counts as noted once there is too much of it.
+    all_when_full: bool,
     hasher: RandomState,
-    keys: Mutex<Keys>,
+    noted: Mutex<Noted>,
 }
 
-struct Keys {
-    /// Until then, an earlier run may have deleted any key a moment ago.
+struct Noted {
+    /// Until then, an earlier run may have noted anything.
     any_until: Option<Instant>,
     begun: Instant,
     current: HashSet<u64>,
@@ -33,61 +37,68 @@ struct Keys {
 }
 
 impl Recent {
-    pub(super) fn new(period: Duration) -> Self {
-        let keys = Keys {
+    /// With a period of zero, nothing is noted.
+    pub(super) fn new(period: Duration, all_when_full: bool) -> Self {
+        let noted = Noted {
             any_until: None,
             begun: Instant::now(),
             current: HashSet::new(),
             previous: HashSet::new(),
         };
-        Self { period, hasher: RandomState::new(), keys: Mutex::new(keys) }
+        Self { period, all_when_full, hasher: RandomState::new(), noted: Mutex::new(noted) }
     }
 
-    /// Notes that an earlier run may have deleted any key.
+    /// Notes that an earlier run may have noted anything.
     pub(super) fn note_any(&self) {
-        self.with(|keys| keys.any_until = Some(Instant::now() + self.period));
+        self.with(|noted| noted.any_until = Some(Instant::now() + self.period));
     }
 
-    /// Notes that the key is deleted.
-    pub(super) fn note(&self, key: &Key) {
-        self.with(|keys| {
-            if keys.current.len() < MOST {
-                keys.current.insert(self.hasher.hash_one(key));
+    pub(super) fn note(&self, what: &impl Hash) {
+        let hash = self.hasher.hash_one(what);
+        self.with(|noted| {
+            if noted.current.len() < MOST {
+                noted.current.insert(hash);
             }
         });
     }
 
-    /// Whether the key may have been deleted a moment ago.
-    pub(super) fn has(&self, key: &Key) -> bool {
-        let key = self.hasher.hash_one(key);
-        self.with(|keys| {
-            let any = keys.any_until.is_some_and(|until| Instant::now() < until);
-            any || [&keys.current, &keys.previous].iter().any(|set| set.len() == MOST || set.contains(&key))
-        })
+    /// Whether it was noted, or may have been.
+    pub(super) fn has(&self, what: &impl Hash) -> bool {
+        let hash = self.hasher.hash_one(what);
+        let has = |noted: &mut Noted| {
+            let any = noted.any_until.is_some_and(|until| Instant::now() < until);
+            let full = |set: &HashSet<u64>| self.all_when_full && set.len() == MOST;
+            any || [&noted.current, &noted.previous].iter().any(|set| full(set) || set.contains(&hash))
+        };
+        self.with(has).unwrap_or_default()
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Keys) -> T) -> T {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+    fn with<T>(&self, work: impl FnOnce(&mut Noted) -> T) -> Option<T> {
+        if self.period.is_zero() {
+            return None;
+        }
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let passed = now - keys.begun;
+        let passed = now - noted.begun;
         if passed >= self.period {
             // what is older than two periods is forgotten altogether
-            let kept = mem::take(&mut keys.current);
-            keys.previous = if passed < self.period * 2 { kept } else { HashSet::new() };
-            keys.begun = now;
+            let kept = mem::take(&mut noted.current);
+            noted.previous = if passed < self.period * 2 { kept } else { HashSet::new() };
+            noted.begun = now;
         }
-        work(&mut keys)
+        Some(work(&mut noted))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::Key;
 
     #[tokio::test(start_paused = true)]
     async fn a_key_is_remembered_for_a_period_and_forgotten_after_two() {
         let period = Duration::from_mins(1);
-        let recent = Recent::new(period);
+        let recent = Recent::new(period, true);
         let (key, other) = (Key::new(b"/key"), Key::new(b"/other"));
         tokio::time::advance(period / 2).await;
         recent.note(&key);
@@ -96,5 +107,13 @@ mod tests {
         assert!(recent.has(&key));
         tokio::time::advance(period * 2).await;
         assert!(!recent.has(&key));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_period_nothing_is_remembered() {
+        let recent = Recent::new(Duration::ZERO, true);
+        recent.note_any();
+        recent.note(&1);
+        assert!(!recent.has(&1));
     }
 }

@@ -17,7 +17,8 @@ const GATED: usize = 3;
 /// Longer than anything here lingers on its way: delays, frozen processes, and the deadlines below.
 const QUARANTINE: &str = "10s";
 const LINGER: Duration = Duration::from_secs(3);
-const FLAGS: &[&str] = &["--quarantine", QUARANTINE, "--streamtimeout", "1s", "--readergrace", "3s"];
+const FLAGS: &[&str] =
+    &["--quarantine", QUARANTINE, "--streamtimeout", "1s", "--readergrace", "3s", "--recheck", "100ms"];
 
 const VOLUME_DISK: &str = "512m";
 const INDEX_DISK: &str = "128m";

@@ -82,6 +82,7 @@ pub(super) fn options(volumes: &[usize]) -> Options {
         generation_names: false,
         quarantine: QUARANTINE,
         reader_grace: READER_GRACE,
+        recheck: Duration::ZERO,
         forgotten: Forgotten::default(),
     }
 }
