@@ -17,6 +17,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::index::scratch::{Found, Scratch};
 use crate::index::{self, Entry, Failure, Index, Loaded};
@@ -27,9 +28,10 @@ use crate::record::{Intent, State};
 use crate::volume::{Patience, Volumes};
 
 use verdict::{Candidate, Known, Verdict, judge};
+use walk::Walk;
 
 /// Files on their way to the scratch, in batches.
-const WINDOW: usize = 64;
+const WINDOW: usize = 8;
 
 /// Keys that are judged together.
 const BATCH: usize = 500;
@@ -96,8 +98,8 @@ pub enum Remark {
 /// One line for the operator; there is no new index then.
 pub async fn rebuild(
     options: &Options,
-    progress: &Progress,
-    remark: impl Fn(Remark) + Sync,
+    progress: &Arc<Progress>,
+    remark: impl Fn(Remark) + Send + Sync + 'static,
 ) -> Result<Summary, String> {
     let place = WorkPlace::take(&options.db)?;
     let old_written = options.from.as_deref().map_or(Ok(0), last_written)?;
@@ -114,7 +116,7 @@ pub async fn rebuild(
     let mut run = Run {
         options,
         progress,
-        remark: &remark,
+        remark: Arc::new(remark),
         volumes: Volumes::new(options.patience),
         scratch: Arc::new(scratch),
         old,
@@ -142,8 +144,8 @@ pub async fn rebuild(
 
 struct Run<'a, R> {
     options: &'a Options,
-    progress: &'a Progress,
-    remark: &'a R,
+    progress: &'a Arc<Progress>,
+    remark: Arc<R>,
     volumes: Volumes,
     scratch: Arc<Scratch>,
     old: Option<Arc<Index>>,
@@ -152,7 +154,7 @@ struct Run<'a, R> {
     summary: Summary,
 }
 
-impl<R: Fn(Remark) + Sync> Run<'_, R> {
+impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
     /// Lists all volumes into the scratch; returns the number of files and the newest generation.
     async fn list(&mut self) -> Result<(u64, u64), String> {
         self.progress.begin("listing the volumes (directories)", 0);
@@ -171,27 +173,33 @@ impl<R: Fn(Remark) + Sync> Run<'_, R> {
             }
             Ok::<_, Failure>((count, newest))
         });
-        let found_junk = AtomicU64::new(0);
-        let junk = |path| {
-            found_junk.fetch_add(1, Ordering::Relaxed);
-            (self.remark)(Remark::Junk(path));
+        let found_junk = Arc::new(AtomicU64::new(0));
+        let stop = CancellationToken::new();
+        let walk = Walk {
+            patience: self.options.patience,
+            jobs: self.options.jobs,
+            files: sender,
+            junk: {
+                let (found_junk, remark) = (Arc::clone(&found_junk), Arc::clone(&self.remark));
+                move |path| {
+                    found_junk.fetch_add(1, Ordering::Relaxed);
+                    remark(Remark::Junk(path));
+                }
+            },
+            progress: Arc::clone(self.progress),
+            stop: stop.clone(),
         };
-        let mut walks = Vec::new();
-        for address in self.options.placement.addresses() {
-            walks.push(walk::walk(
-                self.volumes.at(address),
-                self.options.jobs,
-                sender.clone(),
-                self.progress,
-                &junk,
-            ));
-        }
-        drop(sender);
+        // the threads end with the first failure, or with this future
+        let stop = stop.drop_guard();
+        let addresses = self.options.placement.addresses();
+        let walks: Vec<_> = addresses.map(|address| walk.clone().list(address.to_owned())).collect();
+        drop(walk);
         let walked = futures_util::future::try_join_all(walks).await;
+        drop(stop);
         // the scratch's failure would be the cause of the walk's
         let written = writer.await.map_err(text)?.map_err(text)?;
         walked?;
-        self.summary.junk = found_junk.into_inner();
+        self.summary.junk = found_junk.load(Ordering::Relaxed);
         Ok(written)
     }
 

@@ -1,16 +1,24 @@
 //! Lists a whole volume.
+//!
+//! A volume of many values has a directory for nearly each of them, so listings are small and many.
+//! Each volume is listed on a thread of its own, with a runtime and connections of its own: on a shared
+//! one, waking the threads for each other cost as much as the listings themselves.
 
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::index::scratch::Found;
 use crate::key::Key;
 use crate::placement::Place;
 use crate::progress::Progress;
 use crate::record::Replica;
-use crate::volume::{Kind, Volume, VolumeError};
+use crate::volume::{Kind, Patience, Volume, VolumeError, Volumes};
+
+/// Files are handed over by this many, or a listing.
+const BATCH: usize = 500;
 
 /// A listing that couldn't be read is tried again, so often in all.
 const TRIES: usize = 3;
@@ -44,33 +52,63 @@ impl Directory {
     }
 }
 
-/// Sends all keys' files of the volume, batch by batch, and hands over the paths of what is none.
-///
-/// `jobs` listings are read at a time. The next one is always the deepest, which keeps the number of
-/// directories that wait small.
-pub(super) async fn walk(
-    volume: Arc<Volume>,
-    jobs: usize,
-    files: mpsc::Sender<Vec<(Key, Found)>>,
-    progress: &Progress,
-    junk: &(impl Fn(String) + Sync),
-) -> Result<(), String> {
-    let mut waiting = vec![Directory { subvolume: String::new(), path: "/".into() }];
-    let mut running = FuturesUnordered::new();
-    loop {
-        while running.len() < jobs
-            && let Some(directory) = waiting.pop()
-        {
-            running.push(list(&volume, directory));
+/// How a volume is listed, and where to what is found goes.
+#[derive(Clone)]
+pub(super) struct Walk<J> {
+    pub(super) patience: Patience,
+    /// Listings read at a time.
+    pub(super) jobs: usize,
+    /// Takes all keys' files, in batches.
+    pub(super) files: mpsc::Sender<Vec<(Key, Found)>>,
+    /// Takes the paths of what is no key's.
+    pub(super) junk: J,
+    pub(super) progress: Arc<Progress>,
+    /// Ends it, when another volume can't be listed.
+    pub(super) stop: CancellationToken,
+}
+
+impl<J: Fn(String) + Send + Sync + 'static> Walk<J> {
+    /// Lists the volume at that address to its end.
+    pub(super) async fn list(self, address: String) -> Result<(), String> {
+        crate::blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map_err(|error| format!("can't list {address}: {error}"))?.block_on(async {
+                let volume = Volumes::new(self.patience).at(&address);
+                tokio::select! {
+                    walked = self.walk(&volume) => walked,
+                    () = self.stop.cancelled() => Err("stopped".into()),
+                }
+            })
+        })
+        .await?
+    }
+
+    /// `jobs` listings are read at a time. The next one is always the deepest, which keeps the number of
+    /// directories that wait small.
+    async fn walk(&self, volume: &Arc<Volume>) -> Result<(), String> {
+        let mut waiting = vec![Directory { subvolume: String::new(), path: "/".into() }];
+        let mut running = FuturesUnordered::new();
+        let mut files = Vec::new();
+        loop {
+            while running.len() < self.jobs
+                && let Some(directory) = waiting.pop()
+            {
+                running.push(list(volume, directory));
+            }
+            let Some(listed) = running.next().await else { return self.hand_over(files).await };
+            let (directory, listing) = listed?;
+            count(&self.progress, &directory, &listing.directories);
+            waiting.extend(listing.directories);
+            listing.junk.into_iter().for_each(&self.junk);
+            files.extend(listing.files);
+            if files.len() >= BATCH {
+                self.hand_over(std::mem::take(&mut files)).await?;
+            }
         }
-        let Some(listed) = running.next().await else { return Ok(()) };
-        let (directory, listing) = listed?;
-        count(progress, &directory, &listing.directories);
-        waiting.extend(listing.directories);
-        listing.junk.into_iter().for_each(junk);
-        if !listing.files.is_empty() && files.send(listing.files).await.is_err() {
-            return Err("the scratch can't be written".into());
-        }
+    }
+
+    async fn hand_over(&self, files: Vec<(Key, Found)>) -> Result<(), String> {
+        self.files.send(files).await.map_err(|_closed| "the scratch can't be written".into())
     }
 }
 
