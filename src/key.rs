@@ -128,7 +128,8 @@ impl Key {
     #[must_use]
     pub fn from_path(path: &str) -> Option<(Self, Name)> {
         let (_directories, name) = path.strip_prefix('/').and_then(|rest| rest.split_at_checked(6))?;
-        let name = name.replace(&format!("{CUT}/"), "");
+        // few names were cut
+        let name = if name.contains(CUT) { name.replace(&format!("{CUT}/"), "") } else { name.to_owned() };
         let (key, name) = match name.split_once(',') {
             None => (PLAIN.decode(&name).ok()?, Name::Plain),
             Some((key, digits)) => {

@@ -39,8 +39,8 @@ struct Listing {
 
 /// A directory of a volume that may hold values.
 struct Directory {
-    /// `/svXX`, or nothing.
-    subvolume: String,
+    /// The volume, or a subvolume of it.
+    place: Place,
     /// From there on, ending in `/`.
     path: String,
 }
@@ -86,7 +86,7 @@ impl<J: Fn(String) + Send + Sync + 'static> Walk<J> {
     /// `jobs` listings are read at a time. The next one is always the deepest, which keeps the number of
     /// directories that wait small.
     async fn walk(&self, volume: &Arc<Volume>) -> Result<(), String> {
-        let mut waiting = vec![Directory { subvolume: String::new(), path: "/".into() }];
+        let mut waiting = vec![Directory { place: Place::new(volume.address()), path: "/".into() }];
         let mut running = FuturesUnordered::new();
         let mut files = Vec::new();
         loop {
@@ -120,7 +120,7 @@ fn count(progress: &Progress, listed: &Directory, found: &[Directory]) {
         0 => {
             let subvolumes = found.iter().filter(|one| one.depth() == 0).count();
             let own = i64::try_from(found.len() - subvolumes).unwrap_or(ALL);
-            let counted = if listed.subvolume.is_empty() { 0 } else { ALL };
+            let counted = if listed.place.directory().is_empty() { 0 } else { ALL };
             progress.more(own + ALL * i64::try_from(subvolumes).unwrap_or(0) - counted);
         }
         1 => progress.step(1),
@@ -129,12 +129,11 @@ fn count(progress: &Progress, listed: &Directory, found: &[Directory]) {
 }
 
 async fn list(volume: &Arc<Volume>, directory: Directory) -> Result<(Directory, Listing), String> {
-    let url_path = format!("{}{}", directory.subvolume, directory.path);
+    let url_path = format!("{}{}", directory.place.directory(), directory.path);
     let mut tried = 1;
     loop {
         let mut listing = Listing::default();
-        let found =
-            volume.list(&url_path, |entry| sort(volume, &directory, &entry.name, &entry.kind, &mut listing));
+        let found = volume.list(&url_path, |entry| sort(&directory, &entry.name, &entry.kind, &mut listing));
         match found.await {
             Ok(()) => return Ok((directory, listing)),
             Err(VolumeError::Unreachable(_) | VolumeError::Unanswered(_)) if tried < TRIES => tried += 1,
@@ -144,26 +143,26 @@ async fn list(volume: &Arc<Volume>, directory: Directory) -> Result<(Directory, 
 }
 
 /// Puts an entry where it belongs.
-fn sort(volume: &Volume, directory: &Directory, name: &str, kind: &Kind, listing: &mut Listing) {
-    let Directory { subvolume, path } = directory;
+fn sort(directory: &Directory, name: &str, kind: &Kind, listing: &mut Listing) {
+    let Directory { place, path } = directory;
     let depth = directory.depth();
-    let is_top = depth == 0 && subvolume.is_empty();
+    let is_top = depth == 0 && place.directory().is_empty();
     if is_top && KNOWN.contains(&name) {
         return;
     }
-    let mut junk = || listing.junk.push(format!("{}{subvolume}{path}{name}", volume.address()));
+    let mut junk = || listing.junk.push(format!("{place}{path}{name}"));
     match kind {
         Kind::Directory if is_top && is_subvolume(name) => {
-            listing.directories.push(Directory { subvolume: format!("/{name}"), path: "/".into() });
+            let place = Place::new(&format!("{place}/{name}"));
+            listing.directories.push(Directory { place, path: "/".into() });
         }
         Kind::Directory if fits(depth, name) && path.len() + name.len() < MAX_PATH => {
             let path = format!("{path}{name}/");
-            listing.directories.push(Directory { subvolume: subvolume.clone(), path });
+            listing.directories.push(Directory { place: place.clone(), path });
         }
         Kind::File { size, modified } => match Key::from_path(&format!("{path}{name}")) {
             Some((key, name)) => {
-                let place = Place::new(&format!("{}{subvolume}", volume.address()));
-                let replica = Replica { place, name };
+                let replica = Replica { place: place.clone(), name };
                 listing.files.push((key, Found { replica, size: *size, modified: *modified }));
             }
             None => junk(),

@@ -5,6 +5,7 @@
 //! UTF-8, which nginx writes as they are: such a name is read with replacement characters (no key's
 //! file has such a name) instead of failing the listing.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use serde::Deserialize;
@@ -43,11 +44,12 @@ pub enum Kind {
 }
 
 #[derive(Deserialize)]
-struct Row {
+struct Row<'a> {
     name: String,
-    #[serde(rename = "type")]
-    kind: String,
-    mtime: Option<String>,
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    mtime: Option<Cow<'a, str>>,
     size: Option<u64>,
 }
 
@@ -135,8 +137,9 @@ impl Parser {
 
 fn parse(object: &[u8]) -> Result<Listed, Garbled> {
     let text = String::from_utf8_lossy(object);
-    let row: Row = serde_json::from_str(&text).map_err(|_error| Garbled("the listing has an odd entry"))?;
-    let kind = match (row.kind.as_str(), row.size) {
+    let row: Row<'_> =
+        serde_json::from_str(&text).map_err(|_error| Garbled("the listing has an odd entry"))?;
+    let kind = match (row.kind.as_ref(), row.size) {
         ("directory", _) => Kind::Directory,
         ("file", Some(size)) => Kind::File { size, modified: row.mtime.as_deref().and_then(seconds) },
         ("file", None) => return Err(Garbled("the listing has a file without a size")),
