@@ -129,9 +129,13 @@ async fn each_page(store: &Store, mut take: impl AsyncFnMut(Vec<(Key, Record)>))
     }
 }
 
+/// As a task of its own, so that all cores work.
 async fn one(store: &Store, key: Key, dry_run: bool) -> (Key, Result<Rebalanced, Error>) {
-    let result = if dry_run { store.plan_rebalance(&key).await } else { store.rebalance(&key).await };
-    (key, result)
+    let (store, named) = (store.clone(), key.clone());
+    let task = tokio::spawn(async move {
+        if dry_run { store.plan_rebalance(&key).await } else { store.rebalance(&key).await }
+    });
+    (named, task.await.unwrap_or(Err(Error::Panicked)))
 }
 
 impl Summary {
