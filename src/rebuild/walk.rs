@@ -18,7 +18,7 @@ use crate::record::Replica;
 use crate::volume::{Kind, Patience, Volume, VolumeError, Volumes};
 
 /// Files are handed over by this many, or a listing.
-const BATCH: usize = 500;
+const BATCH: usize = 4000;
 
 /// A listing that couldn't be read is tried again, so often in all.
 const TRIES: usize = 3;

@@ -14,6 +14,9 @@ use serde::Deserialize;
 /// at most 255.
 const MAX_OBJECT_BYTES: usize = 64 * 1024;
 
+/// Room for an entry of most names.
+const USUAL_OBJECT_BYTES: usize = 192;
+
 /// The longest listing that is believed: a million files in one of the 65,536 directories of a volume.
 /// What is read of one is in memory.
 const MAX_BYTES: usize = 128 * 1024 * 1024;
@@ -112,6 +115,9 @@ impl Parser {
                 _ => return Err(Garbled("the answer is no JSON listing (autoindex_format json)")),
             };
             if inside || self.at == P::Object {
+                if self.object.capacity() == 0 {
+                    self.object.reserve(USUAL_OBJECT_BYTES);
+                }
                 if self.object.len() == MAX_OBJECT_BYTES {
                     return Err(Garbled("the listing has an entry without end"));
                 }
