@@ -152,6 +152,40 @@ fn mode_redirect_stops_at_the_redirect_and_leaves_nothing() {
 }
 
 #[test]
+fn mode_delete_deletes_what_it_has_put() {
+    let cluster = Cluster::new(3, &[]);
+    thrash_cluster(&cluster, &["--count", "20", "--mode", "delete"]).assert_closing(20, "delete");
+    assert_empty(&cluster);
+}
+
+#[test]
+fn existing_keys_are_used_and_stay_until_they_are_deleted() {
+    let cluster = Cluster::new(3, &[]);
+    let run = |mode, done, flags: &[&str]| {
+        let flags = [&["--count", "20", "--seed", "7", "--mode", mode], flags].concat();
+        thrash_cluster(&cluster, &flags).assert_closing(20, done);
+    };
+    run("put", "write", &[]);
+    for (mode, done) in [("get", "read"), ("redirect", "redirect")] {
+        run(mode, done, &["--existing"]);
+        assert_eq!(keys(&cluster).len(), 20, "after {mode}");
+    }
+    run("delete", "delete", &["--existing"]);
+    assert_empty(&cluster);
+}
+
+#[test]
+fn a_repetition_counts() {
+    let cluster = Cluster::new(3, &[]);
+    for (mode, done) in
+        [("get", "read"), ("missing", "missing"), ("redirect", "redirect"), ("list", "listed")]
+    {
+        thrash_cluster(&cluster, &["--count", "5", "--repeat", "8", "--mode", mode]).assert_closing(40, done);
+    }
+    assert_empty(&cluster);
+}
+
+#[test]
 fn mode_list_counts_its_own_keys_and_leaves_nothing_of_them() {
     let cluster = Cluster::new(3, &[]);
     assert_eq!(cluster.request("PUT", "/benchmark-other", b"value").status, 201);
@@ -439,6 +473,8 @@ fn wrong_flags_are_one_line() {
         "--direct a:1,b:1,c:1 --subvolumes 257",
         "--direct-head",
         "--replicas 2",
+        "--repeat 2",
+        "--mode redirect --existing",
         "--unknown",
         "surplus",
     ] {

@@ -40,6 +40,13 @@ pub(crate) struct Args {
     /// What to measure
     #[arg(long, value_enum, default_value = "thrash")]
     mode: Mode,
+    /// Do the timed part so often with each key; with --mode get, redirect, missing or list
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), value_name = "TIMES")]
+    repeat: u64,
+    /// The keys are there already and stay: those of a --mode put with the same seed (for list: whatever
+    /// lies under /benchmark-SEED/)
+    #[arg(long, requires = "seed")]
+    existing: bool,
     /// Repeats the keys and values of the run with this seed [default: a new one, printed]
     #[arg(long)]
     seed: Option<u64>,
@@ -80,6 +87,8 @@ impl Args {
         Load {
             mode: self.mode,
             count: self.count,
+            repeat: self.repeat,
+            existing: self.existing,
             concurrency: self.concurrency.into(),
             size: self.size,
             seed: self.seed.unwrap_or_else(new_seed),
@@ -92,6 +101,12 @@ impl Args {
     ///
     /// Says in one line which flags don't fit.
     pub(crate) fn targets(&self) -> Result<Vec<Target>, String> {
+        if self.repeat > 1 && !self.mode.can_repeat() {
+            return Err("--repeat goes with --mode get, redirect, missing or list".to_owned());
+        }
+        if self.existing && !self.mode.wants_keys() {
+            return Err("--existing goes with --mode get, redirect, list or delete".to_owned());
+        }
         let mut targets = Vec::new();
         if !self.direct.is_empty() {
             targets.push(Target::Direct(self.direct()?));
@@ -104,7 +119,9 @@ impl Args {
 
     fn direct(&self) -> Result<Direct, String> {
         if matches!(self.mode, Mode::Missing | Mode::Redirect | Mode::List) {
-            return Err("--direct has no master to ask: it goes with --mode thrash, put or get".to_owned());
+            return Err(
+                "--direct has no master to ask: it goes with --mode thrash, put, get or delete".to_owned()
+            );
         }
         for (n, volume) in self.direct.iter().enumerate() {
             let address = volume.parse::<Authority>().ok();
@@ -184,6 +201,11 @@ mod tests {
             "--direct a:1,b:1,c:1 --subvolumes 257",
             "--direct-head",
             "--replicas 2",
+            "--repeat 0",
+            "--repeat 2",
+            "--mode delete --repeat 2",
+            "--mode get --existing",
+            "--mode missing --seed 1 --existing",
             "surplus",
         ] {
             let message = read(line).err().unwrap_or_default();

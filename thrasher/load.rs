@@ -28,13 +28,15 @@ pub(crate) enum Mode {
     Thrash,
     /// PUT only; the values stay
     Put,
+    /// DELETE only, of values put before
+    Delete,
     /// GET following the redirect, of values put before and deleted afterwards
     Get,
     /// GET of keys that don't exist
     Missing,
     /// GET up to the redirect, of values put before and deleted afterwards
     Redirect,
-    /// One list of all keys, which are put before and deleted afterwards
+    /// A list of all keys, which are put before and deleted afterwards
     List,
 }
 
@@ -44,6 +46,10 @@ pub(crate) struct Load {
     pub(crate) mode: Mode,
     /// Number of keys.
     pub(crate) count: u64,
+    /// How often the timed part is done with each key.
+    pub(crate) repeat: u64,
+    /// Whether the keys were put by an earlier run with the same seed, and stay.
+    pub(crate) existing: bool,
     /// Clients at work at once, each on one key at a time.
     pub(crate) concurrency: usize,
     pub(crate) size: Size,
@@ -61,6 +67,13 @@ pub(crate) struct Outcome {
 /// The latencies of each operation, in nanoseconds.
 pub(crate) type Latencies = BTreeMap<Operation, Histogram<u64>>;
 
+impl Load {
+    /// How many keys the timed part deals with, each repetition counted.
+    pub(crate) fn keys(&self) -> u64 {
+        self.count.saturating_mul(self.repeat)
+    }
+}
+
 impl Mode {
     /// What is done with each key: before the timed part, in it, after it.
     fn parts(self) -> [&'static [Operation]; 3] {
@@ -68,11 +81,23 @@ impl Mode {
         match self {
             Self::Thrash => [&[], &[Put, Get, Delete], &[]],
             Self::Put => [&[], &[Put], &[]],
+            Self::Delete => [&[Put], &[Delete], &[]],
             Self::Get => [&[Put], &[Get], &[Delete]],
             Self::Missing => [&[], &[Missing], &[]],
             Self::Redirect => [&[Put], &[Redirect], &[Delete]],
             Self::List => [&[Put], &[List], &[Delete]],
         }
+    }
+
+    /// Whether the timed part can be done again with the same key.
+    pub(crate) fn can_repeat(self) -> bool {
+        matches!(self, Self::Get | Self::Missing | Self::Redirect | Self::List)
+    }
+
+    /// Whether the timed part wants keys that exist.
+    pub(crate) fn wants_keys(self) -> bool {
+        let [before, ..] = self.parts();
+        !before.is_empty()
     }
 
     /// Whether the timed part moves values (once in each direction it moves them in).
@@ -88,18 +113,18 @@ impl Mode {
 /// The wrong answer.
 pub(crate) async fn run(load: Load, target: Target) -> Result<Outcome, Failure> {
     let run = Arc::new(Run::new(load, target));
-    let [before, timed, after] = load.mode.parts();
-    run.all(before).await?;
+    let [mut before, timed, mut after] = load.mode.parts();
+    if load.existing {
+        (before, after) = (&[], &[]);
+    }
+    run.all(before, load.count).await?;
     run.forget();
     let start = Instant::now();
-    if load.mode == Mode::List {
-        run.list().await?;
-    } else {
-        run.all(timed).await?;
-    }
+    // one list is of all the keys
+    run.all(timed, if load.mode == Mode::List { load.repeat } else { load.keys() }).await?;
     let elapsed = start.elapsed();
     let latencies = run.forget();
-    run.all(after).await?;
+    run.all(after, load.count).await?;
     Ok(Outcome { target: run.target.name(), elapsed, latencies })
 }
 
@@ -121,15 +146,16 @@ impl Run {
         Self { load, target, client: Client::new(), prefix, latencies: Mutex::default() }
     }
 
-    /// Does these operations on each key, in order; the keys in any order.
-    async fn all(self: &Arc<Self>, operations: &'static [Operation]) -> Result<(), Failure> {
+    /// Does these operations, in order, so many times: on key after key, and from the first again. The
+    /// keys are done in any order.
+    async fn all(self: &Arc<Self>, operations: &'static [Operation], times: u64) -> Result<(), Failure> {
         if operations.is_empty() {
             return Ok(());
         }
         let next = Arc::new(AtomicU64::new(0));
         let mut clients = JoinSet::new();
         for _ in 0..self.load.concurrency {
-            clients.spawn(Arc::clone(self).work(operations, Arc::clone(&next)));
+            clients.spawn(Arc::clone(self).work(operations, Arc::clone(&next), times));
         }
         while let Some(ended) = clients.join_next().await {
             match ended {
@@ -141,23 +167,30 @@ impl Run {
     }
 
     /// One client: takes key after key until none is left.
-    async fn work(self: Arc<Self>, operations: &[Operation], next: Arc<AtomicU64>) -> Result<(), Failure> {
+    async fn work(
+        self: Arc<Self>,
+        operations: &[Operation],
+        next: Arc<AtomicU64>,
+        times: u64,
+    ) -> Result<(), Failure> {
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
-            if n >= self.load.count {
+            if n >= times {
                 return Ok(());
             }
-            let item = Item::new(&self.prefix, self.load.seed, n, self.load.size);
+            let item = Item::new(&self.prefix, self.load.seed, n % self.load.count, self.load.size);
             for &operation in operations {
-                self.time(operation, self.target.perform(&self.client, operation, &item)).await?;
+                self.time(operation, self.perform(operation, &item)).await?;
             }
         }
     }
 
-    /// Lists all keys, once.
-    async fn list(&self) -> Result<(), Failure> {
-        let prefix = Key::new(self.prefix.as_bytes());
-        self.time(Operation::List, self.target.list(&self.client, &prefix, self.load.count)).await
+    async fn perform(&self, operation: Operation, item: &Item) -> Result<(), Failure> {
+        if operation == Operation::List {
+            let prefix = Key::new(self.prefix.as_bytes());
+            return self.target.list(&self.client, &prefix, self.load.count).await;
+        }
+        self.target.perform(&self.client, operation, item).await
     }
 
     /// Records how long an operation takes that succeeds.

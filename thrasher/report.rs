@@ -18,9 +18,10 @@ const MIB: f64 = 1_048_576.0;
 
 /// Says what will be done, before it is.
 pub(crate) fn opening(load: &Load) -> String {
-    let Load { mode, count, concurrency, size, seed } = load;
+    let Load { mode, count, concurrency, size, seed, .. } = load;
+    let times = if load.repeat > 1 { format!(" {} times", load.repeat) } else { String::new() };
     format!(
-        "starting thrasher\n{}: {count} keys, values of {size}, {concurrency} clients, seed {seed}",
+        "starting thrasher\n{}: {count} keys{times}, values of {size}, {concurrency} clients, seed {seed}",
         mode_name(*mode)
     )
 }
@@ -35,7 +36,7 @@ pub(crate) fn text(load: &Load, outcome: &Outcome) -> String {
     if load.mode.moves_values() && load.size.0 >= LARGE_BYTES {
         lines.push(format!("{:.2} MiB/s of values", mib_per_second(load, outcome)));
     }
-    lines.push(format!("{} {} in {:?}", load.count, done(load.mode), outcome.elapsed));
+    lines.push(format!("{} {} in {:?}", load.keys(), done(load.mode), outcome.elapsed));
     lines.push(format!("thats {:.2}/sec", per_second(load, outcome)));
     lines.join("\n")
 }
@@ -58,6 +59,7 @@ pub(crate) fn json(load: &Load, outcomes: &[Outcome]) -> Value {
     let mut object = Map::new();
     object.insert("mode".to_owned(), json!(mode_name(load.mode)));
     object.insert("count".to_owned(), json!(load.count));
+    object.insert("repeat".to_owned(), json!(load.repeat));
     object.insert("concurrency".to_owned(), json!(load.concurrency));
     object.insert("size".to_owned(), json!(load.size.0));
     object.insert("seed".to_owned(), json!(load.seed));
@@ -102,6 +104,7 @@ fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Thrash => "thrash",
         Mode::Put => "put",
+        Mode::Delete => "delete",
         Mode::Get => "get",
         Mode::Missing => "missing",
         Mode::Redirect => "redirect",
@@ -114,6 +117,7 @@ fn done(mode: Mode) -> &'static str {
     match mode {
         Mode::Thrash => "write/read/delete",
         Mode::Put => "write",
+        Mode::Delete => "delete",
         Mode::Get => "read",
         Mode::Missing => "missing",
         Mode::Redirect => "redirect",
@@ -123,7 +127,7 @@ fn done(mode: Mode) -> &'static str {
 
 /// Keys per second.
 fn per_second(load: &Load, outcome: &Outcome) -> f64 {
-    as_float(load.count) / outcome.elapsed.as_secs_f64()
+    as_float(load.keys()) / outcome.elapsed.as_secs_f64()
 }
 
 fn mib_per_second(load: &Load, outcome: &Outcome) -> f64 {
@@ -146,7 +150,15 @@ mod tests {
     use crate::target::Operation;
     use crate::value::Size;
 
-    const LOAD: Load = Load { mode: Mode::Thrash, count: 10_000, concurrency: 16, size: Size(16), seed: 7 };
+    const LOAD: Load = Load {
+        mode: Mode::Thrash,
+        count: 10_000,
+        repeat: 1,
+        existing: false,
+        concurrency: 16,
+        size: Size(16),
+        seed: 7,
+    };
 
     fn outcome(target: &'static str, millis: u64) -> Outcome {
         let mut latencies = histogram();
@@ -173,6 +185,13 @@ mod tests {
     fn the_closing_lines_are_minikeyvalues() {
         let text = text(&LOAD, &outcome("master", 2500));
         assert!(text.ends_with("\n10000 write/read/delete in 2.5s\nthats 4000.00/sec"), "{text}");
+    }
+
+    #[test]
+    fn a_repetition_counts() {
+        let load = Load { mode: Mode::Missing, repeat: 3, ..LOAD };
+        let text = text(&load, &outcome("master", 2000));
+        assert!(text.ends_with("\n30000 missing in 2s\nthats 15000.00/sec"), "{text}");
     }
 
     #[test]
