@@ -1150,7 +1150,7 @@ mod get_and_failing_volumes {
     fn what_was_seen_whole_is_looked_at_again_after_the_recheck_only() {
         let mut rig = Rig::new(3, &["--recheck", "1h"]);
         let looked_at = |rig: &Rig| {
-            let requests = rig.gates.iter().flat_map(|gate| gate.requests());
+            let requests = rig.gates.iter().flat_map(Gate::requests);
             requests.filter(|(method, ..)| method == "HEAD").count()
         };
         assert_eq!(rig.status("PUT", OLD), 201);
