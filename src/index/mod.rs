@@ -2,7 +2,7 @@
 //!
 //! Async, by key and by page, so that another engine can stand beside this one. What takes a few
 //! microseconds runs on the caller's thread: a read by key, and a write that waits neither for the disk
-//! nor for another one (see [`writer`]). Everything else leaves the async threads: scans go to the blocking
+//! nor for another one (see `writer`). Everything else leaves the async threads: scans go to the blocking
 //! pool, and other writes to **one writer thread** that gathers what is waiting into one batch and one
 //! fsync.
 //!
