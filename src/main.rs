@@ -11,9 +11,6 @@ use davkv::store::{self, Store};
 use davkv::volume::Volumes;
 use tokio::signal::unix::{SignalKind, signal};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let flags = match config::parse::<Master>() {
         Ok(flags) => flags,

@@ -248,7 +248,8 @@ async fn connections(settings: &Settings) -> Result<Vec<Row>, Failure> {
     let results = rounds(settings, async || {
         let mut samples = Vec::new();
         for (connections, stage) in &stages {
-            let count = if *connections == 1 { 1_000 } else { 6_000 };
+            // so many for each that it isn't the opening of connections that is measured
+            let count = if *connections == 1 { 1_000 } else { 6_000.max(20 * connections) };
             let flags = format!("--count {count} --concurrency {connections}");
             let sample = stage.measure(thrash(Target::Url(stage.url()?), &flags)).await;
             samples.push(sample.map_err(|error| format!("on {connections} connections: {error}"))?);

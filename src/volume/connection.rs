@@ -2,7 +2,7 @@
 //!
 //! HTTP/1.1 by hand, as the master's work is little else: no task stands behind a connection, whoever waits
 //! for an answer reads it, and a small request leaves in one system call and comes back in one. (With
-//! hyper's client the master took a fifth more CPU for small values.)
+//! hyper's client the master took a sixth more CPU for small values.)
 
 use std::io;
 
