@@ -115,6 +115,8 @@ where
                 let http = if places.are_scarce() { &hasty } else { &patient }.clone();
                 let (answer, mut leave) = (answer.clone(), places.leave.subscribe());
                 let served = workers.serve(stream, async move |stream| {
+                    // given back last: who finds all places free may close the index
+                    let _place = place;
                     let stream = TokioIo::new(Patient::new(stream, READ_TIMEOUT));
                     let connection = http.serve_connection(stream, service_fn(answer));
                     tokio::pin!(connection);
@@ -131,7 +133,6 @@ where
                     if let Err(error) = ended {
                         tracing::debug!(%error, "connection ended");
                     }
-                    drop(place);
                 });
                 if let Err(error) = served {
                     tracing::warn!(%error, "can't serve a connection");

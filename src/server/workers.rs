@@ -7,10 +7,14 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+
+/// At the end, blocking work is waited for so long.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Threads that serve connections. Without any, they are served where they are accepted.
 #[derive(Default)]
@@ -65,17 +69,26 @@ impl Worker {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .spawn(move || drop(runtime.block_on(stopped)))?;
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            drop(runtime.block_on(stopped));
+            // a look-up of a name may hang
+            runtime.shutdown_timeout(LAST_WORK);
+        })?;
         Ok(Self { runtime: handle, load: Arc::default(), stop: Some(stop), thread: Some(thread) })
     }
 }
 
-impl Drop for Worker {
-    /// Ends the thread, and whatever still runs on it.
+impl Drop for Workers {
+    /// Ends all threads, and whatever still runs on them.
     fn drop(&mut self) {
-        drop(self.stop.take());
+        for worker in &mut self.0 {
+            drop(worker.stop.take());
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

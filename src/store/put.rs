@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http_body::Body;
+use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::claims::Claim;
@@ -68,15 +69,18 @@ impl Inner {
         let Upload { body, length, md5: announced } = upload;
         let mut source = Source::new(body, self.options.client_idle, self.options.md5 || announced.is_some());
         let first = source.next().await?.ok_or(Error::Empty)?;
-        let modified = now();
+        let (begun, modified) = (Instant::now(), now());
         let fanout = Fanout::new(self, &mut attempt, name, length, modified, candidates);
         let sent = fanout.send(first, &mut source).await;
         match sent.and_then(|replicas| record(replicas, &source, announced, modified, self.options.md5)) {
             Ok(record) => {
                 let replicas = record.replicas.clone();
                 attempt.commit(record).await?;
-                for replica in &replicas {
-                    self.seen_whole.note(&(key, replica));
+                // else the first volume's word may be old
+                if begun.elapsed() < self.options.recheck {
+                    for replica in &replicas {
+                        self.seen_whole.note(&(key, replica));
+                    }
                 }
                 Ok(())
             }

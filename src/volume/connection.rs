@@ -94,6 +94,10 @@ impl Connection {
                 }
                 piece = body.next() => piece.map_err(|aborted| Lost::Broken(aborted.to_string()))?,
             };
+            if piece.as_ref().is_some_and(Bytes::is_empty) {
+                // as a chunk it would be the last
+                continue;
+            }
             let ended = piece.is_none();
             let pieces = match (piece, chunked) {
                 (None, false) => return Ok(Continue(())),
@@ -158,6 +162,9 @@ impl Connection {
     /// The answer to a request of which the volume didn't take all: why it didn't, if it says so.
     async fn answer_in_spite(&mut self, method: &Method) -> Result<Head, Lost> {
         let answer = self.answer(method).await?;
+        if answer.status.is_success() {
+            return Err(Lost::Broken("it answered before it had the value".to_owned()));
+        }
         Ok(Head { keep: false, ..answer })
     }
 

@@ -362,6 +362,7 @@ impl Volume {
     fn blame(self: &Arc<Self>, error: VolumeError) -> VolumeError {
         if self.health.failed() {
             tracing::warn!(volume = %self.address, %error, "volume is down");
+            self.pool.clear();
         }
         self.probe();
         error

@@ -54,6 +54,10 @@ impl Pool {
         date: Option<&str>,
         body: Feed,
     ) -> Outcome<Answer> {
+        // it may come from a damaged index, and goes out as it is
+        if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(VolumeError::Unreachable("the path is none".into()));
+        }
         let mut request = Request { method, host: &self.host, path, date, body };
         loop {
             let idle = self.take();
@@ -92,6 +96,11 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// Closes the connections that nobody uses: those of a volume that is down may be dead without a word.
+    pub(super) fn clear(&self) {
+        self.idle().values_mut().for_each(Vec::clear);
     }
 
     fn give_back(self: &Arc<Self>, connection: Connection) {
