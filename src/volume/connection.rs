@@ -221,3 +221,64 @@ fn head(request: &Request<'_>) -> Vec<u8> {
     head.push_str("\r\n\r\n");
     head.into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// A connection, and the volume's end of it.
+    async fn pair() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Connection::new(near), listener.accept().await.unwrap().0)
+    }
+
+    fn put(bytes: usize) -> Request<'static> {
+        let body = Feed::whole(vec![0; bytes].into());
+        Request { method: Method::PUT, host: "volume", path: "/path", date: None, body }
+    }
+
+    /// More than the sockets of either side hold.
+    const LARGE: usize = 64 << 20;
+
+    #[tokio::test]
+    async fn who_takes_a_value_before_it_is_sent_has_not_got_it() {
+        let (mut connection, mut volume) = pair().await;
+        volume.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        assert!(matches!(connection.ask(&mut put(LARGE)).await, Err(Lost::Broken(_))));
+    }
+
+    #[tokio::test]
+    async fn who_refuses_a_value_before_it_is_sent_is_heard() {
+        let (mut connection, mut volume) = pair().await;
+        volume.write_all(b"HTTP/1.1 507 Full\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        let answer = connection.ask(&mut put(LARGE)).await.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.keep), (507, false));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_meanwhile_is_not_used() {
+        let (mut connection, volume) = pair().await;
+        assert!(connection.is_quiet());
+        drop(volume);
+        connection.stream.readable().await.unwrap();
+        assert!(!connection.is_quiet());
+    }
+
+    #[tokio::test]
+    async fn a_small_value_leaves_with_its_head() {
+        let (mut connection, mut volume) = pair().await;
+        let wanted = b"PUT /path HTTP/1.1\r\nhost: volume\r\ncontent-length: 3\r\n\r\n\0\0\0";
+        let mut got = vec![0; wanted.len()];
+        let (mut request, answer) = (put(3), b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");
+        let serve = async {
+            volume.read_exact(&mut got).await.unwrap();
+            volume.write_all(answer).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(connection.ask(&mut request), serve);
+        assert_eq!((answer.unwrap().status.as_u16(), got.as_slice()), (201, wanted.as_slice()));
+    }
+}
