@@ -84,6 +84,10 @@ impl Connection {
         use std::ops::ControlFlow::{Break, Continue};
         let chunked = body.length().is_none();
         loop {
+            if body.length() == Some(0) {
+                // what comes from here on is the answer
+                return Ok(Continue(()));
+            }
             let piece = tokio::select! {
                 biased;
                 readable = self.stream.readable() => {
@@ -249,6 +253,17 @@ mod tests {
         let (mut connection, mut volume) = pair().await;
         volume.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").await.unwrap();
         assert!(matches!(connection.ask(&mut put(LARGE)).await, Err(Lost::Broken(_))));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_at_once_is_none_too_early() {
+        let (mut connection, mut volume) = pair().await;
+        volume.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        connection.stream.readable().await.unwrap();
+        let (method, body) = (Method::DELETE, Feed::empty());
+        let mut request = Request { method, host: "volume", path: "/path", date: None, body };
+        let answer = connection.ask(&mut request).await.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.keep), (204, true));
     }
 
     #[tokio::test]
