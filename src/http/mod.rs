@@ -18,6 +18,7 @@ use hyper::header::{
     ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap, HeaderName,
     HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
 };
+use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
@@ -92,16 +93,15 @@ impl Api {
     ///
     /// Never: failures are answers, too.
     pub async fn answer(self, request: Request<Incoming>) -> Result<Answer, Infallible> {
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
-        let answer = answered(&method, target, self.route(request)).await;
+        let (head, body) = request.into_parts();
+        let (method, target) = (&head.method, head.uri.path_and_query().map_or("", PathAndQuery::as_str));
+        let answer = answered(method, target, self.route(&head, body)).await;
         let status = answer.status().as_u16();
         tracing::debug!(%method, target = escaped(target), status, "answered");
         Ok(answer)
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
-        let (head, body) = request.into_parts();
+    async fn route(&self, head: &Parts, body: Incoming) -> Result<Answer, Refusal> {
         // from here on the body is read to its end or away, however this turns out
         let body = ClientBody::new(body, head.headers.contains_key(EXPECT));
         check_framing(head.version, &head.headers)?;
@@ -164,22 +164,24 @@ impl Api {
 }
 
 /// The answer to a request, whatever it comes to.
-pub(crate) async fn answered(
+// Neither of these two is an `async fn`: such a future holds its argument twice, and this one is copied
+// for each request.
+pub(crate) fn answered(
     method: &Method,
     target: &str,
     routed: impl Future<Output = Result<Answer, Refusal>>,
-) -> Answer {
-    match caught(routed).await {
+) -> impl Future<Output = Answer> {
+    caught(routed).map(move |outcome| match outcome {
         Ok(Ok(answer)) => answer,
         Ok(Err(refusal)) => refuse(&refusal, method, target),
         Err(panicked) => refuse(&panicked.into(), method, target),
-    }
+    })
 }
 
 /// What the work comes to, or that it panicked. What it shares with other work bears that: locks
 /// forgive it, and claims free themselves.
-async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Error> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|_payload| Error::Panicked)
+fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, Error>> {
+    AssertUnwindSafe(work).catch_unwind().map(|outcome| outcome.map_err(|_payload| Error::Panicked))
 }
 
 /// Refuses what no honest client sends. hyper refuses most of it; where a request has both a length

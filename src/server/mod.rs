@@ -41,8 +41,12 @@ const LAST_CHANCE: Duration = Duration::from_millis(100);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest head of a request, in bytes: a key of 2,048 bytes, each percent-encoded, fits eight
-/// times. Also the largest piece of a body that is in memory at once.
-const BUFFER: usize = 64 * 1024;
+/// times.
+const HEAD: usize = 64 * 1024;
+
+/// The largest piece of a body that is in memory at once, in bytes. Each is a round of wake-ups for all
+/// who have to do with the value: with a quarter of this, uploads cost a tenth more CPU.
+const PIECE: usize = 256 * 1024;
 
 /// At most so many headers.
 const HEADERS: usize = 64;
@@ -158,7 +162,8 @@ fn builder(head_timeout: Duration) -> http1::Builder {
         // a client may close its side and wait for the answer
         .half_close(true)
         .header_read_timeout(head_timeout)
-        .max_buf_size(BUFFER)
+        .max_header_size(HEAD)
+        .max_buf_size(PIECE)
         .max_headers(HEADERS);
     http
 }

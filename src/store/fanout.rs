@@ -115,7 +115,8 @@ impl<'f, 'a> Fanout<'f, 'a> {
             self.ended = true;
             self.end().await;
             let expected = Fingerprint { size: Some(source.size()), md5: source.md5() };
-            self.make_good(expected).await?;
+            // in a box, as it is rare, and would be the larger part of every PUT's future
+            Box::pin(self.make_good(expected)).await?;
         }
         if self.length.is_some_and(|length| length != source.size()) {
             return Err(Error::CutShort);

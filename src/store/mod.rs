@@ -255,21 +255,25 @@ impl Store {
     }
 
     /// Claims the key and runs the write, which ends even when nobody waits.
-    async fn write<T, F>(&self, key: &Key, write: impl FnOnce(Arc<Inner>, Claim) -> F) -> Result<T>
+    async fn write<T, F>(
+        &self,
+        key: &Key,
+        write: impl FnOnce(Arc<Inner>, Claim) -> F + Send + 'static,
+    ) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let claim = self.0.claims.take(key).await.ok_or(Error::Busy)?;
         let (inner, key) = (Arc::clone(&self.0), key.clone());
-        let write = AssertUnwindSafe(write(Arc::clone(&inner), claim)).catch_unwind();
-        let write = write.map(move |written| {
+        let write = async move {
+            let written = AssertUnwindSafe(write(Arc::clone(&inner), claim)).catch_unwind().await;
             written.unwrap_or_else(|_payload| {
                 tracing::error!(%key, "a write panicked");
                 inner.hand_over(&key);
                 Err(Error::Panicked)
             })
-        });
+        };
         Sheltered::new(&self.0.tasks, write).await
     }
 }
@@ -299,7 +303,8 @@ impl Inner {
             if !suspect && self.seen_whole.has(&(key, replica)) {
                 return Ok(replica);
             }
-            match self.check(key, replica, record).await {
+            // in a box, as most readers need none of it
+            match Box::pin(self.check(key, replica, record)).await {
                 Ok(Some(_)) => {
                     self.seen_whole.note(&(key, replica));
                     return Ok(replica);

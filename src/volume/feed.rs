@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
-/// Pieces on their way to one volume: with pieces of at most 64 KiB this, times the replicas, is
+/// Pieces on their way to one volume: with pieces of at most 256 KiB this, times the replicas, is
 /// what an upload holds in memory (the replicas share each piece).
 const WINDOW: usize = 2;
 
