@@ -9,10 +9,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use thread_priority::{
-    NormalThreadSchedulePolicy, ScheduleParams, ThreadPriority, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
-};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -85,13 +81,14 @@ impl Worker {
 
 /// Has the scheduler take this thread for one that computes (`SCHED_BATCH`, sched(7)): when a request comes
 /// in, it doesn't interrupt who has the core, mostly a client or volume of the same machine that is about
-/// to bring more. On a machine of two cores this makes a fifth more answers of redirects; where the master
-/// has its cores for itself, nothing changes.
+/// to bring more. On a machine of two cores that they share, a fifth more redirects are answered; where the
+/// master has its cores for itself, nothing changes.
+#[expect(unsafe_code, reason = "no safe crate sets the class and leaves the nice value alone")]
 fn let_others_finish() {
-    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
-    let priority = ThreadPriority::from_posix(ScheduleParams { sched_priority: 0 });
-    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, policy) {
-        tracing::debug!(?error, "no SCHED_BATCH");
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 is this thread, and the pointer is read before the call returns.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const priority) } != 0 {
+        tracing::debug!(error = %io::Error::last_os_error(), "no SCHED_BATCH");
     }
 }
 

@@ -9,7 +9,7 @@ use crate::linear::{Action, Outcome};
 use crate::load::{Load, Request};
 
 /// More of the writes in doubt, and the histories prove nothing.
-const DOUBT: f64 = 0.1;
+const DOUBT: f64 = 0.25;
 
 /// Of honest requests while the master was there.
 pub struct Availability {
