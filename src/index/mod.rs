@@ -9,6 +9,7 @@
 //! Rows: keys (they begin with `/`) hold records; `\0intent` ‖ key holds the key's intents;
 //! `\0generation` holds the first generation number that was never reserved.
 
+pub mod fold;
 pub mod scratch;
 mod writer;
 
@@ -428,6 +429,10 @@ impl<'a> Rows<'a> {
 
     fn advance(&mut self) {
         self.iter.next();
+    }
+
+    fn seek(&mut self, row: &[u8]) {
+        self.iter.seek(row);
     }
 
     /// That the rows ended where they end, and not at damage.
