@@ -4,6 +4,9 @@
 //! up) is the value. A key of which every attempt lies on fewer is suspect: the rest of a failed PUT,
 //! of a DELETE, or of damage. All other files are left over, for the reaper.
 //!
+//! An empty file may be an empty value, or what a volume that lost its power kept of any. No empty value has
+//! a plain name; with a name of its own it is suspect, unless an older index knows it.
+//!
 //! An older index adds what files can't tell, to the value that it knows: its state, MD5 and headers,
 //! and that few files are enough. What its intents name is doomed, unless it was written after that
 //! index was: then the intent ended meanwhile and the name was used again, and it counts for nothing.
@@ -58,12 +61,14 @@ pub(super) fn judge(
     intents.retain(|intent| !intent.files.is_empty());
     let doomed = |replica: &Replica| intents.iter().any(|intent| intent.files.contains(replica));
     let all: Vec<Replica> = candidates.iter().map(|one| one.found.replica.clone()).collect();
-    let eligible = |one: &Candidate| one.found.size > 0 && !doomed(&one.found.replica);
+    let empty = |one: &Candidate| one.found.size == 0 && one.found.replica.name == Name::Plain;
+    let eligible = |one: &Candidate| !empty(one) && !doomed(&one.found.replica);
     let groups = grouped(candidates.into_iter().filter(eligible));
 
     let old = known.entry.record.as_ref();
     let is_old = |group: &&Group| old.is_some_and(|record| group.is_of(record));
-    let enough = |group: &&Group| group.volumes() >= replicas.div_ceil(2);
+    let told_from_torn = |group: &&Group| group.size() > 0 || is_old(group);
+    let enough = |group: &&Group| told_from_torn(group) && group.volumes() >= replicas.div_ceil(2);
     // of one name, what most volumes have, or else what is younger, or longer: torn files are short
     let newest = |group: &&Group| (group.generation(), group.volumes(), group.modified(), group.size());
     let most = |group: &&Group| (group.volumes(), group.generation(), group.modified(), group.size());
@@ -228,6 +233,18 @@ mod tests {
         let files = [file("a", PLAIN, 9), file("b", PLAIN, 9), file("a", NEW, 8), file("b", NEW, 8)];
         assert_eq!(judged(&files, &none), (strings(&["a,", "b,"]), strings(&["a", "b"]), false));
         assert_eq!(judged(&files[..3], &none), (strings(&["a", "b"]), strings(&["a,"]), false));
+    }
+
+    #[test]
+    fn an_empty_value_is_suspect_unless_an_older_index_knows_it() {
+        let files = [file("a", NEW, 0), file("b", NEW, 0), file("c", NEW, 0)];
+        let there = strings(&["c,", "a,", "b,"]);
+        assert_eq!(judged(&files, &Entry::default()), (there.clone(), vec![], true));
+        let replicas = files.iter().map(|file| file.found.replica.clone()).collect();
+        let (md5, size, modified) = (None, Some(0), Some(5));
+        let record = Record { state: State::Live, replicas, md5, size, modified, headers: Vec::new() };
+        let known = Entry { record: Some(record), intents: Vec::new() };
+        assert_eq!(judged(&files, &known), (there, vec![], false));
     }
 
     #[test]
