@@ -59,3 +59,15 @@ fn has_journal(directory: &Path) -> Option<bool> {
     let mut journals = fs::read_dir("/proc/fs/jbd2").ok()?.filter_map(Result::ok);
     Some(journals.any(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{name}-"))))
 }
+
+/// That the directory's file system can hold so many more files: a memory file system mostly ends at half
+/// of them for each page of memory.
+pub(crate) fn check_room(directory: &Path, files: u64) -> Result<(), Failure> {
+    let stat = rustix::fs::statvfs(directory)?;
+    if stat.f_files != 0 && stat.f_favail < files {
+        let (directory, free) = (directory.display(), stat.f_favail);
+        let remedy = "mount -t tmpfs -o nr_inodes=0 tmpfs DIR, and give --volumes-on DIR";
+        return Err(format!("{files} files are needed, and {directory} has room for {free}: {remedy}").into());
+    }
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::machine::check_room;
 use crate::objects::Objects;
 use crate::process::{self, Ended};
 use crate::report::{Of, Row};
@@ -21,10 +22,17 @@ const MOST_REPLICAS: usize = 3;
 /// would be alone in theirs.)
 const SUBVOLUMES: u32 = 1;
 
+/// The files and directories that so many objects on so many volumes come to.
+fn files(objects: u64, volumes: usize) -> u64 {
+    let replicas = volumes.min(MOST_REPLICAS) as u64;
+    (objects + 2 * 256 * 256) * replicas
+}
+
 /// Rebuilds of stores with so many objects.
 pub(crate) async fn rebuild(settings: &Settings, count: u64, scales: &[Scale]) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for &(volumes, jobs) in scales {
+        check_room(&settings.volumes_on, files(count, volumes))?;
         let stage = Stage::new(settings, volumes, volumes.min(MOST_REPLICAS), SUBVOLUMES).await?;
         Objects::new(new_seed(), count).files(&stage, &stage.layout.placement()).await?;
         for jobs in jobs {
@@ -51,6 +59,7 @@ pub(crate) async fn rebalance(
 ) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     for &(volumes, jobs) in scales {
+        check_room(&settings.volumes_on, files(count, volumes))?;
         let stage = Stage::new(settings, volumes, volumes.min(MOST_REPLICAS), SUBVOLUMES).await?;
         let objects = Objects::new(new_seed(), count);
         objects.index(&stage.db(), &stage.layout.placement()).await?;
