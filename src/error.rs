@@ -12,6 +12,8 @@ pub enum Error {
     NotFound,
     /// The key has a live value, and values are immutable.
     Exists,
+    /// The key has a live value, and it isn't the one that was expected.
+    Changed,
     /// Another request is writing the key.
     Busy,
     /// Deleting wants an unlink first.
@@ -55,6 +57,7 @@ impl fmt::Display for Error {
         match self {
             Self::NotFound => f.write_str("no such key"),
             Self::Exists => f.write_str("the key exists, and values are immutable: DELETE it first"),
+            Self::Changed => f.write_str("the key's value isn't the one that was expected"),
             Self::Busy => f.write_str("another request is writing this key: try again"),
             Self::Protected => f.write_str("this master runs with --protect: UNLINK the key first"),
             Self::Unfit(unfit) => unfit.fmt(f),

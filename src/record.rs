@@ -27,6 +27,9 @@ pub struct Replica {
     pub name: Name,
 }
 
+/// What is stored with a value for those who read it: names and values.
+pub type Headers = Vec<(String, String)>;
+
 /// Whether a value is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -50,7 +53,7 @@ pub struct Record {
     /// When the value was written, in seconds since 1970 (UTC).
     pub modified: Option<u64>,
     /// Content type and user headers, for the S3 API to come; the native API stores none.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
 }
 
 /// The files of one attempt to write or delete: they may lie on their volumes, and no record vouches
@@ -93,7 +96,18 @@ const HAS_MODIFIED: u8 = 8;
 const PLAIN: u8 = 0;
 const GENERATION: u8 = 1;
 
+/// The header that holds a value's tag where that isn't its MD5.
+pub const TAG: &str = "etag";
+
 impl Record {
+    /// What tells the value from others under the same key, without quotes: a header's word, or the MD5 in
+    /// hex. None where neither is known.
+    #[must_use]
+    pub fn tag(&self) -> Option<String> {
+        let header = self.headers.iter().find(|(name, _)| name == TAG);
+        header.map(|(_, tag)| tag.clone()).or_else(|| self.md5.as_ref().map(hex))
+    }
+
     /// Our stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -256,6 +256,7 @@ fn status_of(error: &Error) -> StatusCode {
         Error::NotFound => StatusCode::NOT_FOUND,
         Error::Exists | Error::Protected => StatusCode::FORBIDDEN,
         Error::Busy => StatusCode::CONFLICT,
+        Error::Changed => StatusCode::PRECONDITION_FAILED,
         Error::Empty => StatusCode::LENGTH_REQUIRED,
         Error::Unfit(_) | Error::WrongMd5 | Error::CutShort => StatusCode::BAD_REQUEST,
         Error::Stalled => StatusCode::REQUEST_TIMEOUT,

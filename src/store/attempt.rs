@@ -1,40 +1,85 @@
 //! One attempt to write a key: what it intends is in the index before it happens, and what comes of
 //! it is one atomic batch.
+//!
+//! Some attempts have the key's claim from their beginning to their end: of those, one at a time. Others
+//! take it for each of their writes to the index alone, so that nobody waits while a value streams in; the
+//! last of them to commit wins. As they don't know each other, only generation names are for them.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use super::claims::Claim;
-use super::{Inner, MAX_INTENTS};
+use super::put::When;
+use super::reaper::Open;
+use super::{Inner, MAX_INTENTS, PATIENCE};
 use crate::error::{Error, Result};
 use crate::index::Entry;
 use crate::key::{Key, Name};
 use crate::record::{Intent, Record, Replica};
 use crate::volume::VolumeError;
 
-/// An attempt that has the key's claim.
+/// An attempt on a key.
 pub(super) struct Attempt<'a> {
     store: &'a Inner,
-    claim: &'a Claim,
-    /// What the index holds of the key.
+    key: &'a Key,
+    /// The key's claim; none where it is taken for each write of the index.
+    claim: Option<&'a Claim>,
+    /// What the index holds of the key, or held when it was last claimed.
     entry: Entry,
     /// The attempt's number: of its intent, and of its generation names.
     id: u64,
     /// Whether every request that failed was answered.
     certain: bool,
+    /// Without a claim, this keeps the reaper off its intent.
+    _open: Option<Open>,
+}
+
+/// The key's claim, for as long as this is.
+enum Held<'a> {
+    Throughout(&'a Claim),
+    Briefly(Claim),
+}
+
+impl Deref for Held<'_> {
+    type Target = Claim;
+
+    fn deref(&self) -> &Claim {
+        match self {
+            Self::Throughout(claim) => claim,
+            Self::Briefly(claim) => claim,
+        }
+    }
 }
 
 impl<'a> Attempt<'a> {
-    /// Begins an attempt on a key of which the index holds `entry`. Writes nothing yet.
-    pub(super) async fn begin(store: &'a Inner, claim: &'a Claim, entry: Entry) -> Result<Self> {
+    /// Begins an attempt on a key of which the index holds `entry`. Writes nothing yet. Without the key's
+    /// claim, others may write it meanwhile.
+    pub(super) async fn begin(
+        store: &'a Inner,
+        key: &'a Key,
+        claim: Option<&'a Claim>,
+        entry: Entry,
+    ) -> Result<Self> {
         if entry.intents.len() >= MAX_INTENTS {
             return Err(Error::Unsettled);
         }
         let id = store.index.generation().await?;
-        Ok(Self { store, claim, entry, id, certain: true })
+        let open = claim.is_none().then(|| store.reaper.keep_off(id));
+        Ok(Self { store, key, claim, entry, id, certain: true, _open: open })
+    }
+
+    /// The key's claim; `entry` is what the index holds as long as it is held.
+    async fn claimed(&mut self) -> Result<Held<'a>> {
+        if let Some(claim) = self.claim {
+            return Ok(Held::Throughout(claim));
+        }
+        let claim = self.store.claims.wait(self.key, PATIENCE).await.ok_or(Error::Busy)?;
+        self.entry = self.store.index.get(self.key)?;
+        Ok(Held::Briefly(claim))
     }
 
     pub(super) fn key(&self) -> &'a Key {
-        self.claim.key()
+        self.key
     }
 
     /// The name that no other attempt has.
@@ -44,6 +89,7 @@ impl<'a> Attempt<'a> {
 
     /// *Index write 1*: files of these names may lie on these volumes from now on.
     pub(super) async fn intend(&mut self, files: &[Replica]) -> Result<()> {
+        let _claim = self.claimed().await?;
         let mut after = self.entry.clone();
         match after.intents.iter_mut().find(|intent| intent.id == self.id) {
             Some(intent) => intent.files.extend_from_slice(files),
@@ -66,12 +112,24 @@ impl<'a> Attempt<'a> {
     }
 
     /// *Index write 2*, one atomic batch: the record in, its files out of the intent, an intent for
-    /// the files that it replaces in.
+    /// the files that it replaces in. Where the key doesn't hold what it must by then, the attempt is
+    /// abandoned.
     ///
     /// When the index fails here, nobody knows whether the record counts: nothing is deleted, and the
     /// next start finds either the record or the intent.
-    pub(super) async fn commit(self, record: Record) -> Result<()> {
-        let Self { store, claim, entry: before, id, certain } = self;
+    pub(super) async fn commit(mut self, record: Record, when: &When) -> Result<()> {
+        let claim = match self.claimed().await {
+            Ok(claim) => claim,
+            Err(error) => {
+                self.leave_to_the_reaper();
+                return Err(error);
+            }
+        };
+        if let Err(refusal) = when.check(self.entry.record.as_ref()) {
+            self.settle(&claim).await;
+            return Err(refusal);
+        }
+        let Self { store, entry: before, id, certain, .. } = self;
         let mut after = before.clone();
         for intent in &mut after.intents {
             if intent.id == id {
@@ -99,7 +157,7 @@ impl<'a> Attempt<'a> {
         }
         match surplus {
             Some(surplus) if store.options.reader_grace.is_zero() => {
-                store.settle(claim, &after, surplus, true).await;
+                store.settle(&claim, &after, surplus, true).await;
             }
             Some(surplus) => store.reaper.add(claim.key(), surplus, true, store.options.reader_grace),
             None => {}
@@ -108,7 +166,18 @@ impl<'a> Attempt<'a> {
     }
 
     /// Closes the intent: deletes what was written, and leaves the rest to the reaper.
-    pub(super) async fn abandon(self) {
-        self.store.settle(self.claim, &self.entry, self.id, self.certain).await;
+    pub(super) async fn abandon(mut self) {
+        match self.claimed().await {
+            Ok(claim) => self.settle(&claim).await,
+            Err(_error) => self.leave_to_the_reaper(),
+        }
+    }
+
+    async fn settle(&self, claim: &Claim) {
+        self.store.settle(claim, &self.entry, self.id, self.certain).await;
+    }
+
+    fn leave_to_the_reaper(&self) {
+        self.store.reaper.add(self.key, self.id, self.certain, Duration::ZERO);
     }
 }

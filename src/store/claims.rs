@@ -1,10 +1,12 @@
 //! Who may write a key: one at a time.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::timeout;
 
 use crate::key::Key;
@@ -16,10 +18,16 @@ const REAPER_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Claims(Mutex<HashMap<Key, Holder>>);
 
-enum Holder {
+struct Holder {
+    by: By,
+    freed: Arc<Notify>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
     Request,
     /// Requests wait for it, because its work is none of the clients'.
-    Reaper(Arc<Notify>),
+    Reaper,
 }
 
 /// The right to write a key. Frees itself.
@@ -31,32 +39,49 @@ pub(super) struct Claim {
 impl Claims {
     /// Claims the key for a request; `None` when another request has it.
     pub(super) async fn take(self: &Arc<Self>, key: &Key) -> Option<Claim> {
-        let patient = async {
-            loop {
-                let freed = {
-                    let mut holders = self.holders();
-                    match holders.get(key) {
-                        None => return Some(self.enter(&mut holders, key, Holder::Request)),
-                        Some(Holder::Request) => return None,
-                        Some(Holder::Reaper(freed)) => Arc::clone(freed).notified_owned(),
-                    }
-                };
-                freed.await;
-            }
-        };
-        timeout(REAPER_PATIENCE, patient).await.unwrap_or_default()
+        self.take_within(key, REAPER_PATIENCE, |by| by == By::Reaper).await
+    }
+
+    /// Claims the key for a request that waits for others, at most so long.
+    pub(super) async fn wait(self: &Arc<Self>, key: &Key, patience: Duration) -> Option<Claim> {
+        self.take_within(key, patience, |_by| true).await
     }
 
     /// Claims the key for the reaper; `None` when anybody has it.
     pub(super) fn take_to_reap(self: &Arc<Self>, key: &Key) -> Option<Claim> {
-        let mut holders = self.holders();
-        let free = !holders.contains_key(key);
-        free.then(|| self.enter(&mut holders, key, Holder::Reaper(Arc::default())))
+        self.enter(key, By::Reaper).ok()
     }
 
-    fn enter(self: &Arc<Self>, holders: &mut HashMap<Key, Holder>, key: &Key, holder: Holder) -> Claim {
-        holders.insert(key.clone(), holder);
-        Claim { claims: Arc::clone(self), key: key.clone() }
+    async fn take_within(
+        self: &Arc<Self>,
+        key: &Key,
+        patience: Duration,
+        is_waited_for: impl Fn(By) -> bool,
+    ) -> Option<Claim> {
+        let patient = async {
+            loop {
+                match self.enter(key, By::Request) {
+                    Ok(claim) => return Some(claim),
+                    Err((by, freed)) if is_waited_for(by) => freed.await,
+                    Err(_) => return None,
+                }
+            }
+        };
+        timeout(patience, patient).await.unwrap_or_default()
+    }
+
+    /// The claim, if nobody has it; else who has, and when they have freed it.
+    fn enter(self: &Arc<Self>, key: &Key, by: By) -> Result<Claim, (By, OwnedNotified)> {
+        match self.holders().entry(key.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(Holder { by, freed: Arc::default() });
+                Ok(Claim { claims: Arc::clone(self), key: key.clone() })
+            }
+            Entry::Occupied(place) => {
+                let holder = place.get();
+                Err((holder.by, Arc::clone(&holder.freed).notified_owned()))
+            }
+        }
     }
 
     fn holders(&self) -> MutexGuard<'_, HashMap<Key, Holder>> {
@@ -72,9 +97,8 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let holder = self.claims.holders().remove(&self.key);
-        if let Some(Holder::Reaper(freed)) = holder {
-            freed.notify_waiters();
+        if let Some(holder) = self.claims.holders().remove(&self.key) {
+            holder.freed.notify_waiters();
         }
     }
 }
@@ -94,6 +118,29 @@ mod tests {
         assert!(claims.take(&Key::new(b"/other")).await.is_some());
         drop(claim);
         assert!(claims.take(&key).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn who_is_patient_waits_for_a_request() {
+        let claims = Arc::new(Claims::default());
+        let key = Key::new(b"/k");
+        let held = claims.take(&key).await;
+        assert!(held.is_some());
+        let (claim, ()) = tokio::join!(claims.wait(&key, Duration::from_mins(1)), async {
+            tokio::task::yield_now().await;
+            drop(held);
+        });
+        assert!(claim.is_some());
+        assert!(claims.take(&key).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends() {
+        let claims = Arc::new(Claims::default());
+        let key = Key::new(b"/k");
+        let held = claims.take(&key).await;
+        assert!(claims.wait(&key, Duration::from_mins(1)).await.is_none());
+        drop(held);
     }
 
     #[tokio::test]

@@ -66,8 +66,8 @@ impl Inner {
         expected: Fingerprint,
         modified: u64,
     ) -> Result<Fingerprint, CopyError> {
-        let mut source = self.volume(from).get(&path(key, from)).await.map_err(CopyError::Source)?;
-        let size = source.size;
+        let mut source = self.volume(from).get(&path(key, from), None).await.map_err(CopyError::Source)?;
+        let size = source.seen.size;
         if expected.size.is_some_and(|expected| expected != size) {
             return Err(CopyError::Damaged);
         }

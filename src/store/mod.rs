@@ -22,6 +22,7 @@ mod fanout;
 #[cfg(test)]
 mod model;
 mod put;
+mod read;
 mod reaper;
 mod rebalance;
 mod recent;
@@ -44,7 +45,7 @@ use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::index::{Entry, Failure};
 use crate::key::{Key, Name};
-use crate::placement::Placement;
+use crate::placement::{Place, Placement};
 use crate::record::{Intent, Record, Replica, State};
 #[cfg(not(test))]
 use crate::volume::{Download, Volume, Volumes};
@@ -53,7 +54,8 @@ use crate::volume::{Patience, Seen, VolumeError};
 use claims::{Claim, Claims};
 #[cfg(test)]
 use model::{Download, Index, Volume, Volumes, random};
-pub use put::Upload;
+pub use put::{Received, Upload, When};
+pub use read::Reading;
 use reaper::Reaper;
 pub use rebalance::{Forgotten, Rebalanced};
 use recent::Recent;
@@ -120,6 +122,9 @@ pub struct Located {
 /// Room for so many unfinished attempts on one key; more come only from writing it again and again
 /// while volumes are down.
 const MAX_INTENTS: usize = 64;
+
+/// How long the next write to the index waits for whoever has the key, where others may write it meanwhile.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A value is looked for again when its record changed meanwhile, at most so often.
 const LOCATE_TRIES: usize = 5;
@@ -233,7 +238,21 @@ impl Store {
     ///
     /// `NotFound`, `Busy`, `Protected` (live, and the store protects).
     pub async fn delete(&self, key: &Key) -> Result<()> {
-        self.write(key, |store, claim| async move { store.delete(&claim).await }).await
+        self.write(key, |store, claim| async move { store.delete(&claim, &When::Always).await }).await
+    }
+
+    /// Removes whatever the key holds, if `when` allows that at that moment. Waits for others who write it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::delete`], and those of `when`.
+    pub async fn remove(&self, key: &Key, when: When) -> Result<()> {
+        let removed = key.clone();
+        self.run(key, |store| async move {
+            let claim = store.claims.wait(&removed, PATIENCE).await.ok_or(Error::Busy)?;
+            store.delete(&claim, &when).await
+        })
+        .await
     }
 
     /// Hides the key, or with `Live` undoes that.
@@ -265,9 +284,18 @@ impl Store {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let claim = self.0.claims.take(key).await.ok_or(Error::Busy)?;
+        self.run(key, |store| write(store, claim)).await
+    }
+
+    /// Runs a write of the key, which ends even when nobody waits.
+    async fn run<T, F>(&self, key: &Key, write: impl FnOnce(Arc<Inner>) -> F + Send + 'static) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
         let (inner, key) = (Arc::clone(&self.0), key.clone());
         let write = async move {
-            let written = AssertUnwindSafe(write(Arc::clone(&inner), claim)).catch_unwind().await;
+            let written = AssertUnwindSafe(write(Arc::clone(&inner))).catch_unwind().await;
             written.unwrap_or_else(|_payload| {
                 tracing::error!(%key, "a write panicked");
                 inner.hand_over(&key);
@@ -289,17 +317,20 @@ impl Inner {
         self.volumes.at(replica.place.volume())
     }
 
-    /// The first replica that a volume confirms: the good volumes first, each order of equals as
-    /// likely as any other, so that reads spread.
-    async fn whole_replica<'a>(&self, key: &Key, record: &'a Record) -> Result<&'a Replica> {
-        let mut replicas: Vec<(bool, u64, &Replica)> = record
-            .replicas
-            .iter()
-            .map(|replica| (!self.volume(replica).is_good(), random(), replica))
-            .collect();
+    /// The record's replicas in the order in which readers try them, each with whether its volume failed
+    /// of late: the good ones first, each order of equals as likely as any other, so that reads spread.
+    fn by_likelihood<'a>(&self, record: &'a Record) -> impl Iterator<Item = (bool, &'a Replica)> + use<'a> {
+        let suspect = |replica| !self.volume(replica).is_good();
+        let mut replicas: Vec<(bool, u64, &Replica)> =
+            record.replicas.iter().map(|replica| (suspect(replica), random(), replica)).collect();
         replicas.sort_by_key(|(suspect, random, _)| (*suspect, *random));
+        replicas.into_iter().map(|(suspect, _, replica)| (suspect, replica))
+    }
+
+    /// The first replica that a volume confirms.
+    async fn whole_replica<'a>(&self, key: &Key, record: &'a Record) -> Result<&'a Replica> {
         let mut verdict = Error::Damaged;
-        for (suspect, _, replica) in replicas {
+        for (suspect, replica) in self.by_likelihood(record) {
             if !suspect && self.seen_whole.has(&(key, replica)) {
                 return Ok(replica);
             }
@@ -336,17 +367,22 @@ impl Inner {
         })?;
         let whole = found.filter(|seen| is_whole(*seen, record));
         if whole.is_none() {
-            let so_far = self.damage.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-            let (place, size, modified) = (&replica.place, record.size, record.modified);
-            tracing::warn!(%key, %place, ?found, ?size, ?modified, so_far, "replica missing, torn or stale");
+            self.note_damage(key, &replica.place, found, record);
         }
         Ok(whole.map(|seen| seen.size))
     }
 
-    async fn delete(self: Arc<Self>, claim: &Claim) -> Result<()> {
+    fn note_damage(&self, key: &Key, place: &Place, found: Option<Seen>, record: &Record) {
+        let so_far = self.damage.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let (size, modified) = (record.size, record.modified);
+        tracing::warn!(%key, %place, ?found, ?size, ?modified, so_far, "replica missing, torn or stale");
+    }
+
+    async fn delete(&self, claim: &Claim, when: &When) -> Result<()> {
         let key = claim.key();
         let before = self.index.get(key)?;
         let Some(record) = &before.record else { return Err(Error::NotFound) };
+        when.check(Some(record))?;
         if self.options.protect && record.state == State::Live {
             return Err(Error::Protected);
         }
@@ -444,7 +480,7 @@ fn path(key: &Key, replica: &Replica) -> String {
     format!("{}{}", replica.place.directory(), key.path(replica.name))
 }
 
-fn places(replicas: &[Replica]) -> impl Iterator<Item = &crate::placement::Place> {
+fn places(replicas: &[Replica]) -> impl Iterator<Item = &Place> {
     replicas.iter().map(|replica| &replica.place)
 }
 

@@ -1,4 +1,4 @@
-//! PUT: a new value.
+//! PUT: a new value, or one in the place of another.
 
 use bytes::Bytes;
 use http_body::Body;
@@ -10,7 +10,7 @@ use super::fanout::Fanout;
 use super::{Inner, Store, now};
 use crate::error::{Error, Result};
 use crate::key::{Key, Name};
-use crate::record::{Record, Replica, State};
+use crate::record::{Headers, Record, State};
 use crate::tee::Source;
 
 /// A value on its way in.
@@ -24,10 +24,57 @@ pub struct Upload<B> {
     pub md5: Option<[u8; 16]>,
 }
 
+/// What a key must hold for a write to take effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Nothing that is live.
+    Absent,
+    /// Anything, or nothing.
+    Always,
+    /// A live value of that [tag](Record::tag).
+    Tagged(String),
+}
+
+/// What is known of a value when its last byte was read, and none of it is visible yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its MD5, where that is computed.
+    pub md5: Option<[u8; 16]>,
+}
+
+impl When {
+    /// Whether a write may take effect on a key that has this record.
+    ///
+    /// # Errors
+    ///
+    /// `Exists`; `Changed` or `NotFound` where another value was expected.
+    pub fn check(&self, record: Option<&Record>) -> Result<()> {
+        let live = record.filter(|record| record.state == State::Live);
+        match (self, live) {
+            (Self::Always, _) | (Self::Absent, None) => Ok(()),
+            (Self::Absent, Some(_)) => Err(Error::Exists),
+            (Self::Tagged(_), None) => Err(Error::NotFound),
+            (Self::Tagged(tag), Some(record)) if record.tag().as_ref() == Some(tag) => Ok(()),
+            (Self::Tagged(_), Some(_)) => Err(Error::Changed),
+        }
+    }
+}
+
+/// On which terms a value is stored.
+struct Terms {
+    when: When,
+    /// Sees the value before it takes effect, and gives its headers, or refuses it.
+    finish: Box<dyn FnOnce(Received) -> Result<Headers> + Send>,
+    /// Whether it may have no bytes.
+    may_be_empty: bool,
+}
+
 impl Store {
     /// Stores a new value, and returns when all its replicas are whole and the index has it.
     ///
-    /// Refusals come before the body is read.
+    /// Refusals come before the body is read. Whoever else wants to write the key meanwhile is refused.
     ///
     /// # Errors
     ///
@@ -42,47 +89,104 @@ impl Store {
         if upload.length == Some(0) {
             return Err(Error::Empty);
         }
-        self.write(key, |store, claim| async move { store.put(&claim, upload).await }).await
+        let finish = Box::new(|_received| Ok(Headers::new()));
+        let terms = Terms { when: When::Absent, finish, may_be_empty: false };
+        self.write(key, |store, claim| async move {
+            store.put(claim.key(), Some(&claim), upload, terms).await.map(drop)
+        })
+        .await
+    }
+
+    /// Stores a value in the place of whatever the key holds, if `when` allows that at the moment when it
+    /// takes effect: readers see the old one or the new one. It may be empty. Others may write the key
+    /// meanwhile; who ends last, wins.
+    ///
+    /// `finish` sees the value before it takes effect, and gives its headers, or refuses it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::put`], and those of `when` and of `finish`: nothing was stored. (`Busy`: others had the
+    /// key for too long.)
+    pub async fn replace<B>(
+        &self,
+        key: &Key,
+        upload: Upload<B>,
+        when: When,
+        finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
+    ) -> Result<Record>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display + Send,
+    {
+        key.check().map_err(Error::Unfit)?;
+        let terms = Terms { when, finish: Box::new(finish), may_be_empty: true };
+        let written = key.clone();
+        self.run(key, |store| async move { store.put(&written, None, upload, terms).await }).await
     }
 }
 
 impl Inner {
-    async fn put<B>(&self, claim: &Claim, upload: Upload<B>) -> Result<()>
+    /// Stores a value. Without the key's claim, others may write the key meanwhile.
+    async fn put<B>(
+        &self,
+        key: &Key,
+        claim: Option<&Claim>,
+        upload: Upload<B>,
+        terms: Terms,
+    ) -> Result<Record>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let key = claim.key();
         let entry = self.index.get(key)?;
-        if entry.record.as_ref().is_some_and(|record| record.state == State::Live) {
-            return Err(Error::Exists);
-        }
+        terms.when.check(entry.record.as_ref())?;
         let (candidates, needed) = (self.candidates(key), self.options.placement.replicas);
         if candidates.len() < needed {
             return Err(Error::TooFewVolumes { able: candidates.len(), needed });
         }
         let unused = entry.record.is_none() && entry.intents.is_empty() && !self.deleted.has(key);
-        let plain = unused && key.has_plain_name() && !self.options.generation_names;
-        let mut attempt = Attempt::begin(self, claim, entry).await?;
+        let plain = unused && claim.is_some() && key.has_plain_name() && !self.options.generation_names;
+        let mut attempt = Attempt::begin(self, key, claim, entry).await?;
         let name = if plain { Name::Plain } else { attempt.own_name() };
 
-        let Upload { body, length, md5: announced } = upload;
+        let Upload { body, mut length, md5: announced } = upload;
         let mut source = Source::new(body, self.options.client_idle, self.options.md5 || announced.is_some());
-        let first = source.next().await?.ok_or(Error::Empty)?;
+        let first = match source.next().await? {
+            Some(first) => first,
+            None if terms.may_be_empty && length.unwrap_or(0) == 0 => {
+                length = Some(0);
+                Bytes::new()
+            }
+            None => return Err(Error::Empty),
+        };
         let (begun, modified) = (Instant::now(), now());
         let fanout = Fanout::new(self, &mut attempt, name, length, modified, candidates);
         let sent = fanout.send(first, &mut source).await;
-        match sent.and_then(|replicas| record(replicas, &source, announced, modified, self.options.md5)) {
-            Ok(record) => {
-                let replicas = record.replicas.clone();
-                attempt.commit(record).await?;
+        let received = Received { size: source.size(), md5: source.md5() };
+        let checked = sent.and_then(|replicas| {
+            if announced.is_some() && announced != received.md5 {
+                return Err(Error::WrongMd5);
+            }
+            Ok((replicas, (terms.finish)(received)?))
+        });
+        match checked {
+            Ok((replicas, headers)) => {
+                let record = Record {
+                    state: State::Live,
+                    replicas,
+                    md5: received.md5.filter(|_| self.options.md5),
+                    size: Some(received.size),
+                    modified: Some(modified),
+                    headers,
+                };
+                attempt.commit(record.clone(), &terms.when).await?;
                 // else the first volume's word may be old
                 if begun.elapsed() < self.options.recheck {
-                    for replica in &replicas {
+                    for replica in &record.replicas {
                         self.seen_whole.note(&(key, replica));
                     }
                 }
-                Ok(())
+                Ok(record)
             }
             Err(error) => {
                 attempt.abandon().await;
@@ -90,30 +194,4 @@ impl Inner {
             }
         }
     }
-}
-
-fn record<B>(
-    replicas: Vec<Replica>,
-    source: &Source<B>,
-    announced: Option<[u8; 16]>,
-    modified: u64,
-    keep_md5: bool,
-) -> Result<Record>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    let size = source.size();
-    let md5 = source.md5();
-    if announced.is_some() && announced != md5 {
-        return Err(Error::WrongMd5);
-    }
-    Ok(Record {
-        state: State::Live,
-        replicas,
-        md5: md5.filter(|_| keep_md5),
-        size: Some(size),
-        modified: Some(modified),
-        headers: Vec::new(),
-    })
 }

@@ -10,7 +10,7 @@
 //! It works from a queue in memory that is filled once at start-up; the index is scanned again only
 //! after the queue was too full to take more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,6 +48,19 @@ const BUSY: Duration = Duration::from_millis(200);
 pub(super) struct Reaper {
     queue: Mutex<Queue>,
     changed: Notify,
+    open: Arc<Mutex<HashSet<u64>>>,
+}
+
+/// Keeps the reaper off an attempt that goes on without the key's claim.
+pub(super) struct Open {
+    id: u64,
+    all: Arc<Mutex<HashSet<u64>>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
 }
 
 #[derive(Default)]
@@ -66,8 +79,8 @@ struct Job {
     closed: Instant,
     /// Whether all its requests were answered.
     certain: bool,
-    /// It was found in the index, and nobody has had the key's claim since: its attempt may still be
-    /// under way.
+    /// It was found in the index, and nobody has had the key's claim since, or it goes without one: its
+    /// attempt may still be under way.
     found: bool,
     /// The files that are still to be confirmed; all, if that isn't known.
     left: Option<Vec<Replica>>,
@@ -87,6 +100,16 @@ impl Reaper {
     pub(super) fn add(&self, key: &Key, id: u64, certain: bool, delay: Duration) {
         let now = Instant::now();
         self.push(now + delay, Job::new(key, id, certain));
+    }
+
+    /// Until what is returned is dropped, the attempt of that number is under way.
+    pub(super) fn keep_off(&self, id: u64) -> Open {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        Open { id, all: Arc::clone(&self.open) }
+    }
+
+    fn is_open(&self, id: u64) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
     fn push(&self, due: Instant, job: Job) {
@@ -230,6 +253,11 @@ impl Inner {
 
     /// One round on one intent.
     async fn reap(&self, mut job: Job) {
+        if self.reaper.is_open(job.id) {
+            job.found = true;
+            self.reaper.push(Instant::now() + BUSY, job);
+            return;
+        }
         let Some(claim) = self.claims.take_to_reap(&job.key) else {
             self.reaper.push(Instant::now() + BUSY, job);
             return;

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use super::attempt::Attempt;
 use super::claims::Claim;
 use super::copy::{CopyError, Fingerprint};
-use super::{Inner, Store, now};
+use super::{Inner, Store, When, now};
 use crate::error::{Error, Result};
 use crate::index::Entry;
 use crate::key::{Key, Name};
@@ -108,7 +108,7 @@ impl Inner {
         let key = claim.key();
         let entry = self.index.get(key)?;
         let record = entry.record.clone().ok_or(Error::NotFound)?;
-        let mut attempt = Attempt::begin(self, claim, entry.clone()).await?;
+        let mut attempt = Attempt::begin(self, key, Some(claim), entry.clone()).await?;
         let plan = self.plan(key, &entry, &record, attempt.own_name()).await?;
         if plan.wanted == record.replicas {
             return Ok(plan.summary);
@@ -119,7 +119,8 @@ impl Inner {
         match self.copy_missing(&mut attempt, &record, &plan).await {
             Ok(fingerprint) => {
                 let Fingerprint { size, md5 } = fingerprint;
-                attempt.commit(Record { replicas: plan.wanted, size, md5, ..record }).await?;
+                let record = Record { replicas: plan.wanted, size, md5, ..record };
+                attempt.commit(record, &When::Always).await?;
                 Ok(plan.summary)
             }
             Err(error) => {

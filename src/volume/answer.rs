@@ -17,6 +17,8 @@ pub(super) struct Head {
     pub(super) status: StatusCode,
     /// The length of the file in bytes, also where the body is left out.
     pub(super) length: Option<u64>,
+    /// Where the body is a part of the file: its first byte, and the file's length.
+    pub(super) part: Option<(u64, u64)>,
     /// When the file was written, in seconds since 1970.
     pub(super) modified: Option<u64>,
     /// Whether the connection can serve another request after this one.
@@ -77,7 +79,7 @@ impl Head {
     fn read(answer: &httparse::Response<'_, '_>, bodiless: bool) -> Result<Self, Garbled> {
         let code = answer.code.and_then(|code| StatusCode::from_u16(code).ok());
         let status = code.ok_or(Garbled("no status"))?;
-        let (mut length, mut modified, mut chunked) = (None, None, false);
+        let (mut length, mut part, mut modified, mut chunked) = (None, None, None, false);
         // HTTP/1.0 closes; where it offers not to, nothing is lost
         let mut keep = answer.version == Some(1);
         for header in answer.headers.iter() {
@@ -95,6 +97,8 @@ impl Head {
             } else if name.eq_ignore_ascii_case("connection") {
                 let mut options = header.value.split(|byte| *byte == b',');
                 keep &= !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+            } else if name.eq_ignore_ascii_case("content-range") {
+                part = range(header.value);
             } else if name.eq_ignore_ascii_case("last-modified") {
                 modified = seconds(header.value);
             }
@@ -106,7 +110,7 @@ impl Head {
             (false, Some(length)) => Body::Left(length),
             (false, None) => Body::UntilClose,
         };
-        Ok(Self { status, length, modified, keep, body })
+        Ok(Self { status, length, part, modified, keep, body })
     }
 }
 
@@ -175,6 +179,14 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     // `parse` would take a sign
     let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
     digits.parse().ok()
+}
+
+/// `bytes FIRST-LAST/LENGTH` (RFC 9110 section 14.4): the first byte, and the length of all.
+fn range(value: &[u8]) -> Option<(u64, u64)> {
+    let value = value.strip_prefix(b"bytes ")?;
+    let mut numbers = value.splitn(3, |byte| matches!(byte, b'-' | b'/')).map(decimal);
+    let (first, _last, length) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    Some((first, length))
 }
 
 fn seconds(date: &[u8]) -> Option<u64> {
@@ -247,6 +259,20 @@ mod tests {
         let (head, body, rest) = read(text, 7, true).unwrap().unwrap();
         assert_eq!((head.length, head.modified), (Some(6), Some(60)));
         assert!(body.is_empty() && rest.is_empty());
+    }
+
+    #[test]
+    fn a_part_of_a_file_tells_where_it_begins_and_how_long_all_is() {
+        let part = |range: &str| {
+            head(&format!("HTTP/1.1 206 Partial Content\r\nContent-Range: {range}\r\n\r\n"))
+                .unwrap()
+                .unwrap()
+                .part
+        };
+        assert_eq!(part("bytes 5-9/20"), Some((5, 20)));
+        for other in ["bytes */20", "bytes 5-9/*", "bytes 5-9", "lines 5-9/20", "bytes +5-9/20", ""] {
+            assert_eq!(part(other), None, "{other}");
+        }
     }
 
     #[test]

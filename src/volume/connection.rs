@@ -29,8 +29,8 @@ pub(super) struct Request<'a> {
     pub(super) host: &'a str,
     /// ASCII that needs no escaping.
     pub(super) path: &'a str,
-    /// The `Date` of a PUT.
-    pub(super) date: Option<&'a str>,
+    /// A header besides those that every request has.
+    pub(super) header: Option<(&'static str, &'a str)>,
     pub(super) body: Feed,
 }
 
@@ -203,7 +203,7 @@ impl From<Garbled> for Lost {
 }
 
 fn head(request: &Request<'_>) -> Vec<u8> {
-    let Request { method, host, path, date, body } = request;
+    let Request { method, host, path, header, body } = request;
     let mut head = String::with_capacity(512);
     let length = body.length().map(|length| length.to_string());
     let (framing, length) = match &length {
@@ -213,9 +213,10 @@ fn head(request: &Request<'_>) -> Vec<u8> {
     for part in [method.as_str(), " ", path, " HTTP/1.1\r\nhost: ", host] {
         head.push_str(part);
     }
-    if let Some(date) = date {
-        head.push_str("\r\ndate: ");
-        head.push_str(date);
+    if let Some((name, value)) = header {
+        for part in ["\r\n", name, ": ", value] {
+            head.push_str(part);
+        }
     }
     if *method == Method::PUT {
         for part in ["\r\n", framing, ": ", length] {
@@ -242,7 +243,7 @@ mod tests {
 
     fn put(bytes: usize) -> Request<'static> {
         let body = Feed::whole(vec![0; bytes].into());
-        Request { method: Method::PUT, host: "volume", path: "/path", date: None, body }
+        Request { method: Method::PUT, host: "volume", path: "/path", header: None, body }
     }
 
     /// More than the sockets of either side hold.
@@ -261,7 +262,7 @@ mod tests {
         volume.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         connection.stream.readable().await.unwrap();
         let (method, body) = (Method::DELETE, Feed::empty());
-        let mut request = Request { method, host: "volume", path: "/path", date: None, body };
+        let mut request = Request { method, host: "volume", path: "/path", header: None, body };
         let answer = connection.ask(&mut request).await.unwrap();
         assert_eq!((answer.status.as_u16(), answer.keep), (204, true));
     }

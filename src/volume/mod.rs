@@ -15,6 +15,7 @@ mod pool;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -220,7 +221,7 @@ impl Volume {
         // nginx gives the file the Date of its PUT, so a rebuild finds the time that the index had
         let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(modified));
         let answer = async {
-            let mut answer = self.pool.request(Method::PUT, path, Some(&date), body).await?;
+            let mut answer = self.pool.request(Method::PUT, path, Some(("date", &date)), body).await?;
             let status = answer.status();
             drain(&mut answer, self.patience.request).await;
             Ok(status)
@@ -268,24 +269,26 @@ impl Volume {
         self.blame(VolumeError::Unanswered("it stopped reading".into()));
     }
 
-    /// Opens the file for reading.
+    /// Opens the file for reading: all of it, or from one byte up to another.
     ///
     /// # Errors
     ///
     /// There is no such file (`Refused(404)`), or the volume can't tell.
-    pub(crate) async fn get(self: &Arc<Self>, path: &str) -> Outcome<Download> {
-        let answer = self.ask(Method::GET, path).await?;
-        let status = answer.status();
-        match answer.length() {
-            Some(size) if status == StatusCode::OK => {
-                let patience = self.patience.stream;
-                Ok(Download { size, answer, patience, begun: Instant::now(), received: 0 })
+    pub(crate) async fn get(self: &Arc<Self>, path: &str, part: Option<Range<u64>>) -> Outcome<Download> {
+        let range = part.as_ref().map(|part| format!("bytes={}-{}", part.start, part.end.saturating_sub(1)));
+        let answer = self.ask_within(self.patience.request, Method::GET, path, range.as_deref()).await?;
+        let size = match (answer.status(), &part) {
+            (StatusCode::OK, None) => answer.length(),
+            (StatusCode::PARTIAL_CONTENT, Some(part)) => {
+                answer.part().filter(|(first, _)| *first == part.start).map(|(_, size)| size)
             }
-            _ if status == StatusCode::OK => {
-                Err(self.blame(VolumeError::Unanswered("200 without a length".into())))
-            }
-            _ => Err(VolumeError::Refused(status)),
-        }
+            (status, _) => return Err(VolumeError::Refused(status)),
+        };
+        let Some(size) = size else {
+            return Err(self.blame(VolumeError::Unanswered("an answer without a length".into())));
+        };
+        let (seen, patience) = (Seen { size, modified: answer.modified() }, self.patience.stream);
+        Ok(Download { seen, answer, patience, begun: Instant::now(), received: 0 })
     }
 
     /// The MD5 of the file's bytes.
@@ -294,7 +297,7 @@ impl Volume {
     ///
     /// There is no such file (`Refused(404)`), or it can't be read to its end.
     pub async fn md5(self: &Arc<Self>, path: &str) -> Outcome<[u8; 16]> {
-        let mut file = self.get(path).await?;
+        let mut file = self.get(path, None).await?;
         let mut md5 = Md5::new();
         while let Some(piece) = file.next().await? {
             md5.update(&piece);
@@ -309,7 +312,7 @@ impl Volume {
     /// The listing can't be read to its end; some entries may have been handed over.
     pub async fn list(self: &Arc<Self>, path: &str, mut found: impl FnMut(Listed)) -> Outcome<()> {
         // the volume reads the whole directory before its first byte
-        let mut answer = self.ask_within(self.patience.stream, Method::GET, path).await?;
+        let mut answer = self.ask_within(self.patience.stream, Method::GET, path, None).await?;
         if answer.status() != StatusCode::OK {
             return Err(VolumeError::Refused(answer.status()));
         }
@@ -325,16 +328,23 @@ impl Volume {
     }
 
     async fn ask(self: &Arc<Self>, method: Method, path: &str) -> Outcome<Answer> {
-        self.ask_within(self.patience.request, method, path).await
+        self.ask_within(self.patience.request, method, path, None).await
     }
 
     /// A request without a body, whose head is answered within the deadline; the answer's body is
     /// drained where it isn't wanted, so that the connection can be used again.
-    async fn ask_within(self: &Arc<Self>, deadline: Duration, method: Method, path: &str) -> Outcome<Answer> {
+    async fn ask_within(
+        self: &Arc<Self>,
+        deadline: Duration,
+        method: Method,
+        path: &str,
+        range: Option<&str>,
+    ) -> Outcome<Answer> {
         let wanted = method == Method::GET;
         let answer = async {
-            let mut answer = self.pool.request(method, path, None, Feed::empty()).await?;
-            if !wanted || answer.status() != StatusCode::OK {
+            let range = range.map(|range| ("range", range));
+            let mut answer = self.pool.request(method, path, range, Feed::empty()).await?;
+            if !wanted || !matches!(answer.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
                 drain(&mut answer, self.patience.request).await;
             }
             Ok(answer)
@@ -385,8 +395,8 @@ impl Volume {
 
 /// A file being read.
 pub(crate) struct Download {
-    /// Its length in bytes, as the volume announced it.
-    pub(crate) size: u64,
+    /// What the volume says of the whole file.
+    pub(crate) seen: Seen,
     answer: Answer,
     patience: Duration,
     begun: Instant,

@@ -51,14 +51,14 @@ impl Pool {
         self: &Arc<Self>,
         method: Method,
         path: &str,
-        date: Option<&str>,
+        header: Option<(&'static str, &str)>,
         body: Feed,
     ) -> Outcome<Answer> {
         // it may come from a damaged index, and goes out as it is
         if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(VolumeError::Unreachable("the path is none".into()));
         }
-        let mut request = Request { method, host: &self.host, path, date, body };
+        let mut request = Request { method, host: &self.host, path, header, body };
         loop {
             let idle = self.take();
             let used = idle.is_some();
@@ -141,6 +141,11 @@ impl Answer {
     /// The length of the file in bytes, where the volume tells.
     pub(super) fn length(&self) -> Option<u64> {
         self.head.length
+    }
+
+    /// Where the body is a part of the file: its first byte, and the file's length.
+    pub(super) fn part(&self) -> Option<(u64, u64)> {
+        self.head.part
     }
 
     /// When the file was written, in seconds since 1970, where the volume tells.

@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use super::case::{Case, KEYS, READER_GRACE, VOLUMES, options};
 use super::fault::Fate;
 use super::history::Request;
-use super::step::{Shape, Step};
+use super::step::{Over, Shape, Step};
 use super::world::Script;
 
 /// Unless `PROPTEST_CASES` says otherwise: some ten seconds of them.
@@ -22,6 +22,7 @@ const OLD: usize = 1000;
 #[derive(Clone, Copy, Debug)]
 enum Action {
     Put(usize, Shape),
+    Write(usize, Shape, Over),
     Ask(usize, Request),
     Wait(Duration),
     Outage(usize, Duration),
@@ -62,8 +63,21 @@ fn shape() -> impl Strategy<Value = Shape> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    use Request::{Delete, Get, Rebalance, Relink, Unlink};
-    prop_oneof![4 => Just(Delete), 2 => Just(Get), 2 => Just(Unlink), 1 => Just(Relink), 2 => Just(Rebalance)]
+    use Request::{Delete, Get, Read, Rebalance, Relink, Remove, Unlink};
+    prop_oneof![
+        4 => Just(Delete),
+        2 => Just(Remove),
+        2 => Just(Get),
+        2 => Just(Read),
+        2 => Just(Unlink),
+        1 => Just(Relink),
+        2 => Just(Rebalance),
+    ]
+}
+
+fn over() -> impl Strategy<Value = Over> {
+    let numbers = prop_oneof![0..7_usize, 100..107_usize, OLD..OLD + KEYS.len()];
+    prop_oneof![1 => Just(Over::Nothing), 3 => Just(Over::Anything), 2 => numbers.prop_map(Over::Value)]
 }
 
 fn pause() -> impl Strategy<Value = Duration> {
@@ -74,6 +88,7 @@ fn pause() -> impl Strategy<Value = Duration> {
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         8 => (key(), shape()).prop_map(|(key, shape)| Action::Put(key, shape)),
+        5 => (key(), shape(), over()).prop_map(|(key, shape, over)| Action::Write(key, shape, over)),
         8 => (key(), request()).prop_map(|(key, request)| Action::Ask(key, request)),
         2 => pause().prop_map(Action::Wait),
         1 => (0..VOLUMES.len(), pause()).prop_map(|(rank, pause)| Action::Outage(rank, pause)),
@@ -127,6 +142,7 @@ fn steps(client: usize, actions: &[Action]) -> Vec<Step> {
     let steps = actions.iter().enumerate().map(|(turn, action)| match *action {
         // no two have the same value
         Action::Put(key, shape) => vec![Step::Put(key, client * 100 + turn, shape)],
+        Action::Write(key, shape, over) => vec![Step::Write(key, client * 100 + turn, shape, over)],
         Action::Ask(key, request) => vec![Step::Ask(key, request)],
         Action::Wait(pause) => vec![Step::Wait(pause)],
         Action::Outage(rank, pause) => vec![Step::Down(rank), Step::Wait(pause), Step::Up(rank)],

@@ -6,6 +6,7 @@ use std::future::pending;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::placement::Placement;
 use crate::record::{self, Record};
-use crate::store::{Forgotten, Options, Store};
+use crate::store::{Forgotten, Options, Store, When};
 use crate::volume::Patience;
 
 pub(super) const QUARANTINE: Duration = Duration::from_mins(10);
@@ -225,6 +226,16 @@ impl Case {
                 }
                 self.tell(key, asked, told);
             }
+            Step::Write(key, number, shape, over) => {
+                let asked = self.ask(key, over.request(number));
+                let upload = shape.upload(number);
+                let written = store.replace(&KEYS[key], upload, over.when(), |_| Ok(Vec::new())).await;
+                let told = self.meaning(&written);
+                if told == Told::Done && !shape.is_honest() {
+                    self.violation("a client lied, and was believed".into());
+                }
+                self.tell(key, asked, told);
+            }
             Step::Ask(key, request) => {
                 let asked = self.ask(key, request);
                 let told = self.request(store, &KEYS[key], request).await;
@@ -244,11 +255,13 @@ impl Case {
                 Ok(located) => self.read(&located.url),
                 error => self.meaning(&error),
             },
+            Request::Read => self.read_through(store, key).await,
             Request::Delete => self.meaning(&store.delete(key).await),
+            Request::Remove => self.meaning(&store.remove(key, When::Always).await),
             Request::Unlink => self.meaning(&store.set_state(key, record::State::Unlinked).await),
             Request::Relink => self.meaning(&store.set_state(key, record::State::Live).await),
             Request::Rebalance => self.meaning(&store.rebalance(key).await),
-            Request::Put(_) => unreachable!("a PUT has a shape"),
+            Request::Put(_) | Request::Replace(_) | Request::Swap(..) => unreachable!("a PUT has a shape"),
         }
     }
 
@@ -267,11 +280,42 @@ impl Case {
         )
     }
 
+    /// What a client is sent.
+    async fn read_through(&self, store: &Store, key: &Key) -> Told {
+        let read = async || {
+            let record = store.stat(key).await?;
+            let size = record.size.unwrap();
+            let mut reading = store.read(key, record, 0..size).await?;
+            let mut bytes = Vec::new();
+            while let Some(piece) = reading.next().await? {
+                bytes.extend_from_slice(&piece);
+            }
+            Ok(Bytes::from(bytes))
+        };
+        loop {
+            match read().await {
+                // another value took its place meanwhile
+                Err(Error::Changed) => {}
+                Ok(bytes) => {
+                    return number_of(&bytes).map_or_else(
+                        || {
+                            self.violation(format!("a client is sent {bytes:?}"));
+                            Told::Nothing
+                        },
+                        Told::Value,
+                    );
+                }
+                error => return self.meaning(&error),
+            }
+        }
+    }
+
     fn meaning<T>(&self, result: &Result<T>) -> Told {
         match result {
             Ok(_) => Told::Done,
             Err(Error::NotFound) => Told::NotFound,
             Err(Error::Exists) => Told::Exists,
+            Err(Error::Changed) => Told::Changed,
             Err(Error::Index(_)) => Told::Nothing,
             Err(Error::Panicked) => {
                 self.violation("a task panicked".into());

@@ -19,8 +19,16 @@ pub(super) enum Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Request {
     Put(usize),
+    /// Whatever the key holds.
+    Replace(usize),
+    /// The second number's value by the first's.
+    Swap(usize, usize),
     Get,
+    /// Through the store.
+    Read,
     Delete,
+    /// Waiting for others.
+    Remove,
     Unlink,
     Relink,
     Rebalance,
@@ -33,6 +41,7 @@ pub(super) enum Told {
     Value(usize),
     NotFound,
     Exists,
+    Changed,
     /// That nothing was done, for a reason that isn't in the key's state.
     Refused,
     /// Nothing at all, or that the index failed.
@@ -61,9 +70,13 @@ impl Request {
         use Held::{Live, Nothing, Unlinked};
         match (self, held) {
             (Self::Put(_), Live(_)) => (held, Told::Exists),
-            (Self::Put(value), _) | (Self::Relink, Unlinked(value)) => (Live(value), Told::Done),
-            (Self::Get, Live(value)) => (held, Told::Value(value)),
-            (Self::Delete, Live(_) | Unlinked(_)) => (Nothing, Told::Done),
+            (Self::Put(value) | Self::Replace(value), _) | (Self::Relink, Unlinked(value)) => {
+                (Live(value), Told::Done)
+            }
+            (Self::Swap(value, old), Live(there)) if old == there => (Live(value), Told::Done),
+            (Self::Swap(..), Live(_)) => (held, Told::Changed),
+            (Self::Get | Self::Read, Live(value)) => (held, Told::Value(value)),
+            (Self::Delete | Self::Remove, Live(_) | Unlinked(_)) => (Nothing, Told::Done),
             (Self::Unlink, Live(value)) => (Unlinked(value), Told::Done),
             (Self::Rebalance, Live(_) | Unlinked(_)) => (held, Told::Done),
             _ => (held, Told::NotFound),

@@ -11,6 +11,7 @@
 //! | [`history`] | what clients were told, and what may therefore be |
 //! | [`audit`] | what must hold when all is quiet |
 //! | [`scenarios`], [`every_call`] | each scenario again and again, each time with another call failing, or the last |
+//! | [`unclaimed`] | an attempt that others don't wait for, and the reaper |
 //! | [`any_order`] | random steps of clients at once, and random faults |
 //!
 //! Time is tokio's paused clock: a quarantine passes at once.
@@ -31,6 +32,7 @@ mod index;
 mod invariants;
 mod scenarios;
 mod step;
+mod unclaimed;
 mod volume;
 mod world;
 

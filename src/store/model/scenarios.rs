@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use super::case::{Case, QUARANTINE, VOLUMES, options};
 use super::fault::{Fault, Kind, Landing};
 use super::history::{Request, Told};
-use super::step::{Shape, Step};
+use super::step::{Over, Shape, Step};
 use crate::store::Options;
 
 /// Steps of one client, of which every call shall fail, or be the last.
@@ -97,11 +97,55 @@ fn wait(seconds: u64) -> Step {
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = puts();
     all.extend(bad_puts());
+    all.extend(overwrites());
     all.extend(deletes());
     all.extend(rebalances());
     all.extend(left_overs());
     all.extend(tools());
     all
+}
+
+fn overwrites() -> Vec<Scenario> {
+    use Shape::{Chunked, Pieces, Whole};
+    use Told::{Changed, Done, Exists, NotFound, Value};
+    let write = |number, shape, over| Step::Write(K, number, shape, over);
+    let whole = |number, over| write(number, Whole, over);
+    vec![
+        Scenario::new(
+            "a PUT over nothing, and a read",
+            [whole(1, Over::Anything), ask(Request::Read)],
+            [Done, Value(1)],
+        ),
+        Scenario::new("a PUT over a value", [whole(2, Over::Anything), ask(Request::Read)], [Done, Value(2)])
+            .given([put(1, Whole)]),
+        Scenario::new("a PUT of many pieces over a value", [write(2, Pieces, Over::Anything)], [Done])
+            .given([put(1, Whole)]),
+        Scenario::new(
+            "a PUT over a value, no grace for readers",
+            [write(2, Chunked, Over::Anything)],
+            [Done],
+        )
+        .given([put(1, Whole)])
+        .with(|options| options.reader_grace = Duration::ZERO),
+        Scenario::new(
+            "PUTs of what must not exist",
+            [whole(1, Over::Nothing), whole(2, Over::Nothing)],
+            [Done, Exists],
+        ),
+        Scenario::new(
+            "PUTs over a value that is expected",
+            [whole(2, Over::Value(1)), whole(3, Over::Value(1)), ask(Request::Read)],
+            [Done, Changed, Value(2)],
+        )
+        .given([put(1, Whole)]),
+        Scenario::new("a PUT over a value that isn't there", [whole(2, Over::Value(1))], [NotFound]),
+        Scenario::new(
+            "a PUT over a value, and over an unlinked one",
+            [whole(2, Over::Anything), ask(Request::Unlink), whole(3, Over::Anything), ask(Request::Remove)],
+            [Done, Done, Done, Done],
+        )
+        .given([put(1, Whole)]),
+    ]
 }
 
 fn puts() -> Vec<Scenario> {

@@ -15,8 +15,8 @@ use super::case::{KEYS, VOLUMES};
 use super::fault::{Fault, Kind};
 use super::history::Request;
 use super::world::{Call, State, Whereabouts};
-use crate::record::Record;
-use crate::store::{Upload, path};
+use crate::record::{Record, hex};
+use crate::store::{Upload, When, path};
 
 /// How long a slow client pauses.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Put(usize, usize, Shape),
+    /// A PUT that lets others write the key meanwhile.
+    Write(usize, usize, Shape, Over),
     /// Anything but a PUT.
     Ask(usize, Request),
     PlanRebalance(usize),
@@ -48,6 +50,34 @@ pub(super) enum Step {
     Age,
     /// What befalls the next call of that kind to that volume.
     Next(Kind, usize, Fault),
+}
+
+/// What a value may take the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    Nothing,
+    Anything,
+    /// The value of that number.
+    Value(usize),
+}
+
+impl Over {
+    pub(super) fn when(self) -> When {
+        match self {
+            Self::Nothing => When::Absent,
+            Self::Anything => When::Always,
+            Self::Value(number) => When::Tagged(hex(&Md5::digest(value(number)).into())),
+        }
+    }
+
+    /// The request that it makes of a PUT of that number.
+    pub(super) fn request(self, number: usize) -> Request {
+        match self {
+            Self::Nothing => Request::Put(number),
+            Self::Anything => Request::Replace(number),
+            Self::Value(old) => Request::Swap(number, old),
+        }
+    }
 }
 
 /// How a client sends a value.

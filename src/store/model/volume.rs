@@ -1,6 +1,7 @@
 //! The volumes that the store sees.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub(crate) struct Volume {
 
 /// In the place of [`crate::volume::Download`].
 pub(crate) struct Download {
-    pub(crate) size: u64,
+    pub(crate) seen: Seen,
     volume: Arc<Volume>,
     pieces: VecDeque<Bytes>,
 }
@@ -126,17 +127,24 @@ impl Volume {
         self.blame();
     }
 
-    pub(crate) async fn get(self: &Arc<Self>, path: &str) -> Outcome<Download> {
+    pub(crate) async fn get(self: &Arc<Self>, path: &str, part: Option<Range<u64>>) -> Outcome<Download> {
         self.ask(Kind::Open).await?;
         let file = self.world.state().files.get(&self.file(path)).cloned();
-        let bytes = file.ok_or(VolumeError::Refused(StatusCode::NOT_FOUND))?.bytes;
+        let file = file.ok_or(VolumeError::Refused(StatusCode::NOT_FOUND))?;
+        let seen = Seen { size: file.bytes.len() as u64, modified: Some(file.modified) };
+        let part = part.unwrap_or(0..seen.size);
+        if part.start >= part.end.min(seen.size) && seen.size > 0 {
+            return Err(VolumeError::Refused(StatusCode::RANGE_NOT_SATISFIABLE));
+        }
+        let [start, end] = [part.start, part.end.min(seen.size)].map(|at| usize::try_from(at).unwrap());
+        let bytes = file.bytes.slice(start..end);
         let (first, second) = (bytes.slice(..bytes.len() / 2), bytes.slice(bytes.len() / 2..));
         let pieces = [first, second].into_iter().filter(|piece| !piece.is_empty()).collect();
-        Ok(Download { size: bytes.len() as u64, volume: Arc::clone(self), pieces })
+        Ok(Download { seen, volume: Arc::clone(self), pieces })
     }
 
     pub(crate) async fn md5(self: &Arc<Self>, path: &str) -> Outcome<[u8; 16]> {
-        let mut file = self.get(path).await?;
+        let mut file = self.get(path, None).await?;
         let mut md5 = Md5::new();
         while let Some(piece) = file.next().await? {
             md5.update(&piece);
