@@ -1,0 +1,23 @@
+//! The HTTP interface and the command line, each word of them, on the real master over real nginx.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics, and that is its report"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod command_line;
+mod connections;
+mod delete;
+mod end;
+mod get;
+mod keys;
+mod lists;
+mod log;
+mod malformed;
+mod put;
+mod rig;

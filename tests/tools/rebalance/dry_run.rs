@@ -1,0 +1,45 @@
+//! A dry run: it changes nothing, and tells what the run then does.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::rig::{Ended, Random, Rig, contents};
+
+#[test]
+fn a_dry_run_changes_nothing_and_tells_what_the_run_then_does() {
+    let mut rig = Rig::new(4);
+    let model = rig.fill(30, &mut Random::new());
+    rig.add_volume();
+    // the first volume is drained, and on the second a replica is missing, another torn
+    let damaged: Vec<_> = rig.volumes[1].files().into_iter().take(2).collect();
+    fs::remove_file(rig.volumes[1].dir().join(&damaged[0].0)).unwrap();
+    fs::write(rig.volumes[1].dir().join(&damaged[1].0), &damaged[1].1[1..]).unwrap();
+    let wanted = &rig.addresses()[1..];
+    let (index, files) = (contents(&rig.db()), rig.files());
+    let planned = rig.rebalance(wanted, &["--dry-run"]);
+    planned.assert_done();
+    assert_eq!(contents(&rig.db()), index);
+    assert!(rig.files() == files);
+    let done = rig.rebalance(wanted, &[]);
+    done.assert_done();
+    for name in ["objects", "bytes", "moved", "repaired", "dropped", "failures"] {
+        assert_eq!(planned.figure(name), done.figure(name), "{name}");
+    }
+    assert_eq!(planned.figure("to"), done.figure("copied"));
+    assert!(done.figure("moved") > 0 && done.figure("repaired") > 0);
+    rig.assert_tidy(wanted, &model);
+}
+
+#[test]
+fn a_dry_run_tells_of_failures_as_the_run_does() {
+    let mut rig = Rig::new(3);
+    let model = rig.fill(12, &mut Random::new());
+    rig.volumes[0].kill();
+    let failed =
+        |ended: &Ended| -> BTreeSet<String> { ended.said().into_iter().map(str::to_owned).collect() };
+    let planned = rig.rebalance(&rig.addresses(), &["--dry-run"]);
+    assert_eq!(planned.code, Some(1), "{planned:?}");
+    assert_eq!(planned.figure("failures"), model.len() as u64);
+    let done = rig.rebalance(&rig.addresses(), &[]);
+    assert_eq!(failed(&planned), failed(&done));
+}

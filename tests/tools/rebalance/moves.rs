@@ -1,0 +1,148 @@
+//! What moves when volumes, subvolumes or replicas become more, fewer, or called otherwise.
+
+use std::collections::BTreeMap;
+
+use davkv::key::Key;
+use davkv::record::State;
+
+use crate::common;
+use crate::rig::{REPLICAS, Random, Rig, contents, keys};
+
+#[test]
+fn an_added_volume_gets_what_it_must_and_nothing_else_moves() {
+    let mut rig = Rig::new(3);
+    let model = rig.fill(30, &mut Random::new());
+    let before = contents(&rig.db());
+    rig.add_volume();
+    let added = rig.addresses()[3].clone();
+    let ended = rig.rebalance(&rig.addresses(), &[]);
+    ended.assert_done();
+    assert_eq!(ended.err, "");
+    rig.assert_tidy(&rig.addresses(), &model);
+    let after = contents(&rig.db());
+    assert_eq!(after.intents, BTreeMap::new());
+    let (mut moved, mut copied) = (0, 0);
+    for (key, record) in &after.records {
+        let new: Vec<_> =
+            record.replicas.iter().filter(|one| !before.records[key].replicas.contains(one)).collect();
+        assert!(new.iter().all(|replica| replica.place.volume() == added), "{key}: {new:?}");
+        assert_eq!(record.modified, before.records[key].modified, "{key}");
+        moved += new.len() as u64;
+        copied += record.size.unwrap() * new.len() as u64;
+    }
+    assert_eq!((ended.figure("moved"), ended.figure("dropped")), (moved, moved));
+    assert_eq!((ended.figure("copied"), ended.figure("repaired")), (copied, 0));
+    assert_eq!((ended.figure("objects"), ended.figure("failures")), (30, 0));
+    let bytes: usize = model.values().map(|(_, value)| value.len()).sum();
+    assert_eq!(ended.figure("bytes"), bytes as u64);
+}
+
+#[test]
+fn a_second_run_finds_nothing_to_do() {
+    let mut rig = Rig::new(3);
+    let model = rig.fill(12, &mut Random::new());
+    rig.add_volume();
+    rig.rebalance(&rig.addresses(), &[]).assert_done();
+    let before = contents(&rig.db());
+    let ended = rig.rebalance(&rig.addresses(), &[]);
+    ended.assert_done();
+    for name in ["moved", "repaired", "dropped", "copied", "failures"] {
+        assert_eq!(ended.figure(name), 0, "{name}");
+    }
+    assert_eq!(contents(&rig.db()), before);
+    rig.assert_tidy(&rig.addresses(), &model);
+}
+
+#[test]
+fn every_key_is_balanced_and_served_afterwards() {
+    let mut rig = Rig::new(3);
+    let model = rig.fill(12, &mut Random::new());
+    rig.add_volume();
+    rig.rebalance(&rig.addresses(), &[]).assert_done();
+    rig.serve(&[]);
+    for (key, (state, value)) in &model {
+        if *state == State::Unlinked {
+            rig.expect("GET", key, b"", 404);
+            rig.expect("RELINK", key, b"", 204);
+        }
+        let answer = rig.send("GET", key, b"");
+        assert_eq!(answer.header("key-balance"), Some("balanced"), "{key}");
+        assert!(common::http::get_url(answer.header("location").unwrap()).body == *value, "{key}");
+    }
+}
+
+#[test]
+fn draining_empties_the_volume() {
+    let mut rig = Rig::new(4);
+    let model = rig.fill(30, &mut Random::new());
+    assert!(!rig.volumes[3].files().is_empty());
+    let left = &rig.addresses()[..3];
+    rig.rebalance(left, &[]).assert_done();
+    assert_eq!(rig.volumes[3].files(), []);
+    rig.assert_tidy(left, &model);
+}
+
+#[test]
+fn other_subvolumes_are_moved_to() {
+    let mut rig = Rig::new(3);
+    let model = rig.fill(10, &mut Random::new());
+    rig.rebalance(&rig.addresses(), &["--subvolumes", "1"]).assert_done();
+    let files = rig.files();
+    assert_eq!(files.len(), model.len() * REPLICAS);
+    assert!(files.keys().all(|(_, path)| !path.starts_with("sv")), "{:?}", files.keys());
+    rig.rebalance(&rig.addresses(), &[]).assert_done();
+    rig.assert_tidy(&rig.addresses(), &model);
+}
+
+#[test]
+fn more_replicas_are_made_and_surplus_ones_go() {
+    let mut rig = Rig::new(4);
+    let model = rig.fill(10, &mut Random::new());
+    let ended = rig.rebalance(&rig.addresses(), &["--replicas", "4"]);
+    ended.assert_done();
+    assert_eq!((ended.figure("moved"), ended.figure("dropped")), (10, 0));
+    assert_eq!(rig.files().len(), 40);
+    let ended = rig.rebalance(&rig.addresses(), &[]);
+    assert_eq!((ended.figure("moved"), ended.figure("dropped")), (0, 10));
+    rig.assert_tidy(&rig.addresses(), &model);
+}
+
+#[test]
+fn unlinked_keys_stay_unlinked_and_move_too() {
+    let mut rig = Rig::new(4);
+    rig.serve(&[]);
+    let keys = keys(12);
+    for key in &keys {
+        rig.expect("PUT", key, b"value", 201);
+        rig.expect("UNLINK", key, b"", 204);
+    }
+    rig.end_master();
+    let left = &rig.addresses()[..3];
+    assert!(rig.rebalance(left, &[]).assert_done().figure("moved") > 0);
+    let unlinked = |key: &Key| (key.clone(), (State::Unlinked, b"value".to_vec()));
+    rig.assert_tidy(left, &keys.iter().map(unlinked).collect());
+}
+
+/// Another spelling of a volume is another volume to the placement, and the same files.
+#[test]
+fn volumes_that_are_called_otherwise_lose_nothing() {
+    let mut rig = Rig::new(3);
+    rig.serve(&["--subvolumes", "1"]);
+    let model: Vec<(Key, Vec<u8>)> = keys(20).into_iter().map(|key| (key, b"a value".to_vec())).collect();
+    for (key, value) in &model {
+        rig.expect("PUT", key, value, 201);
+    }
+    rig.end_master();
+    let respelled: Vec<_> =
+        rig.addresses().iter().map(|address| address.replace("127.0.0.1", "localhost")).collect();
+    rig.rebalance(&respelled, &["--subvolumes", "1"]).assert_done();
+    let seen = contents(&rig.db());
+    let files = rig.files();
+    for (key, value) in &model {
+        let whole = files.iter().filter(|((_, path), bytes)| {
+            let names = seen.records[key].replicas.iter().map(|replica| key.path(replica.name));
+            *bytes == value && names.into_iter().any(|name| path.ends_with(name.trim_start_matches('/')))
+        });
+        assert_eq!(whole.count(), REPLICAS, "{key}");
+    }
+}

@@ -1,0 +1,8 @@
+//! `davkv-rebuild`: the index is made again from what lies on the volumes.
+
+mod comes_back;
+mod interrupted;
+mod junk;
+mod minikeyvalue;
+mod older_index;
+mod unreadable;
