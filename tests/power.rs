@@ -350,6 +350,16 @@ impl Load {
         });
     }
 
+    /// Lets the clients run until they have had so many answers and all disks are cut; the power comes back.
+    fn run_into_a_cut(&mut self, rig: &mut Rig, moment: u64) {
+        let master = rig.master.addr();
+        self.run(&master, |answers| {
+            wait_for(answers, moment);
+            rig.cut();
+        });
+        rig.come_back();
+    }
+
     fn check(&mut self, master: &str) {
         self.clients.iter_mut().for_each(|client| client.check(master, self.promise));
     }
@@ -375,12 +385,7 @@ fn lose_nothing_and_leave_nothing(rig: &mut Rig, rounds: u64) {
     let master = rig.master.addr();
     for _ in 0..rounds {
         // some of them at the very start
-        let moment = random.below(3) * random.below(200);
-        load.run(&master, |answers| {
-            wait_for(answers, moment);
-            rig.cut();
-        });
-        rig.come_back();
+        load.run_into_a_cut(rig, random.below(3) * random.below(200));
         rig.master.restart();
         load.check(&master);
         eventually("nothing lies on the volumes but the values", TIDY, || rig.files() == 3 * load.values());
@@ -435,11 +440,7 @@ mod the_master_loses_power {
             rig.master.restart();
             load.check(&master);
             load.promise = Promise::SomeMoment;
-            load.run(&master, |answers| {
-                wait_for(answers, moment);
-                rig.cut();
-            });
-            rig.come_back();
+            load.run_into_a_cut(&mut rig, moment);
             rig.master.restart();
             load.check(&master);
         }
@@ -453,12 +454,7 @@ mod the_master_loses_power {
         let master = rig.master.addr();
         for _ in 0..rounds(4) {
             // some of them at the very start
-            let moment = random.below(3) * random.below(200);
-            load.run(&master, |answers| {
-                wait_for(answers, moment);
-                rig.cut();
-            });
-            rig.come_back();
+            load.run_into_a_cut(&mut rig, random.below(3) * random.below(200));
             rig.rebuild();
             rig.master.restart();
             load.check(&master);

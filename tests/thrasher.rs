@@ -88,38 +88,40 @@ fn thrash_cluster(cluster: &Cluster, flags: &[&str]) -> Ended {
     thrash(&[&["--url", &cluster.master.url()], flags].concat())
 }
 
+/// That a run with these flags succeeds with these last lines, and leaves nothing.
+#[track_caller]
+fn assert_leaves_nothing(flags: &[&str], count: u64, done: &str) -> Ended {
+    let cluster = Cluster::new(3, &[]);
+    let ended = thrash_cluster(&cluster, flags);
+    ended.assert_closing(count, done);
+    assert_empty(&cluster);
+    ended
+}
+
 fn addresses(volumes: &[Volume]) -> String {
     volumes.iter().map(Volume::addr).collect::<Vec<_>>().join(",")
 }
 
 #[test]
 fn by_default_it_is_minikeyvalues_load_and_leaves_nothing() {
-    let cluster = Cluster::new(3, &[]);
-    let ended = thrash_cluster(&cluster, &["--count", "100"]);
-    ended.assert_closing(100, "write/read/delete");
+    let ended = assert_leaves_nothing(&["--count", "100"], 100, "write/read/delete");
     assert!(
         ended.out.starts_with("starting thrasher\nthrash: 100 keys, values of 16 bytes, 16 clients, seed ")
     );
     for operation in ["PUT ", "GET ", "DELETE "] {
         assert!(ended.out.lines().any(|line| line.starts_with(operation)), "{operation}: {ended:?}");
     }
-    assert_empty(&cluster);
 }
 
 #[test]
 fn fewer_keys_than_clients_are_enough() {
-    let cluster = Cluster::new(3, &[]);
-    thrash_cluster(&cluster, &["--count", "1", "--concurrency", "50"]).assert_closing(1, "write/read/delete");
-    assert_empty(&cluster);
+    assert_leaves_nothing(&["--count", "1", "--concurrency", "50"], 1, "write/read/delete");
 }
 
 #[test]
 fn large_values_are_compared_to_the_last_byte() {
-    let cluster = Cluster::new(3, &[]);
-    let ended = thrash_cluster(&cluster, &["--count", "8", "--size", "3MiB"]);
-    ended.assert_closing(8, "write/read/delete");
+    let ended = assert_leaves_nothing(&["--count", "8", "--size", "3MiB"], 8, "write/read/delete");
     assert!(ended.out.contains(" MiB/s of values\n"), "{ended:?}");
-    assert_empty(&cluster);
 }
 
 #[test]
@@ -132,30 +134,22 @@ fn mode_put_leaves_the_values() {
 
 #[test]
 fn mode_get_reads_and_leaves_nothing() {
-    let cluster = Cluster::new(3, &[]);
-    thrash_cluster(&cluster, &["--count", "20", "--mode", "get"]).assert_closing(20, "read");
-    assert_empty(&cluster);
+    assert_leaves_nothing(&["--count", "20", "--mode", "get"], 20, "read");
 }
 
 #[test]
 fn mode_missing_asks_for_what_is_not_there() {
-    let cluster = Cluster::new(3, &[]);
-    thrash_cluster(&cluster, &["--count", "20", "--mode", "missing"]).assert_closing(20, "missing");
-    assert_empty(&cluster);
+    assert_leaves_nothing(&["--count", "20", "--mode", "missing"], 20, "missing");
 }
 
 #[test]
 fn mode_redirect_stops_at_the_redirect_and_leaves_nothing() {
-    let cluster = Cluster::new(3, &[]);
-    thrash_cluster(&cluster, &["--count", "20", "--mode", "redirect"]).assert_closing(20, "redirect");
-    assert_empty(&cluster);
+    assert_leaves_nothing(&["--count", "20", "--mode", "redirect"], 20, "redirect");
 }
 
 #[test]
 fn mode_delete_deletes_what_it_has_put() {
-    let cluster = Cluster::new(3, &[]);
-    thrash_cluster(&cluster, &["--count", "20", "--mode", "delete"]).assert_closing(20, "delete");
-    assert_empty(&cluster);
+    assert_leaves_nothing(&["--count", "20", "--mode", "delete"], 20, "delete");
 }
 
 #[test]
