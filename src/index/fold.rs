@@ -2,7 +2,7 @@
 //!
 //! A folder is found by its first live key, and left behind by one seek, however many keys it holds.
 
-use super::{Failure, Index, PAGE_ROWS, PAGE_SCANNED, Page, Rows};
+use super::{Failure, Index, PAGE_BYTES, PAGE_ROWS, PAGE_SCANNED, Page, Rows};
 use crate::key::Key;
 use crate::leveldb::Database;
 use crate::record::{Record, State};
@@ -33,7 +33,8 @@ impl Index {
     ///
     /// As [`Index::page`].
     pub async fn items(&self, folded: &Folded, start: &[u8], most: usize) -> Result<Page<Item>, Failure> {
-        let (folded, start) = (folded.clone(), start.max(&folded.prefix).to_vec());
+        // keys begin with a slash; what comes before is the index's own
+        let (folded, start) = (folded.clone(), start.max(&folded.prefix).max(b"/".as_slice()).to_vec());
         self.scan(move |database| scan(database, &folded, &start, most)).await
     }
 }
@@ -41,9 +42,9 @@ impl Index {
 fn scan(database: &Database, folded: &Folded, start: &[u8], most: usize) -> Result<Page<Item>, Failure> {
     let mut rows = Rows::new(database, &folded.prefix, start);
     let mut page = Page { rows: Vec::new(), next: None };
-    let mut scanned = 0;
+    let (mut scanned, mut bytes) = (0, 0);
     while let Some((row, value)) = rows.current() {
-        if page.rows.len() == most.min(PAGE_ROWS) || scanned == PAGE_SCANNED {
+        if page.rows.len() == most.min(PAGE_ROWS) || scanned == PAGE_SCANNED || bytes >= PAGE_BYTES {
             page.next = Some(row.to_vec());
             break;
         }
@@ -60,6 +61,7 @@ fn scan(database: &Database, folded: &Folded, start: &[u8], most: usize) -> Resu
                 None => break,
             }
         } else {
+            bytes += row.len() + value.len();
             page.rows.push(Item::Key(key, record));
             rows.advance();
         }
@@ -94,6 +96,7 @@ mod tests {
 
     use super::*;
     use crate::index::{Loaded, Options};
+    use crate::record::Intent;
     use proptest::collection::btree_map;
     use proptest::prelude::*;
 
@@ -149,7 +152,9 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let rows = keys.iter().map(|(key, live)| {
                 let state = if *live { State::Live } else { State::Unlinked };
-                let loaded = Loaded { record: Some(record(state).encode()), ..Loaded::default() };
+                // with rows of the index's own beside them
+                let intents = vec![Intent { id: 1, files: Vec::new() }];
+                let loaded = Loaded { record: Some(record(state).encode()), intents };
                 (Key::new(key.as_bytes()), loaded)
             });
             let items = runtime.block_on(async {

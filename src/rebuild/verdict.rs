@@ -71,7 +71,9 @@ pub(super) fn judge(
     let enough = |group: &&Group| told_from_torn(group) && group.volumes() >= replicas.div_ceil(2);
     // of one name, what most volumes have, or else what is younger, or longer: torn files are short
     let newest = |group: &&Group| (group.generation(), group.volumes(), group.modified(), group.size());
-    let most = |group: &&Group| (group.volumes(), group.generation(), group.modified(), group.size());
+    let most = |group: &&Group| {
+        (group.size() > 0, group.volumes(), group.generation(), group.modified(), group.size())
+    };
     let trusted = groups.iter().filter(enough).max_by_key(newest).or_else(|| groups.iter().find(is_old));
     let suspect = trusted.is_none();
     let chosen = trusted.or_else(|| groups.iter().max_by_key(most));
@@ -245,6 +247,17 @@ mod tests {
         let record = Record { state: State::Live, replicas, md5, size, modified, headers: Vec::new() };
         let known = Entry { record: Some(record), intents: Vec::new() };
         assert_eq!(judged(&files, &known), (there, vec![], false));
+    }
+
+    #[test]
+    fn empty_files_never_outvote_a_whole_one() {
+        let none = Entry::default();
+        for name in [NEW, PLAIN] {
+            let whole = if name == NEW { "c," } else { "c" };
+            let torn = [file("a", NEW, 0), file("b", NEW, 0), file("c", name, 9)];
+            assert_eq!(judged(&torn, &none), (strings(&[whole]), strings(&["a,", "b,"]), true));
+            assert_eq!(judged(&torn[1..], &none), (strings(&[whole]), strings(&["b,"]), true));
+        }
     }
 
     #[test]

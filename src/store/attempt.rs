@@ -18,6 +18,10 @@ use crate::key::{Key, Name};
 use crate::record::{Intent, Record, Replica};
 use crate::volume::VolumeError;
 
+/// With more intents on a key, files that were replaced aren't kept for their readers: a key that is
+/// overwritten again and again stays one that can be written.
+const CROWDED: usize = 8;
+
 /// An attempt on a key.
 pub(super) struct Attempt<'a> {
     store: &'a Inner,
@@ -60,9 +64,7 @@ impl<'a> Attempt<'a> {
         claim: Option<&'a Claim>,
         entry: Entry,
     ) -> Result<Self> {
-        if entry.intents.len() >= MAX_INTENTS {
-            return Err(Error::Unsettled);
-        }
+        check_room(&entry)?;
         let id = store.index.generation().await?;
         let open = claim.is_none().then(|| store.reaper.keep_off(id));
         Ok(Self { store, key, claim, entry, id, certain: true, _open: open })
@@ -91,9 +93,11 @@ impl<'a> Attempt<'a> {
     pub(super) async fn intend(&mut self, files: &[Replica]) -> Result<()> {
         let _claim = self.claimed().await?;
         let mut after = self.entry.clone();
-        match after.intents.iter_mut().find(|intent| intent.id == self.id) {
-            Some(intent) => intent.files.extend_from_slice(files),
-            None => after.intents.push(Intent { id: self.id, files: files.to_vec() }),
+        if let Some(intent) = after.intents.iter_mut().find(|intent| intent.id == self.id) {
+            intent.files.extend_from_slice(files);
+        } else {
+            check_room(&self.entry)?;
+            after.intents.push(Intent { id: self.id, files: files.to_vec() });
         }
         self.store.index.commit(self.key(), &self.entry, &after, true).await?;
         self.entry = after;
@@ -125,7 +129,7 @@ impl<'a> Attempt<'a> {
                 return Err(error);
             }
         };
-        if let Err(refusal) = when.check(self.entry.record.as_ref()) {
+        if let Err(refusal) = self.check_unclaimed(when) {
             self.settle(&claim).await;
             return Err(refusal);
         }
@@ -156,13 +160,30 @@ impl<'a> Attempt<'a> {
             store.reaper.add(claim.key(), id, certain, Duration::ZERO);
         }
         match surplus {
-            Some(surplus) if store.options.reader_grace.is_zero() => {
+            Some(surplus) if store.options.reader_grace.is_zero() || after.intents.len() > CROWDED => {
                 store.settle(&claim, &after, surplus, true).await;
             }
             Some(surplus) => store.reaper.add(claim.key(), surplus, true, store.options.reader_grace),
             None => {}
         }
         Ok(())
+    }
+
+    /// Whether the record may take effect, after others could write the key.
+    fn check_unclaimed(&self, when: &When) -> Result<()> {
+        if self.claim.is_some() {
+            return Ok(());
+        }
+        let record = self.entry.record.as_ref();
+        when.check(record)?;
+        self.store.check_replaceable(record)?;
+        // a rebuild takes the highest number for the newest value
+        let newer = |replica: &Replica| matches!(replica.name, Name::Generation(number) if number > self.id);
+        if record.is_some_and(|record| record.replicas.iter().any(newer)) {
+            return Err(Error::Busy);
+        }
+        let intended = self.entry.intents.iter().any(|intent| intent.id == self.id);
+        if intended { Ok(()) } else { Err(Error::Index("an intent ended before its attempt".into())) }
     }
 
     /// Closes the intent: deletes what was written, and leaves the rest to the reaper.
@@ -180,4 +201,8 @@ impl<'a> Attempt<'a> {
     fn leave_to_the_reaper(&self) {
         self.store.reaper.add(self.key, self.id, self.certain, Duration::ZERO);
     }
+}
+
+fn check_room(entry: &Entry) -> Result<()> {
+    if entry.intents.len() < MAX_INTENTS { Ok(()) } else { Err(Error::Unsettled) }
 }

@@ -158,7 +158,7 @@ impl Store {
         if self.0.index.first_unreserved()? > 1 {
             self.0.deleted.note_any();
         }
-        let found = self.0.take_up_intents().await?;
+        let found = self.0.take_up_intents(Duration::ZERO).await?;
         if found > 0 {
             tracing::info!(intents = found, "taking up unfinished attempts of an earlier run");
         }
@@ -313,6 +313,12 @@ impl Inner {
         record.filter(|record| record.state == State::Live).ok_or(Error::NotFound)
     }
 
+    /// Whether a value may take the place of what the key holds.
+    fn check_replaceable(&self, record: Option<&Record>) -> Result<()> {
+        let live = record.is_some_and(|record| record.state == State::Live);
+        if live && self.options.protect { Err(Error::Protected) } else { Ok(()) }
+    }
+
     fn volume(&self, replica: &Replica) -> Arc<Volume> {
         self.volumes.at(replica.place.volume())
     }
@@ -385,9 +391,6 @@ impl Inner {
         when.check(Some(record))?;
         if self.options.protect && record.state == State::Live {
             return Err(Error::Protected);
-        }
-        if before.intents.len() >= MAX_INTENTS {
-            return Err(Error::Unsettled);
         }
         let mut after = before.clone();
         let intent = Intent { id: self.index.generation().await?, files: record.replicas.clone() };

@@ -140,6 +140,7 @@ impl Inner {
     {
         let entry = self.index.get(key)?;
         terms.when.check(entry.record.as_ref())?;
+        self.check_replaceable(entry.record.as_ref())?;
         let (candidates, needed) = (self.candidates(key), self.options.placement.replicas);
         if candidates.len() < needed {
             return Err(Error::TooFewVolumes { able: candidates.len(), needed });
@@ -157,6 +158,7 @@ impl Inner {
                 length = Some(0);
                 Bytes::new()
             }
+            None if length.is_some_and(|length| length > 0) => return Err(Error::CutShort),
             None => return Err(Error::Empty),
         };
         let (begun, modified) = (Instant::now(), now());

@@ -86,6 +86,10 @@ impl Reading {
                     let left = self.left.end - self.left.start;
                     piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
                     self.left.start += piece.len() as u64;
+                    if self.left.is_empty() {
+                        // its end gives the connection back; nothing more is to come
+                        drop(source.next().await);
+                    }
                     return Ok(Some(piece));
                 }
                 Ok(None) => "it ended too early".to_owned(),
@@ -100,10 +104,12 @@ impl Reading {
 
     /// Opens the next replica that has the value, where the one before it ended.
     async fn open(&mut self) -> Result<()> {
-        for replica in self.untried.by_ref() {
+        while let Some(replica) = self.untried.next() {
             if !can_be_file(&self.key, &replica) {
                 continue;
             }
+            // the name may be another value's by now
+            self.check_unchanged()?;
             let volume = self.store.volume(&replica);
             if volume.is_down() {
                 self.unsure = true;
@@ -129,10 +135,16 @@ impl Reading {
             }
         }
         // files go after the record that named them: only an unchanged record accuses its volumes
-        let now = self.store.live(&self.key)?;
-        if (now.replicas, now.md5) != (self.record.replicas.clone(), self.record.md5) {
-            return Err(Error::Changed);
-        }
+        self.check_unchanged()?;
         Err(if self.unsure { Error::Unreachable } else { Error::Damaged })
+    }
+
+    /// That the key still holds the value that is being read. (No name is used again while readers of its
+    /// last value may be on their way.)
+    fn check_unchanged(&self) -> Result<()> {
+        let now = self.store.live(&self.key)?;
+        let same = now.replicas == self.record.replicas
+            && (now.md5, now.modified) == (self.record.md5, self.record.modified);
+        if same { Ok(()) } else { Err(Error::Changed) }
     }
 }

@@ -143,10 +143,15 @@ impl Reaper {
         queue.jobs.extend(failed.into_values().map(|job| ((now, job.id), job)));
     }
 
-    /// True once after the queue has run dry without holding all there is.
+    /// True once when the queue has room again after it was too full to take all there is.
     fn wants_scan(&self) -> bool {
         let mut queue = self.queue();
-        queue.jobs.is_empty() && std::mem::take(&mut queue.overflowed)
+        queue.jobs.len() <= QUEUE / 2 && std::mem::take(&mut queue.overflowed)
+    }
+
+    /// The intents that are in the queue.
+    fn queued(&self) -> HashSet<u64> {
+        self.queue().jobs.values().map(|job| job.id).collect()
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -180,7 +185,8 @@ pub(super) async fn run(store: Arc<Inner>) {
             Err(wait) => wait,
         };
         if workers.available_permits() == WORKERS && store.reaper.wants_scan() {
-            let Err(error) = store.take_up_intents().await else { continue };
+            // readers may still be on their way to the files of any
+            let Err(error) = store.take_up_intents(store.options.reader_grace).await else { continue };
             tracing::error!(%error, "intents can't be read");
             store.reaper.queue().overflowed = true;
             wait = Some(Instant::now() + BACKOFF[1]);
@@ -201,17 +207,18 @@ pub(super) async fn run(store: Arc<Inner>) {
 }
 
 impl Inner {
-    /// Queues all intents of the index, and tells how many there are. What their requests came to is
-    /// not known any more.
-    pub(super) async fn take_up_intents(&self) -> std::result::Result<usize, Failure> {
+    /// Queues all intents of the index that aren't in the queue, to be due after that delay, and tells how
+    /// many there are. What their requests came to is not known any more.
+    pub(super) async fn take_up_intents(&self, delay: Duration) -> std::result::Result<usize, Failure> {
+        let queued = self.reaper.queued();
         let (mut start, mut found) = (Vec::new(), 0);
         loop {
             let page = self.index.intents_page(&start).await?;
             for (key, intents) in page.rows {
                 found += intents.len();
-                for intent in intents {
+                for intent in intents.into_iter().filter(|intent| !queued.contains(&intent.id)) {
                     let job = Job { found: true, ..Job::new(&key, intent.id, false) };
-                    self.reaper.push(job.closed, job);
+                    self.reaper.push(job.closed + delay, job);
                 }
             }
             match page.next {
@@ -226,7 +233,8 @@ impl Inner {
         match self.index.get(key) {
             Ok(entry) => {
                 for intent in entry.intents {
-                    self.reaper.add(key, intent.id, false, BACKOFF[1]);
+                    let job = Job { found: true, ..Job::new(key, intent.id, false) };
+                    self.reaper.push(job.closed + BACKOFF[1], job);
                 }
             }
             Err(error) => tracing::error!(%key, %error, "intents stay until the next start"),

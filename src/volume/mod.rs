@@ -279,6 +279,8 @@ impl Volume {
         let answer = self.ask_within(self.patience.request, Method::GET, path, range.as_deref()).await?;
         let size = match (answer.status(), &part) {
             (StatusCode::OK, None) => answer.length(),
+            // nginx doesn't take an empty file apart
+            (StatusCode::OK, Some(part)) if part.start == 0 => answer.length(),
             (StatusCode::PARTIAL_CONTENT, Some(part)) => {
                 answer.part().filter(|(first, _)| *first == part.start).map(|(_, size)| size)
             }

@@ -109,9 +109,10 @@ pub(super) enum Shape {
 
 type Body = StreamBody<BoxStream<'static, io::Result<Frame<Bytes>>>>;
 
-/// A value's bytes. All have the same length, so that no size tells one from another.
+/// A value's bytes. All have the same length, so that no size tells one from another, and no half of one is
+/// a half of another.
 pub(super) fn value(number: usize) -> Bytes {
-    format!("the value of number {number:04}").into()
+    format!("{number:04} is the value of {number:04}").into()
 }
 
 /// The number of the value that these bytes are.
