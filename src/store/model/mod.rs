@@ -11,6 +11,7 @@
 //! | [`history`] | what clients were told, and what may therefore be |
 //! | [`audit`] | what must hold when all is quiet |
 //! | [`scenarios`], [`every_call`] | each scenario again and again, each time with another call failing, or the last |
+//! | [`reading`] | a read that takes longer than its value is there |
 //! | [`unclaimed`] | an attempt that others don't wait for, and the reaper |
 //! | [`any_order`] | random steps of clients at once, and random faults |
 //!
@@ -30,6 +31,7 @@ mod fault;
 mod history;
 mod index;
 mod invariants;
+mod reading;
 mod scenarios;
 mod step;
 mod unclaimed;
