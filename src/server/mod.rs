@@ -48,6 +48,13 @@ const HEAD: usize = 64 * 1024;
 /// who have to do with the value: with a quarter of this, uploads cost a tenth more CPU.
 const PIECE: usize = 256 * 1024;
 
+/// The same of a connection that is opened when there are many: what all of them hold behind a volume that
+/// stalls must fit into memory.
+const PIECE_OF_MANY: usize = 64 * 1024;
+
+/// Up to so many connections there are few.
+const FEW: usize = 256;
+
 /// At most so many headers.
 const HEADERS: usize = 64;
 
@@ -107,7 +114,6 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let places = Places::new(connections);
-    let (patient, hasty) = (builder(HEAD_TIMEOUT), builder(HEAD_TIMEOUT_SCARCE));
     tokio::pin!(stop);
     loop {
         let admitted = tokio::select! {
@@ -116,7 +122,7 @@ where
         };
         match admitted {
             Ok((stream, place)) => {
-                let http = if places.are_scarce() { &hasty } else { &patient }.clone();
+                let http = builder(&places);
                 let (answer, mut leave) = (answer.clone(), places.leave.subscribe());
                 let served = workers.serve(stream, async move |stream| {
                     // given back last: who finds all places free may close the index
@@ -156,14 +162,15 @@ where
     grace.saturating_sub(stopped.elapsed())
 }
 
-fn builder(head_timeout: Duration) -> http1::Builder {
+fn builder(places: &Places) -> http1::Builder {
+    let head_timeout = if places.are_scarce() { HEAD_TIMEOUT_SCARCE } else { HEAD_TIMEOUT };
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         // a client may close its side and wait for the answer
         .half_close(true)
         .header_read_timeout(head_timeout)
         .max_header_size(HEAD)
-        .max_buf_size(PIECE)
+        .max_buf_size(if places.taken() <= FEW { PIECE } else { PIECE_OF_MANY })
         .max_headers(HEADERS);
     http
 }
@@ -197,6 +204,10 @@ impl Places {
     /// Whether more than three quarters of the places are taken.
     fn are_scarce(&self) -> bool {
         self.free.available_permits() < self.all as usize / 4
+    }
+
+    fn taken(&self) -> usize {
+        self.all as usize - self.free.available_permits()
     }
 
     /// Waits until the last connection has ended.
