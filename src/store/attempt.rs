@@ -2,8 +2,9 @@
 //! it is one atomic batch.
 //!
 //! Some attempts have the key's claim from their beginning to their end: of those, one at a time. Others
-//! take it for each of their writes to the index alone, so that nobody waits while a value streams in; the
-//! last of them to commit wins. As they don't know each other, only generation names are for them.
+//! take it for each of their writes to the index alone, so that nobody waits while a value streams in; each
+//! may take the place of one that began before it, and none that of one that began later. As they don't know
+//! each other, only generation names are for them.
 
 use std::ops::Deref;
 use std::time::Duration;

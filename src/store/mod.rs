@@ -9,10 +9,10 @@
 //!    is free for an attempt where the index knows neither a record nor an intent of the key; every
 //!    other attempt takes a fresh generation name.
 //!
-//! An intent is *open* while the attempt that wrote it holds the key's claim, and *closed* from then
-//! on; whatever intent is found at start-up is closed. The reaper deletes the files of closed ones.
+//! An intent is *open* while the attempt that wrote it holds the key's claim, or goes on without one, and
+//! *closed* from then on; whatever intent is found at start-up is closed. The reaper deletes the files of closed ones.
 //!
-//! Every write owns its claim and runs to its end, so that a client who leaves cuts the attempt short
+//! Every write runs to its end, so that a client who leaves cuts the attempt short
 //! nowhere but at its body.
 
 mod attempt;

@@ -99,14 +99,14 @@ impl Store {
 
     /// Stores a value in the place of whatever the key holds, if `when` allows that at the moment when it
     /// takes effect: readers see the old one or the new one. It may be empty. Others may write the key
-    /// meanwhile; who ends last, wins.
+    /// meanwhile.
     ///
     /// `finish` sees the value before it takes effect, and gives its headers, or refuses it.
     ///
     /// # Errors
     ///
-    /// As [`Store::put`], and those of `when` and of `finish`: nothing was stored. (`Busy`: others had the
-    /// key for too long.)
+    /// As [`Store::put`], and those of `when` and of `finish`: nothing was stored. `Busy`: others had the
+    /// key for too long, or one that began later has already ended.
     pub async fn replace<B>(
         &self,
         key: &Key,
