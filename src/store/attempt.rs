@@ -27,16 +27,21 @@ const CROWDED: usize = 8;
 pub(super) struct Attempt<'a> {
     store: &'a Inner,
     key: &'a Key,
-    /// The key's claim; none where it is taken for each write of the index.
-    claim: Option<&'a Claim>,
+    hold: Hold<'a>,
     /// What the index holds of the key, or held when it was last claimed.
     entry: Entry,
     /// The attempt's number: of its intent, and of its generation names.
     id: u64,
     /// Whether every request that failed was answered.
     certain: bool,
-    /// Without a claim, this keeps the reaper off its intent.
-    _open: Option<Open>,
+}
+
+/// How an attempt has the key.
+enum Hold<'a> {
+    /// By its claim, from beginning to end.
+    Throughout(&'a Claim),
+    /// By a claim of its own for each write of the index; in between, this keeps the reaper off its intent.
+    AtTimes { _open: Open },
 }
 
 /// The key's claim, for as long as this is.
@@ -67,13 +72,14 @@ impl<'a> Attempt<'a> {
     ) -> Result<Self> {
         check_room(&entry)?;
         let id = store.index.generation().await?;
-        let open = claim.is_none().then(|| store.reaper.keep_off(id));
-        Ok(Self { store, key, claim, entry, id, certain: true, _open: open })
+        let at_times = || Hold::AtTimes { _open: store.reaper.keep_off(id) };
+        let hold = claim.map_or_else(at_times, Hold::Throughout);
+        Ok(Self { store, key, hold, entry, id, certain: true })
     }
 
     /// The key's claim; `entry` is what the index holds as long as it is held.
     async fn claimed(&mut self) -> Result<Held<'a>> {
-        if let Some(claim) = self.claim {
+        if let Hold::Throughout(claim) = self.hold {
             return Ok(Held::Throughout(claim));
         }
         let claim = self.store.claims.wait(self.key, PATIENCE).await.ok_or(Error::Busy)?;
@@ -172,7 +178,7 @@ impl<'a> Attempt<'a> {
 
     /// Whether the record may take effect, after others could write the key.
     fn check_unclaimed(&self, when: &When) -> Result<()> {
-        if self.claim.is_some() {
+        if matches!(self.hold, Hold::Throughout(_)) {
             return Ok(());
         }
         let record = self.entry.record.as_ref();

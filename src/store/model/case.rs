@@ -88,6 +88,15 @@ pub(super) fn options(volumes: &[usize]) -> Options {
     }
 }
 
+/// A store on three volumes of the world, in which nothing fails but what the test says.
+pub(super) async fn started(world: &World) -> Store {
+    world.begin(Script::new());
+    let options = options(&[0, 1, 2]);
+    let store = Store::new(Index::of(world), Volumes::of(world, options.patience), options);
+    store.start().await.unwrap();
+    store
+}
+
 impl Clone for Case {
     /// A case of its own, from there on.
     fn clone(&self) -> Self {

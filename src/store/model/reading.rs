@@ -2,22 +2,17 @@
 
 use tokio::time::sleep;
 
-use super::case::{KEYS, READER_GRACE, options};
+use super::case::{KEYS, READER_GRACE, started};
 use super::fault::{Fault, Kind, Landing};
 use super::step::{Shape, value};
-use super::world::{Call, Script, World};
-use super::{Index, Volumes};
+use super::world::{Call, World};
 use crate::error::Error;
-use crate::store::Store;
 
 /// The next value may have the same name by then, and the same size.
 #[tokio::test(start_paused = true)]
 async fn it_never_goes_on_in_another_value() {
-    let (world, options, key) = (World::default(), options(&[0, 1, 2]), &KEYS[0]);
-    world.begin(Script::new());
-    let volumes = Volumes::of(&world, options.patience);
-    let store = Store::new(Index::of(&world), volumes, options);
-    store.start().await.unwrap();
+    let (world, key) = (World::default(), &KEYS[0]);
+    let store = started(&world).await;
 
     store.put(key, Shape::Whole.upload(1)).await.unwrap();
     let record = store.stat(key).await.unwrap();

@@ -4,24 +4,20 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::case::{KEYS, QUARANTINE, VOLUMES, options};
-use super::world::{File, Script, World};
-use super::{Index, Volumes};
+use super::case::{KEYS, QUARANTINE, VOLUMES, started};
+use super::world::{File, World};
 use crate::index::Entry;
 use crate::placement::Place;
 use crate::record::Replica;
 use crate::store::attempt::Attempt;
-use crate::store::{Store, path};
+use crate::store::path;
 
 /// Though the reaper may find its intent: after another write of the key panicked, or when it scans the
 /// index because more came up than it had room for.
 #[tokio::test(start_paused = true)]
 async fn it_keeps_its_files_until_it_ends() {
-    let (world, options, key) = (World::default(), options(&[0, 1, 2]), &KEYS[0]);
-    world.begin(Script::new());
-    let volumes = Volumes::of(&world, options.patience);
-    let store = Store::new(Index::of(&world), volumes, options);
-    store.start().await.unwrap();
+    let (world, key) = (World::default(), &KEYS[0]);
+    let store = started(&world).await;
 
     let mut attempt = Attempt::begin(&store.0, key, None, Entry::default()).await.unwrap();
     let replica = Replica { place: Place::new(&VOLUMES[0]), name: attempt.own_name() };
