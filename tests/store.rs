@@ -157,6 +157,10 @@ fn a_protected_value_is_not_overwritten() {
     let rig = Rig::new(Duration::ZERO, true);
     rig.replace(b"one", When::Always).unwrap();
     assert!(matches!(rig.replace(b"two", When::Always), Err(Error::Protected)));
+    // before its body is read, which is shorter than it says
+    let upload = Upload { body: Full::new(Bytes::new()), length: Some(3), md5: None };
+    let replaced = rig.store.replace(&rig.key, upload, When::Always, |_| Ok(Vec::new()));
+    assert!(matches!(rig.runtime.block_on(replaced), Err(Error::Protected)));
     assert_eq!(rig.read(None).unwrap(), b"one");
 }
 
