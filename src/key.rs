@@ -23,6 +23,9 @@ use md5::{Digest, Md5};
 /// The longest key that can be written, in bytes, its leading `/` included.
 pub const MAX_KEY_BYTES: usize = 2048;
 
+/// What the keys of parts of uploads begin with.
+pub const PARTS: &[u8] = b"part/";
+
 /// The longest component of a path that common file systems can hold, in bytes.
 const MAX_COMPONENT_BYTES: usize = 255;
 
@@ -102,6 +105,21 @@ impl Key {
             Some((at, _)) => Err(Unfit::Control(at)),
             None => Ok(()),
         }
+    }
+
+    /// The key of a part of an upload, which is a value of its own until the upload is completed. It begins
+    /// with no `/`, so that no request can name it.
+    #[must_use]
+    pub fn part(upload: u64, number: u16) -> Self {
+        Self::new(format!("part/{upload:016x}/{number:05}").as_bytes())
+    }
+
+    /// The upload and the number of the part whose [`Key::part`] this is.
+    #[must_use]
+    pub fn as_part(&self) -> Option<(u64, u16)> {
+        let (upload, number) = std::str::from_utf8(self.0.strip_prefix(PARTS)?).ok()?.split_once('/')?;
+        let (upload, number) = (u64::from_str_radix(upload, 16).ok()?, number.parse().ok()?);
+        (Self::part(upload, number) == *self).then_some((upload, number))
     }
 
     /// Where the key's file of that name lies on a volume: `/<m0>/<m1>/<name>`.
@@ -245,6 +263,17 @@ mod tests {
     fn a_generation_name_is_base64url_and_hex() {
         let key = Key::new("/oë".as_bytes());
         assert_eq!(key.path(Name::Generation(0x1f)), "/67/38/L2_Dqw==,000000000000001f");
+    }
+
+    #[test]
+    fn a_part_has_a_key_that_no_request_can_name() {
+        let key = Key::part(0x1f, 10_000);
+        assert_eq!(key.as_bytes(), b"part/000000000000001f/10000");
+        assert_eq!(key.as_part(), Some((0x1f, 10_000)));
+        assert!(key.check().is_err());
+        for other in ["/part/000000000000001f/00001", "part/1f/00001", "part/000000000000001f/1", "part/"] {
+            assert_eq!(Key::new(other.as_bytes()).as_part(), None, "{other}");
+        }
     }
 
     #[test]

@@ -7,9 +7,11 @@
 //! fsync.
 //!
 //! Rows: keys (they begin with `/`) hold records; `\0intent` ‖ key holds the key's intents;
-//! `\0generation` holds the first generation number that was never reserved.
+//! `\0generation` holds the first generation number that was never reserved; `\0bucket` ‖ name and
+//! `\0upload` ‖ key ‖ `\0` ‖ number hold what is noted of buckets and uploads (see `notes`).
 
 pub mod fold;
+pub mod notes;
 pub mod scratch;
 mod writer;
 

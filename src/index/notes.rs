@@ -1,0 +1,167 @@
+//! Rows that stand for no value: the buckets that were made, and the uploads in parts that go on.
+//!
+//! Each holds a [`Record`] without replicas: when it was made, and its headers.
+
+use super::writer::{Change, Durability};
+use super::{Failure, Index, Page, scan_page};
+use crate::key::Key;
+use crate::record::Record;
+
+const BUCKET: &[u8] = b"\0bucket";
+const UPLOAD: &[u8] = b"\0upload";
+
+/// Ends the key in an upload's row: keys of new values have no control characters.
+const END: u8 = 0;
+
+/// What such a row stands for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Note {
+    /// A bucket, by its name.
+    Bucket(Vec<u8>),
+    /// An upload in parts to a key, by its number.
+    Upload(Key, u64),
+}
+
+/// Which rows are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notes {
+    /// All buckets, by name.
+    Buckets,
+    /// All uploads, by key and then by number.
+    Uploads,
+}
+
+impl Note {
+    fn row(&self) -> Vec<u8> {
+        match self {
+            Self::Bucket(name) => [BUCKET, name].concat(),
+            Self::Upload(key, number) => {
+                [UPLOAD, key.as_bytes(), &[END], number.to_be_bytes().as_slice()].concat()
+            }
+        }
+    }
+
+    fn from_row(row: &[u8]) -> Option<Self> {
+        if let Some(name) = row.strip_prefix(BUCKET) {
+            return Some(Self::Bucket(name.to_vec()));
+        }
+        let (key, number) = row.strip_prefix(UPLOAD)?.split_last_chunk()?;
+        let (end, key) = key.split_last()?;
+        (*end == END).then(|| Self::Upload(Key::new(key), u64::from_be_bytes(*number)))
+    }
+}
+
+impl Notes {
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Buckets => BUCKET,
+            Self::Uploads => UPLOAD,
+        }
+    }
+}
+
+impl Index {
+    /// What is noted. Cheap enough to call on an async thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::get`].
+    pub fn note(&self, note: &Note) -> Result<Option<Record>, Failure> {
+        let row = self.database.get(&note.row())?;
+        row.map(|bytes| Record::decode(&bytes).map_err(|error| damaged(note, error))).transpose()
+    }
+
+    /// Notes it, or with `None` forgets it.
+    ///
+    /// # Errors
+    ///
+    /// The write may or may not have happened.
+    pub async fn set_note(&self, note: &Note, record: Option<&Record>) -> Result<(), Failure> {
+        let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+        match record {
+            Some(record) => puts.push((note.row(), record.encode())),
+            None => deletes.push(note.row()),
+        }
+        let durability = Durability::AsOpened;
+        self.write(Change { puts, deletes, condition: None, durability }).await
+    }
+
+    /// A page of what is noted, from where `start` is or would be on: of all, or of what begins with
+    /// `prefix` (the name of a bucket, the key of an upload).
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::page`].
+    pub async fn notes_page(
+        &self,
+        notes: Notes,
+        prefix: &[u8],
+        start: Option<&Note>,
+    ) -> Result<Page<(Note, Record)>, Failure> {
+        let prefix = [notes.prefix(), prefix].concat();
+        let start = start.map_or_else(Vec::new, Note::row).max(prefix.clone());
+        self.scan(move |database| {
+            scan_page(database, &prefix, &start, |row, value| {
+                let note = Note::from_row(row).ok_or_else(|| {
+                    Failure(format!("the index is damaged: the row {}", row.escape_ascii()))
+                })?;
+                let record = Record::decode(value).map_err(|error| damaged(&note, error))?;
+                Ok(Some((note, record)))
+            })
+        })
+        .await
+    }
+}
+
+fn damaged(note: &Note, error: impl std::fmt::Display) -> Failure {
+    Failure(format!("the index is damaged at {note:?}: {error}"))
+}
+
+impl<T> Page<T> {
+    /// Where the next page of notes begins.
+    #[must_use]
+    pub fn next_note(&self) -> Option<Note> {
+        self.next.as_deref().and_then(Note::from_row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::index::Options;
+    use crate::record::State;
+
+    fn made(modified: u64) -> Record {
+        let (md5, size, modified) = (None, None, Some(modified));
+        Record { state: State::Live, replicas: Vec::new(), md5, size, modified, headers: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn what_is_noted_is_found_and_listed_in_order_until_it_is_forgotten() {
+        let tempdir = tempfile::tempdir().unwrap();
+        let options = Options { create: true, cache_bytes: 1 << 20, sync: false };
+        let index = Index::open(&tempdir.path().join("db"), options).unwrap();
+        let upload = |key: &[u8], number| Note::Upload(Key::new(key), number);
+        let uploads =
+            [upload(b"/a/k", 2), upload(b"/a/k", 10), upload(b"/a/k/deeper", 1), upload(b"/b/k", 3)];
+        let bucket = Note::Bucket(b"photos".to_vec());
+        for (at, note) in uploads.iter().chain([&bucket]).enumerate() {
+            assert_eq!(index.note(note).unwrap(), None);
+            index.set_note(note, Some(&made(at as u64))).await.unwrap();
+            assert_eq!(index.note(note).unwrap(), Some(made(at as u64)));
+        }
+        let notes = async |notes, prefix: &[u8], start| {
+            let page = index.notes_page(notes, prefix, start).await.unwrap();
+            page.rows.into_iter().map(|(note, _)| note).collect::<Vec<_>>()
+        };
+        let from = upload(b"/a/k", 3);
+        assert_eq!(notes(Notes::Uploads, b"", None).await, uploads);
+        assert_eq!(notes(Notes::Uploads, b"/a/", None).await, uploads[..3]);
+        assert_eq!(notes(Notes::Uploads, b"", Some(&from)).await, uploads[1..]);
+        assert_eq!(notes(Notes::Buckets, b"", None).await, std::slice::from_ref(&bucket));
+        index.set_note(&bucket, None).await.unwrap();
+        assert_eq!(notes(Notes::Buckets, b"", None).await, []);
+    }
+}
