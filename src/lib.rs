@@ -17,9 +17,11 @@
 //! | `tee` | a client's body: paced, counted, hashed |
 //! | [`store`] | the write protocol, claims, the reaper, rebalancing |
 //! | [`rebuild`] | an index from volumes |
+//! | [`access`] | clients' keys: who may do what |
 //! | [`http`], [`server`] | the native API, and the connections it is spoken on |
 //! | [`config`] | flags |
 
+pub mod access;
 pub mod config;
 pub mod error;
 pub mod http;

@@ -1,0 +1,169 @@
+//! The file of keys, in TOML: read, and checked to the last word. What is wrong is one line that names the
+//! entry, and never a secret.
+
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Buckets, Key, Keys, Right, Secret, fingerprint};
+
+/// Shorter secrets can be tried out.
+const MIN_SECRET_BYTES: usize = 8;
+
+/// Others can read the file.
+const READABLE: u32 = 0o004;
+
+/// Reads a file of keys.
+///
+/// # Errors
+///
+/// Says in one line what is wrong with which file.
+pub(super) fn read(path: &Path) -> Result<Keys, String> {
+    let shown = path.display();
+    let (text, mode) = contents(path)
+        .map_err(|error| format!("{shown}: {error}: name a file of keys with --credentials"))?;
+    let keys = parse(&text).map_err(|error| format!("{shown}: {error}"))?;
+    if mode & READABLE != 0 {
+        tracing::warn!("everybody on this machine can read the secrets in {shown}: chmod 600 {shown}");
+    }
+    Ok(keys)
+}
+
+/// The text and the mode of a file.
+fn contents(path: &Path) -> io::Result<(String, u32)> {
+    let (mut file, mut text) = (File::open(path)?, String::new());
+    file.read_to_string(&mut text)?;
+    Ok((text, file.metadata()?.permissions().mode()))
+}
+
+pub(super) fn parse(text: &str) -> Result<Keys, String> {
+    let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
+    // the whole error would show the line, and what is secret in it
+    let table = DeTable::parse(text).map_err(|error| {
+        format!("line {} isn't TOML: {}", line(error.span().unwrap_or_default().start), error.message())
+    })?;
+    let fields = Fields::of(table.get_ref(), &["public-read", "key"])?;
+    let public = fields.get("public-read").map(|_| fields.buckets("public-read")).transpose()?;
+    let mut keys = Keys { public: public.unwrap_or_default(), ..Keys::default() };
+    for entry in fields.entries()? {
+        key(entry.get_ref())
+            .and_then(|key| keys.add(key))
+            .map_err(|error| format!("the [[key]] on line {}: {error}", line(entry.span().start)))?;
+    }
+    if keys.by_access.is_empty() && keys.public.0.is_empty() {
+        // half a file, more likely than a store that is closed to all
+        return Err("it names no key: write a [[key]]".to_owned());
+    }
+    Ok(keys)
+}
+
+impl Keys {
+    fn add(&mut self, key: Key) -> Result<(), String> {
+        let key = Arc::new(key);
+        let Entry::Vacant(by_access) = self.by_access.entry(key.access.clone()) else {
+            return Err("one before it has the same access: write each key once".to_owned());
+        };
+        let Entry::Vacant(by_secret) = self.by_secret.entry(fingerprint(key.secret.expose().as_bytes()))
+        else {
+            return Err("one before it has the same secret: give each key its own".to_owned());
+        };
+        by_access.insert(Arc::clone(&key));
+        by_secret.insert(key);
+        Ok(())
+    }
+}
+
+fn key(entry: &DeValue<'_>) -> Result<Key, String> {
+    let entry = entry.as_table().ok_or_else(|| NO_TABLES.to_owned())?;
+    let fields = Fields::of(entry, &["access", "secret", "buckets", "allow"])?;
+    let (access, secret) = (fields.text("access")?, fields.text("secret")?);
+    if access.is_empty() {
+        return Err("access is empty: give the key a name".to_owned());
+    }
+    // they stand in headers, URLs and log lines
+    if !access.bytes().all(|byte| byte.is_ascii_graphic() && !b":/,".contains(&byte)) {
+        return Err("access holds a character that it can't: take letters and digits".to_owned());
+    }
+    if secret.len() < MIN_SECRET_BYTES {
+        return Err(format!("secret is too short: take {MIN_SECRET_BYTES} bytes or more"));
+    }
+    let (buckets, allow) = (fields.buckets("buckets")?, fields.texts("allow")?);
+    if buckets.0.is_empty() {
+        return Err("buckets is empty: write [\"*\"] for all".to_owned());
+    }
+    let allow = allow.iter().map(|name| right(name)).collect::<Result<Vec<_>, _>>()?;
+    if allow.is_empty() {
+        return Err("allow is empty: write read, write or admin".to_owned());
+    }
+    Ok(Key { access: access.to_owned(), secret: Secret(secret.into()), buckets, allow })
+}
+
+fn right(name: &str) -> Result<Right, String> {
+    match name {
+        "read" => Ok(Right::Read),
+        "write" => Ok(Right::Write),
+        "admin" => Ok(Right::Admin),
+        _ => Err(format!("allow names {name:?}: write read, write or admin")),
+    }
+}
+
+const NO_TABLES: &str = "key is no list of tables: begin each with [[key]]";
+
+/// What a table says.
+struct Fields<'a>(&'a DeTable<'a>);
+
+impl<'a> Fields<'a> {
+    /// Refuses what is misspelt.
+    fn of(table: &'a DeTable<'a>, names: &[&str]) -> Result<Self, String> {
+        match table.keys().find(|name| !names.contains(&&**name.get_ref())) {
+            Some(name) => Err(format!("{:?} is unknown: there are {}", name.get_ref(), names.join(", "))),
+            None => Ok(Self(table)),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&'a DeValue<'a>> {
+        self.0.get(name).map(Spanned::get_ref)
+    }
+
+    fn text(&self, name: &str) -> Result<&'a str, String> {
+        let value = self.get(name).ok_or_else(|| format!("{name} is missing: write {name} = \"…\""))?;
+        value.as_str().ok_or_else(|| format!("{name} is no text: write {name} = \"…\""))
+    }
+
+    fn texts(&self, name: &str) -> Result<Vec<String>, String> {
+        let wrong = |how| format!("{name} is {how}: write {name} = [\"…\"]");
+        let values = self.get(name).ok_or_else(|| wrong("missing"))?.as_array();
+        let text = |value: &Spanned<DeValue<'_>>| value.get_ref().as_str().map(str::to_owned);
+        let texts = values.and_then(|values| values.iter().map(text).collect());
+        texts.ok_or_else(|| wrong("no list of texts"))
+    }
+
+    fn buckets(&self, name: &str) -> Result<Buckets, String> {
+        let buckets = self.texts(name)?;
+        let unfit = |bucket: &&String| {
+            let start = bucket.strip_suffix('*').unwrap_or(bucket);
+            bucket.is_empty() || start.contains(['*', '/'])
+        };
+        match buckets.iter().find(unfit) {
+            Some(bucket) => {
+                Err(format!("{name} names {bucket:?}: write a bucket, or what it begins with and a *"))
+            }
+            None => Ok(Buckets(buckets)),
+        }
+    }
+
+    /// The tables under `[[key]]`, if that is what they are.
+    fn entries(&self) -> Result<&'a [Spanned<DeValue<'a>>], String> {
+        match self.get("key") {
+            None => Ok(&[]),
+            Some(DeValue::Array(entries)) => Ok(entries),
+            Some(_) => Err(NO_TABLES.to_owned()),
+        }
+    }
+}

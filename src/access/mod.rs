@@ -1,0 +1,225 @@
+//! Who may do what: clients' keys, from a file that the operator writes.
+//!
+//! ```toml
+//! public-read = ["www"]              # buckets that anybody may read and list
+//!
+//! [[key]]
+//! access = "AKIAPHOTOS"
+//! secret = "…"                       # 8 bytes at least
+//! buckets = ["photos", "backup-*"]   # names, or what they begin with and a *; ["*"] is all
+//! allow = ["read", "write"]          # read, write, admin; admin is all three
+//! ```
+//!
+//! Without a file everything is allowed to everybody. The file is read again when the operator says so; one
+//! that is wrong changes nothing.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::HeaderValue;
+use sha2::{Digest as _, Sha256};
+
+/// Who may do what. Cheap to clone; all clones see a reload.
+#[derive(Clone, Default)]
+pub struct Access(Option<Arc<Source>>);
+
+/// A file, and what it last said.
+struct Source {
+    path: PathBuf,
+    keys: RwLock<Arc<Keys>>,
+}
+
+/// What a request wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Look at keys, and list them.
+    Read,
+    /// Store, hide and delete.
+    Write,
+    /// What concerns the store, and not its keys. Who may do this may do all.
+    Admin,
+}
+
+/// The credentials of a request are none of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied;
+
+/// What only the client and we know. Shown nowhere, unless it is asked for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+/// What a file says.
+#[derive(Default)]
+struct Keys {
+    public: Buckets,
+    by_access: HashMap<String, Arc<Key>>,
+    by_secret: HashMap<Fingerprint, Arc<Key>>,
+}
+
+/// A client's key.
+struct Key {
+    access: String,
+    secret: Secret,
+    buckets: Buckets,
+    allow: Vec<Right>,
+}
+
+/// Names of buckets, or what they begin with and a `*`.
+#[derive(Default)]
+struct Buckets(Vec<String>);
+
+/// A secret's SHA-256. Looking one up takes a time that tells of hashes, which nobody can choose, and
+/// not how much of a secret was right.
+type Fingerprint = [u8; 32];
+
+impl Access {
+    /// Everything is allowed to everybody.
+    #[must_use]
+    pub fn open() -> Self {
+        Self(None)
+    }
+
+    /// What a file says. One that others can read is warned of in the log.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be read, or is wrong; one line that says what to do.
+    pub fn load(path: &Path) -> Result<Self, String> {
+        let keys = RwLock::new(Arc::new(file::read(path)?));
+        Ok(Self(Some(Arc::new(Source { path: path.to_owned(), keys }))))
+    }
+
+    /// Reads the file again, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Access::load`]; all stays as it was.
+    pub fn reload(&self) -> Result<(), String> {
+        let Some(source) = &self.0 else { return Ok(()) };
+        // read before the lock is taken: nobody waits for the disk
+        let keys = Arc::new(file::read(&source.path)?);
+        *source.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    /// Whether everything is allowed to everybody.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The access key whose credentials an `Authorization` header holds: access key and secret (HTTP Basic),
+    /// or the secret alone (Bearer). `None` without a header, and whenever everything is open.
+    ///
+    /// # Errors
+    ///
+    /// No key has these credentials.
+    pub fn authenticate(&self, authorization: Option<&HeaderValue>) -> Result<Option<String>, Denied> {
+        let (Some(keys), Some(header)) = (self.keys(), authorization) else { return Ok(None) };
+        let (user, secret) = credentials(header.as_bytes()).ok_or(Denied)?;
+        // by the secret, whoever it is: a wrong one tells nothing about which access keys there are
+        let key = keys.by_secret.get(&fingerprint(&secret)).ok_or(Denied)?;
+        if user.is_some_and(|user| user != key.access.as_bytes()) {
+            return Err(Denied);
+        }
+        Ok(Some(key.access.clone()))
+    }
+
+    /// The secret of an access key, to check signatures with.
+    #[must_use]
+    pub fn secret(&self, access_key: &str) -> Option<Secret> {
+        Some(self.keys()?.by_access.get(access_key)?.secret.clone())
+    }
+
+    /// Whether `who`, an access key or anybody, may do that in a bucket, or in all of them.
+    #[must_use]
+    pub fn permits(&self, who: Option<&str>, right: Right, bucket: Option<&str>) -> bool {
+        self.keys().is_none_or(|keys| keys.permit(who, right, bucket))
+    }
+
+    /// Tells of buckets whether `who` may read them, from one version of the file.
+    pub fn readable_by(&self, who: Option<&str>) -> impl Fn(&str) -> bool + Send + Sync + use<> {
+        let (keys, who) = (self.keys(), who.map(str::to_owned));
+        move |bucket| keys.as_ref().is_none_or(|keys| keys.permit(who.as_deref(), Right::Read, Some(bucket)))
+    }
+
+    /// What the file last said; `None` where everything is open.
+    fn keys(&self) -> Option<Arc<Keys>> {
+        let source = self.0.as_ref()?;
+        Some(Arc::clone(&source.keys.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl Keys {
+    fn permit(&self, who: Option<&str>, right: Right, bucket: Option<&str>) -> bool {
+        let public = right == Right::Read && self.public.cover(bucket);
+        public || who.and_then(|who| self.by_access.get(who)).is_some_and(|key| key.permits(right, bucket))
+    }
+}
+
+impl Key {
+    fn permits(&self, right: Right, bucket: Option<&str>) -> bool {
+        let has = |right| self.allow.contains(&right);
+        (has(right) || has(Right::Admin)) && self.buckets.cover(bucket)
+    }
+}
+
+impl Buckets {
+    /// Whether that bucket is among them, or all of them are.
+    fn cover(&self, bucket: Option<&str>) -> bool {
+        self.0.iter().any(|pattern| match (pattern.strip_suffix('*'), bucket) {
+            (Some(start), Some(bucket)) => bucket.starts_with(start),
+            (Some(start), None) => start.is_empty(),
+            (None, bucket) => bucket == Some(pattern),
+        })
+    }
+}
+
+impl Secret {
+    /// The secret itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("there is no such key, or its secret is another")
+    }
+}
+
+impl std::error::Error for Denied {}
+
+fn fingerprint(secret: &[u8]) -> Fingerprint {
+    Sha256::digest(secret).into()
+}
+
+/// The user, if one is named, and the secret of a header (RFC 7617, RFC 6750).
+fn credentials(header: &[u8]) -> Option<(Option<Vec<u8>>, Vec<u8>)> {
+    let (scheme, rest) = header.split_at(header.iter().position(|byte| *byte == b' ')?);
+    let rest = rest.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return Some((None, rest.to_vec()));
+    }
+    if !scheme.eq_ignore_ascii_case(b"basic") {
+        return None;
+    }
+    let mut user = STANDARD.decode(rest).ok()?;
+    let secret = user.split_off(user.iter().position(|byte| *byte == b':')?);
+    Some((Some(user), secret.strip_prefix(b":")?.to_vec()))
+}
