@@ -72,7 +72,7 @@ fn scan(database: &Database, folded: &Folded, start: &[u8], most: usize) -> Resu
 
 impl Folded {
     /// The folder that the key is in.
-    fn folder(&self, key: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn folder(&self, key: &[u8]) -> Option<Vec<u8>> {
         let rest = key.get(self.prefix.len()..).filter(|_| !self.delimiter.is_empty())?;
         let at = rest.windows(self.delimiter.len()).position(|part| part == self.delimiter)?;
         key.get(..self.prefix.len() + at + self.delimiter.len()).map(<[u8]>::to_vec)

@@ -6,7 +6,7 @@
 //! pool, and other writes to **one writer thread** that gathers what is waiting into one batch and one
 //! fsync.
 //!
-//! Rows: keys (they begin with `/`) hold records; `\0intent` ‖ key holds the key's intents;
+//! Rows: keys (they begin with `/`, and those of parts of uploads with `part/`) hold records; `\0intent` ‖ key holds the key's intents;
 //! `\0generation` holds the first generation number that was never reserved; `\0bucket` ‖ name and
 //! `\0upload` ‖ key ‖ `\0` ‖ number hold what is noted of buckets and uploads (see `notes`).
 
@@ -168,27 +168,8 @@ impl Index {
         after: &Entry,
         durable: bool,
     ) -> Result<(), Failure> {
-        let (mut puts, mut deletes) = (Vec::new(), Vec::new());
-        if before.record != after.record {
-            match &after.record {
-                Some(record) => puts.push((key.as_bytes().to_vec(), record.encode())),
-                None => deletes.push(key.as_bytes().to_vec()),
-            }
-        }
-        let row = intents_row(key);
-        if before.intents != after.intents {
-            match encode_intents(&after.intents) {
-                Some(bytes) => puts.push((row.clone(), bytes)),
-                None => deletes.push(row.clone()),
-            }
-        }
-        let condition = Some((row, encode_intents(&before.intents)));
         let durability = if durable { Durability::AsOpened } else { Durability::Process };
-        let change = Change { puts, deletes, condition, durability };
-        match self.pen.try_write(&self.database, &change, self.sync) {
-            Some(written) => written,
-            None => self.write(change).await,
-        }
+        self.write_soon(change(key, before, after, durability)).await.map(|_written| ())
     }
 
     /// Whether a write has failed: it may show at the next start, and no further one is taken before.
@@ -208,8 +189,8 @@ impl Index {
             puts.extend(record.map(|bytes| (key.as_bytes().to_vec(), bytes)));
             puts.extend(encode_intents(&intents).map(|bytes| (intents_row(&key), bytes)));
         }
-        let (deletes, condition, durability) = (Vec::new(), None, Durability::Process);
-        self.write(Change { puts, deletes, condition, durability }).await
+        let durability = Durability::Process;
+        self.write(Change { puts, durability, ..Change::default() }).await.map(|_written| ())
     }
 
     /// A number that no attempt on this index had or will have.
@@ -251,7 +232,7 @@ impl Index {
         let puts = vec![(GENERATION.to_vec(), end.to_be_bytes().to_vec())];
         // a number that is given out twice makes one name the target of two attempts
         let durability = Durability::Power;
-        self.write(Change { puts, deletes: Vec::new(), condition: None, durability }).await
+        self.write(Change { puts, durability, ..Change::default() }).await.map(|_written| ())
     }
 
     /// The first generation number that was never reserved: all that were given out are below it.
@@ -370,8 +351,16 @@ impl Index {
         }
     }
 
-    /// Has the writer thread write.
-    async fn write(&self, change: Change) -> Result<(), Failure> {
+    /// Writes at once, where nothing has to be waited for; tells whether it was written.
+    async fn write_soon(&self, change: Change) -> Result<bool, Failure> {
+        match self.pen.try_write(&self.database, &change, self.sync) {
+            Some(written) => written,
+            None => self.write(change).await,
+        }
+    }
+
+    /// Has the writer thread write; tells whether it did.
+    async fn write(&self, change: Change) -> Result<bool, Failure> {
         let gone = || Failure("the index's writer thread is gone".into());
         let (reply, answer) = oneshot::channel();
         self.writer.as_ref().ok_or_else(gone)?.send(Write { change, reply }).map_err(|_closed| gone())?;
@@ -402,6 +391,26 @@ impl Drop for Index {
     fn drop(&mut self) {
         self.join();
     }
+}
+
+/// What replaces `before` by `after`, if the key's intents are still those of `before`.
+fn change(key: &Key, before: &Entry, after: &Entry, durability: Durability) -> Change {
+    let mut change = Change { durability, ..Change::default() };
+    if before.record != after.record {
+        match &after.record {
+            Some(record) => change.puts.push((key.as_bytes().to_vec(), record.encode())),
+            None => change.deletes.push(key.as_bytes().to_vec()),
+        }
+    }
+    let row = intents_row(key);
+    if before.intents != after.intents {
+        match encode_intents(&after.intents) {
+            Some(bytes) => change.puts.push((row.clone(), bytes)),
+            None => change.deletes.push(row.clone()),
+        }
+    }
+    change.condition = Some((row, encode_intents(&before.intents)));
+    change
 }
 
 fn intents_row(key: &Key) -> Vec<u8> {

@@ -3,7 +3,7 @@
 //! Each holds a [`Record`] without replicas: when it was made, and its headers.
 
 use super::writer::{Change, Durability};
-use super::{Failure, Index, Page, scan_page};
+use super::{Entry, Failure, Index, Page, change, scan_page};
 use crate::key::Key;
 use crate::record::Record;
 
@@ -22,6 +22,15 @@ pub enum Note {
     Upload(Key, u64),
 }
 
+/// What must be noted for a batch to be written.
+#[derive(Clone, Debug)]
+pub struct Proviso {
+    /// What must be noted.
+    pub note: Note,
+    /// Whether the batch takes it out.
+    pub ends: bool,
+}
+
 /// Which rows are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notes {
@@ -32,7 +41,8 @@ pub enum Notes {
 }
 
 impl Note {
-    fn row(&self) -> Vec<u8> {
+    /// Its row in the index.
+    pub(crate) fn row(&self) -> Vec<u8> {
         match self {
             Self::Bucket(name) => [BUCKET, name].concat(),
             Self::Upload(key, number) => {
@@ -83,7 +93,40 @@ impl Index {
             None => deletes.push(note.row()),
         }
         let durability = Durability::AsOpened;
-        self.write(Change { puts, deletes, condition: None, durability }).await
+        self.write_soon(Change { puts, deletes, durability, ..Change::default() }).await.map(|_written| ())
+    }
+
+    /// Forgets what is noted, and tells whether it was: of all who ask at once, one is told so.
+    ///
+    /// # Errors
+    ///
+    /// The write may or may not have happened.
+    pub async fn end_note(&self, note: &Note) -> Result<bool, Failure> {
+        let (deletes, required) = (vec![note.row()], Some(note.row()));
+        let durability = Durability::AsOpened;
+        self.write_soon(Change { deletes, required, durability, ..Change::default() }).await
+    }
+
+    /// A durable [`Index::commit`], if what must be noted is; otherwise nothing is written, and that is told
+    /// by `false`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::commit`].
+    pub async fn commit_if(
+        &self,
+        key: &Key,
+        before: &Entry,
+        after: &Entry,
+        proviso: &Proviso,
+    ) -> Result<bool, Failure> {
+        let mut change = change(key, before, after, Durability::AsOpened);
+        let row = proviso.note.row();
+        if proviso.ends {
+            change.deletes.push(row.clone());
+        }
+        change.required = Some(row);
+        self.write_soon(change).await
     }
 
     /// A page of what is noted, from where `start` is or would be on: of all, or of what begins with

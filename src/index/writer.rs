@@ -17,24 +17,31 @@ use crate::leveldb::{Batch, Database};
 const GROUP: usize = 512;
 
 /// What one write changes.
+#[derive(Default)]
 pub(super) struct Change {
     pub(super) puts: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) deletes: Vec<Vec<u8>>,
     /// A row and what it must hold when the write is carried out.
     pub(super) condition: Option<(Vec<u8>, Option<Vec<u8>>)>,
+    /// A row that must be there then; if it isn't, nothing is written, and that is no failure.
+    pub(super) required: Option<Vec<u8>>,
     pub(super) durability: Durability,
 }
 
 /// One write, on its way to the writer thread.
 pub(super) struct Write {
     pub(super) change: Change,
-    pub(super) reply: oneshot::Sender<Result<(), Failure>>,
+    pub(super) reply: Reply,
 }
 
+/// For whether it was written.
+type Reply = oneshot::Sender<Result<bool, Failure>>;
+
 /// What a write must survive when it is answered.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Durability {
     /// The end of this process.
+    #[default]
     Process,
     /// A loss of power, where the index was opened with `sync`.
     AsOpened,
@@ -53,7 +60,7 @@ impl Pen {
         database: &Database,
         change: &Change,
         sync: bool,
-    ) -> Option<Result<(), Failure>> {
+    ) -> Option<Result<bool, Failure>> {
         if change.durability.needs_fsync(sync) {
             return None;
         }
@@ -63,9 +70,12 @@ impl Pen {
             Err(TryLockError::WouldBlock) => return None,
         };
         let mut batch = Batch::new();
-        Some(change.check(database).and_then(|()| {
-            change.add_to(&mut batch);
-            write(database, &batch, false)
+        Some(change.check(database).and_then(|applies| {
+            if applies {
+                change.add_to(&mut batch);
+                write(database, &batch, false)?;
+            }
+            Ok(applies)
         }))
     }
 }
@@ -105,10 +115,16 @@ impl Durability {
 }
 
 impl Change {
-    fn check(&self, database: &Database) -> Result<(), Failure> {
-        let Some((row, expected)) = &self.condition else { return Ok(()) };
+    /// Whether the row is there that must be.
+    fn check(&self, database: &Database) -> Result<bool, Failure> {
+        if let Some(row) = &self.required
+            && database.get(row)?.is_none()
+        {
+            return Ok(false);
+        }
+        let Some((row, expected)) = &self.condition else { return Ok(true) };
         if database.get(row)? == *expected {
-            Ok(())
+            Ok(true)
         } else {
             Err(Failure("another attempt on the key came between".into()))
         }
@@ -130,7 +146,7 @@ struct Group {
     /// The rows that the batch writes.
     rows: HashSet<Vec<u8>>,
     durability: Durability,
-    replies: Vec<oneshot::Sender<Result<(), Failure>>>,
+    replies: Vec<Reply>,
 }
 
 impl Default for Group {
@@ -142,12 +158,14 @@ impl Default for Group {
 
 impl Group {
     fn touches(&self, change: &Change) -> bool {
-        change.condition.as_ref().is_some_and(|(row, _)| self.rows.contains(row))
+        let condition = change.condition.as_ref().map(|(row, _)| row);
+        condition.into_iter().chain(&change.required).any(|row| self.rows.contains(row))
     }
 
     fn add(&mut self, database: &Database, Write { change, reply }: Write) {
-        if let Err(refusal) = change.check(database) {
-            return answer(reply, Err(refusal));
+        match change.check(database) {
+            Ok(true) => {}
+            refused => return answer(reply, refused),
         }
         change.add_to(&mut self.batch);
         self.rows.extend(change.puts.into_iter().map(|(row, _)| row).chain(change.deletes));
@@ -159,7 +177,7 @@ impl Group {
         let result = write(database, &self.batch, self.durability.needs_fsync(sync));
         for reply in self.replies {
             let failure = result.as_ref().err().map(|error| Failure(error.0.clone()));
-            answer(reply, failure.map_or(Ok(()), Err));
+            answer(reply, failure.map_or(Ok(true), Err));
         }
     }
 }
@@ -172,6 +190,6 @@ fn write(database: &Database, batch: &Batch, fsync: bool) -> Result<(), Failure>
 }
 
 /// Nobody may wait for the answer any more, which is fine.
-fn answer(reply: oneshot::Sender<Result<(), Failure>>, result: Result<(), Failure>) {
+fn answer(reply: Reply, result: Result<bool, Failure>) {
     drop(reply.send(result));
 }
