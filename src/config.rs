@@ -16,6 +16,9 @@ use crate::placement::Placement;
 use crate::store::{self, Forgotten};
 use crate::volume::Patience;
 
+/// How often parts of uploads are looked for that have been left behind.
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
+
 /// What a program ends with when its command line is wrong.
 pub const USAGE: u8 = 2;
 
@@ -127,6 +130,11 @@ pub struct Master {
           value_parser = duration_or_none)]
     pub recheck: Duration,
 
+    /// How long an upload in parts may take, before it is aborted; 0s: for ever
+    #[arg(long, env = "DAVKV_UPLOAD_EXPIRY", default_value = "7d", value_name = "TIME",
+          value_parser = duration_or_none)]
+    pub upload_expiry: Duration,
+
     /// How long a file that readers may have been sent to is left after it was replaced
     #[arg(long, env = "DAVKV_READERGRACE", default_value = "1m", value_name = "TIME", value_parser = duration, hide = true)]
     pub readergrace: Duration,
@@ -227,6 +235,8 @@ impl Common {
             quarantine: self.quarantine,
             reader_grace,
             recheck: Duration::ZERO,
+            upload_expiry: Duration::ZERO,
+            sweep_every: SWEEP_EVERY,
             forgotten: Forgotten::default(),
         }
     }

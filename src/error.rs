@@ -14,6 +14,8 @@ pub enum Error {
     Exists,
     /// The key has a live value, and it isn't the one that was expected.
     Changed,
+    /// No such upload in parts: it was never begun, or was completed or aborted.
+    NoUpload,
     /// Another request is writing the key.
     Busy,
     /// Deleting wants an unlink first.
@@ -58,6 +60,9 @@ impl fmt::Display for Error {
             Self::NotFound => f.write_str("no such key"),
             Self::Exists => f.write_str("the key exists, and values are immutable: DELETE it first"),
             Self::Changed => f.write_str("the key's value isn't the one that was expected"),
+            Self::NoUpload => {
+                f.write_str("no such upload in parts: it was completed or aborted, if it ever was")
+            }
             Self::Busy => f.write_str("another request is writing this key: try again"),
             Self::Protected => f.write_str("this master runs with --protect: UNLINK the key first"),
             Self::Unfit(unfit) => unfit.fmt(f),

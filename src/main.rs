@@ -37,6 +37,7 @@ async fn serve(flags: Master) -> Result<(), String> {
         client_idle: flags.clienttimeout,
         protect: flags.protect,
         recheck: flags.recheck,
+        upload_expiry: flags.upload_expiry,
         ..flags.common.store(flags.readergrace)
     };
     let store = Store::new(index, Volumes::new(options.patience), options);

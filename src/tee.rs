@@ -1,5 +1,7 @@
 //! A client's body on its way to the volumes: read at a least pace, counted and hashed.
 
+use std::any::Any;
+use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,7 +31,7 @@ pub(crate) struct Source<B> {
 impl<B> Source<B>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
+    B::Error: Display + 'static,
 {
     pub(crate) fn new(body: B, idle: Duration, hash: bool) -> Self {
         Self { body, idle, waited: Duration::ZERO, size: 0, md5: hash.then(Md5::new) }
@@ -43,10 +45,7 @@ where
             self.waited += begun.elapsed();
             let data = match frame {
                 None => return Ok(None),
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "the client's body broke off");
-                    return Err(Error::CutShort);
-                }
+                Some(Err(error)) => return Err(cause(error)),
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             };
             self.size += data.len() as u64;
@@ -71,4 +70,15 @@ where
     pub(crate) fn md5(&self) -> Option<[u8; 16]> {
         self.md5.as_ref().map(|md5| md5.clone().finalize().into())
     }
+}
+
+/// Why a body broke off: one that reads from the store says it itself.
+fn cause<E: Display + 'static>(error: E) -> Error {
+    let mut error = Some(error);
+    let ours = (&mut error as &mut dyn Any).downcast_mut::<Option<Error>>().and_then(Option::take);
+    ours.unwrap_or_else(|| {
+        let error = error.map(|error| error.to_string());
+        tracing::debug!(error, "the client's body broke off");
+        Error::CutShort
+    })
 }

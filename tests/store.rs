@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Gate, Order, Volume};
+use common::{Gate, Order, Volume, eventually};
 use davkv::error::{Error, Result};
 use davkv::index::{self, Index};
 use davkv::key::Key;
@@ -23,6 +23,9 @@ use davkv::store::{Forgotten, Options, Store, Upload, When};
 use davkv::volume::{Patience, Volumes};
 use http_body_util::Full;
 use tokio::runtime::Runtime;
+
+/// How long what the store does in the background may take.
+const SOON: Duration = Duration::from_secs(20);
 
 const READER_GRACE: Duration = Duration::from_mins(1);
 
@@ -57,6 +60,8 @@ impl Rig {
             quarantine: Duration::from_mins(10),
             reader_grace,
             recheck: Duration::ZERO,
+            upload_expiry: Duration::ZERO,
+            sweep_every: Duration::from_hours(1),
             forgotten: Forgotten::default(),
         };
         let of_index = index::Options { create: true, cache_bytes: 1 << 20, sync: false };
@@ -71,6 +76,29 @@ impl Rig {
         let upload = Upload { body, length: Some(value.len() as u64), md5: None };
         let headers = vec![("content-type".to_owned(), "a/b".to_owned())];
         self.runtime.block_on(self.store.replace(&self.key, upload, when, |_| Ok(headers)))
+    }
+
+    fn begin(&self) -> u64 {
+        let headers = vec![("content-type".to_owned(), "c/d".to_owned())];
+        self.runtime.block_on(self.store.begin_upload(&self.key, headers)).unwrap()
+    }
+
+    fn put_part(&self, upload: u64, number: u16, bytes: &[u8]) -> Result<Record> {
+        let body = Full::new(Bytes::copy_from_slice(bytes));
+        let body = Upload { body, length: Some(bytes.len() as u64), md5: None };
+        self.runtime.block_on(self.store.put_part(&self.key, upload, number, body, |_| Ok(Vec::new())))
+    }
+
+    fn parts(&self, upload: u64) -> Vec<(u16, Record)> {
+        let (parts, next) = self.runtime.block_on(self.store.parts(&self.key, upload, 1, 100)).unwrap();
+        assert_eq!(next, None);
+        parts
+    }
+
+    fn complete(&self, upload: u64, parts: Vec<(u16, Record)>, when: When) -> Result<Record> {
+        let headers = vec![("content-type".to_owned(), "c/d".to_owned())];
+        let completed = self.store.complete_upload(&self.key, upload, parts, when, |_| (), |_| Ok(headers));
+        self.runtime.block_on(completed)
     }
 
     fn remove(&self, when: When) -> Result<()> {
@@ -187,6 +215,28 @@ fn a_read_goes_on_where_a_volume_fails_in_the_middle_of_it() {
     assert!(rig.read(Some(7..2_999_999)).unwrap() == long()[7..2_999_999]);
     rig.gates[2].order("GET", Order::HalfAnswer);
     assert!(matches!(rig.read(None), Err(Error::Unreachable)));
+}
+
+/// So that five of them are several pieces each.
+const PART: u32 = 1_200_000;
+
+fn parts() -> Vec<Vec<u8>> {
+    let part = |number: u32| (0..PART).map(|n| ((n * 7 + number) % 251).to_le_bytes()[0]).collect();
+    (0..5).map(part).collect()
+}
+
+#[test]
+fn an_upload_in_parts_becomes_one_value() {
+    let rig = Rig::new(Duration::ZERO, false);
+    let upload = rig.begin();
+    for (number, part) in (1..).zip(parts()) {
+        rig.put_part(upload, number, &part).unwrap();
+    }
+    let parts_of = rig.parts(upload);
+    let record = rig.complete(upload, parts_of, When::Always).unwrap();
+    assert_eq!(record.size, Some(5 * u64::from(PART)));
+    assert!(rig.read(None).unwrap() == parts().concat());
+    eventually("the parts are deleted", SOON, || rig.files().len() == 3);
 }
 
 #[test]

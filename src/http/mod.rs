@@ -253,7 +253,7 @@ fn refuse(refusal: &Refusal, method: &Method, target: &str) -> Answer {
 
 fn status_of(error: &Error) -> StatusCode {
     match error {
-        Error::NotFound => StatusCode::NOT_FOUND,
+        Error::NotFound | Error::NoUpload => StatusCode::NOT_FOUND,
         Error::Exists | Error::Protected => StatusCode::FORBIDDEN,
         Error::Busy => StatusCode::CONFLICT,
         Error::Changed => StatusCode::PRECONDITION_FAILED,

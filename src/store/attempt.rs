@@ -15,6 +15,7 @@ use super::reaper::Open;
 use super::{Inner, MAX_INTENTS, PATIENCE};
 use crate::error::{Error, Result};
 use crate::index::Entry;
+use crate::index::notes::Proviso;
 use crate::key::{Key, Name};
 use crate::record::{Intent, Record, Replica};
 use crate::volume::VolumeError;
@@ -123,12 +124,17 @@ impl<'a> Attempt<'a> {
     }
 
     /// *Index write 2*, one atomic batch: the record in, its files out of the intent, an intent for
-    /// the files that it replaces in. Where the key doesn't hold what it must by then, the attempt is
-    /// abandoned.
+    /// the files that it replaces in, and the note out that ends with it. Where the key doesn't hold what it
+    /// must by then, or what must be noted isn't, the attempt is abandoned.
     ///
     /// When the index fails here, nobody knows whether the record counts: nothing is deleted, and the
     /// next start finds either the record or the intent.
-    pub(super) async fn commit(mut self, record: Record, when: &When) -> Result<()> {
+    pub(super) async fn commit(
+        mut self,
+        record: Record,
+        when: &When,
+        proviso: Option<&Proviso>,
+    ) -> Result<()> {
         let claim = match self.claimed().await {
             Ok(claim) => claim,
             Err(error) => {
@@ -136,7 +142,7 @@ impl<'a> Attempt<'a> {
                 return Err(error);
             }
         };
-        if let Err(refusal) = self.check_unclaimed(when) {
+        if let Err(refusal) = self.check_unclaimed(when, proviso) {
             self.settle(&claim).await;
             return Err(refusal);
         }
@@ -162,7 +168,14 @@ impl<'a> Attempt<'a> {
             after.intents.push(intent);
         }
         after.record = Some(record);
-        store.index.commit(claim.key(), &before, &after, true).await?;
+        let committed = match proviso {
+            None => store.index.commit(claim.key(), &before, &after, true).await.map(|()| true),
+            Some(proviso) => store.index.commit_if(claim.key(), &before, &after, proviso).await,
+        };
+        if !committed? {
+            store.settle(&claim, &before, id, certain).await;
+            return Err(Error::NoUpload);
+        }
         if after.intents.iter().any(|intent| intent.id == id) {
             store.reaper.add(claim.key(), id, certain, Duration::ZERO);
         }
@@ -177,13 +190,14 @@ impl<'a> Attempt<'a> {
     }
 
     /// Whether the record may take effect, after others could write the key.
-    fn check_unclaimed(&self, when: &When) -> Result<()> {
+    fn check_unclaimed(&self, when: &When, proviso: Option<&Proviso>) -> Result<()> {
         if matches!(self.hold, Hold::Throughout(_)) {
             return Ok(());
         }
         let record = self.entry.record.as_ref();
+        self.store.check_noted(proviso)?;
         when.check(record)?;
-        self.store.check_replaceable(record)?;
+        self.store.check_replaceable(self.key, record)?;
         // a rebuild takes the highest number for the newest value
         let newer = |replica: &Replica| matches!(replica.name, Name::Generation(number) if number > self.id);
         if record.is_some_and(|record| record.replicas.iter().any(newer)) {

@@ -85,7 +85,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
     pub(super) async fn send<B>(mut self, first: Bytes, source: &mut Source<B>) -> Result<Vec<Replica>>
     where
         B: Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
+        B::Error: std::fmt::Display + 'static,
     {
         let sent = self.send_all(first, source).await;
         let ended = self.ended || self.length.is_some_and(|length| source.size() >= length);
@@ -99,7 +99,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
     async fn send_all<B>(&mut self, first: Bytes, source: &mut Source<B>) -> Result<()>
     where
         B: Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
+        B::Error: std::fmt::Display + 'static,
     {
         if self.length == Some(first.len() as u64) {
             self.ended = true;

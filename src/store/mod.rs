@@ -27,6 +27,8 @@ mod reaper;
 mod rebalance;
 mod recent;
 mod shelter;
+mod splice;
+mod uploads;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -60,6 +62,7 @@ use reaper::Reaper;
 pub use rebalance::{Forgotten, Rebalanced};
 use recent::Recent;
 use shelter::Sheltered;
+pub use splice::{Piece, Spliced};
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -83,6 +86,10 @@ pub struct Options {
     pub reader_grace: Duration,
     /// A replica that was seen whole so recently isn't looked at again for the next reader; zero: each time.
     pub recheck: Duration,
+    /// So long after they were begun, uploads in parts are aborted; zero: never.
+    pub upload_expiry: Duration,
+    /// How often parts of uploads are looked for that have been left behind.
+    pub sweep_every: Duration,
     /// Volumes that are gone for good.
     pub forgotten: Forgotten,
 }
@@ -163,6 +170,7 @@ impl Store {
             tracing::info!(intents = found, "taking up unfinished attempts of an earlier run");
         }
         self.0.tasks.spawn(reaper::run(Arc::clone(&self.0)));
+        self.0.tasks.spawn(uploads::sweep_often(Arc::clone(&self.0)));
         Ok(())
     }
 
@@ -313,10 +321,12 @@ impl Inner {
         record.filter(|record| record.state == State::Live).ok_or(Error::NotFound)
     }
 
-    /// Whether a value may take the place of what the key holds.
-    fn check_replaceable(&self, record: Option<&Record>) -> Result<()> {
+    /// Whether a value may take the place of what the key holds, or be deleted. What holds parts of uploads
+    /// is the store's own.
+    fn check_replaceable(&self, key: &Key, record: Option<&Record>) -> Result<()> {
         let live = record.is_some_and(|record| record.state == State::Live);
-        if live && self.options.protect { Err(Error::Protected) } else { Ok(()) }
+        let protected = live && self.options.protect && key.as_part().is_none();
+        if protected { Err(Error::Protected) } else { Ok(()) }
     }
 
     fn volume(&self, replica: &Replica) -> Arc<Volume> {
@@ -389,9 +399,7 @@ impl Inner {
         let before = self.index.get(key)?;
         let Some(record) = &before.record else { return Err(Error::NotFound) };
         when.check(Some(record))?;
-        if self.options.protect && record.state == State::Live {
-            return Err(Error::Protected);
-        }
+        self.check_replaceable(key, Some(record))?;
         let mut after = before.clone();
         let intent = Intent { id: self.index.generation().await?, files: record.replicas.clone() };
         let id = intent.id;

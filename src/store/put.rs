@@ -9,6 +9,7 @@ use super::claims::Claim;
 use super::fanout::Fanout;
 use super::{Inner, Store, now};
 use crate::error::{Error, Result};
+use crate::index::notes::Proviso;
 use crate::key::{Key, Name};
 use crate::record::{Headers, Record, State};
 use crate::tee::Source;
@@ -63,12 +64,14 @@ impl When {
 }
 
 /// On which terms a value is stored.
-struct Terms {
-    when: When,
+pub(super) struct Terms {
+    pub(super) when: When,
+    /// What must be noted, too.
+    pub(super) proviso: Option<Proviso>,
     /// Sees the value before it takes effect, and gives its headers, or refuses it.
-    finish: Box<dyn FnOnce(Received) -> Result<Headers> + Send>,
+    pub(super) finish: Box<dyn FnOnce(Received) -> Result<Headers> + Send>,
     /// Whether it may have no bytes.
-    may_be_empty: bool,
+    pub(super) may_be_empty: bool,
 }
 
 impl Store {
@@ -90,7 +93,7 @@ impl Store {
             return Err(Error::Empty);
         }
         let finish = Box::new(|_received| Ok(Headers::new()));
-        let terms = Terms { when: When::Absent, finish, may_be_empty: false };
+        let terms = Terms { when: When::Absent, proviso: None, finish, may_be_empty: false };
         self.write(key, |store, claim| async move {
             store.put(claim.key(), Some(&claim), upload, terms).await.map(drop)
         })
@@ -105,7 +108,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Store::put`], and those of `when` and of `finish`: nothing was stored. `Busy`: others had the
+    /// As [`Store::put`], and those of `when`, of `finish`, and of a body that says them itself, as
+    /// [`Spliced`](super::Spliced) does: nothing was stored. `Busy`: others had the
     /// key for too long, or one that began later has already ended.
     pub async fn replace<B>(
         &self,
@@ -119,7 +123,7 @@ impl Store {
         B::Error: std::fmt::Display + Send,
     {
         key.check().map_err(Error::Unfit)?;
-        let terms = Terms { when, finish: Box::new(finish), may_be_empty: true };
+        let terms = Terms { when, proviso: None, finish: Box::new(finish), may_be_empty: true };
         let written = key.clone();
         self.run(key, |store| async move { store.put(&written, None, upload, terms).await }).await
     }
@@ -127,7 +131,7 @@ impl Store {
 
 impl Inner {
     /// Stores a value. Without the key's claim, others may write the key meanwhile.
-    async fn put<B>(
+    pub(super) async fn put<B>(
         &self,
         key: &Key,
         claim: Option<&Claim>,
@@ -136,11 +140,12 @@ impl Inner {
     ) -> Result<Record>
     where
         B: Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
+        B::Error: std::fmt::Display + 'static,
     {
         let entry = self.index.get(key)?;
+        self.check_noted(terms.proviso.as_ref())?;
         terms.when.check(entry.record.as_ref())?;
-        self.check_replaceable(entry.record.as_ref())?;
+        self.check_replaceable(key, entry.record.as_ref())?;
         let (candidates, needed) = (self.candidates(key), self.options.placement.replicas);
         if candidates.len() < needed {
             return Err(Error::TooFewVolumes { able: candidates.len(), needed });
@@ -181,7 +186,7 @@ impl Inner {
                     modified: Some(modified),
                     headers,
                 };
-                attempt.commit(record.clone(), &terms.when).await?;
+                attempt.commit(record.clone(), &terms.when, terms.proviso.as_ref()).await?;
                 // else the first volume's word may be old
                 if begun.elapsed() < self.options.recheck {
                     for replica in &record.replicas {

@@ -62,7 +62,9 @@ impl Store {
         let untried = untried.into_iter();
         let (store, key) = (Arc::clone(&self.0), key.clone());
         let mut reading = Reading { store, key, record, untried, left: part, source: None, unsure: false };
-        if !reading.left.is_empty() {
+        if reading.left.is_empty() {
+            reading.check_unchanged()?;
+        } else {
             reading.open().await?;
         }
         Ok(reading)

@@ -120,7 +120,7 @@ impl Inner {
             Ok(fingerprint) => {
                 let Fingerprint { size, md5 } = fingerprint;
                 let record = Record { replicas: plan.wanted, size, md5, ..record };
-                attempt.commit(record, &When::Always).await?;
+                attempt.commit(record, &When::Always, None).await?;
                 Ok(plan.summary)
             }
             Err(error) => {

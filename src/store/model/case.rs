@@ -23,6 +23,7 @@ use crate::volume::Patience;
 
 pub(super) const QUARANTINE: Duration = Duration::from_mins(10);
 pub(super) const READER_GRACE: Duration = Duration::from_mins(1);
+pub(super) const SWEEP_EVERY: Duration = Duration::from_mins(30);
 pub(super) const REPLICAS: usize = 3;
 
 /// All that clients write. The second has generation names alone, because its plain one would be a
@@ -84,6 +85,8 @@ pub(super) fn options(volumes: &[usize]) -> Options {
         quarantine: QUARANTINE,
         reader_grace: READER_GRACE,
         recheck: Duration::ZERO,
+        upload_expiry: Duration::from_hours(24 * 7),
+        sweep_every: SWEEP_EVERY,
         forgotten: Forgotten::default(),
     }
 }

@@ -5,15 +5,15 @@ use hyper::StatusCode;
 /// What a call asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// Index: an entry or a record.
+    /// Index: an entry, a record or a note.
     Get,
-    /// Index: a page of intents.
+    /// Index: a page of intents, of parts, or of notes.
     Page,
     /// Index: a generation number, for which a block has to be reserved.
     Reserve,
     /// Index: a generation number out of the reserved ones.
     Generation,
-    /// Index: a batch.
+    /// Index: a batch, or a note.
     Commit,
     /// Volume: a file's size.
     Head,

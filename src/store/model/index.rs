@@ -6,6 +6,8 @@ use tokio::sync::Mutex;
 
 use super::fault::{Fault, Kind};
 use super::world::{self, World};
+use crate::index::fold::{Folded, Item};
+use crate::index::notes::{Note, Notes, Proviso};
 use crate::index::{Entry, Failure, Listed, Page};
 use crate::key::Key;
 use crate::record::{Intent, Record, State};
@@ -42,7 +44,88 @@ impl Index {
     ) -> Result<(), Failure> {
         let fault = self.world.meet(Kind::Commit, "").await;
         self.world.linger().await;
-        self.wrote(fault, |world| world.commit(key, before, after, fault)).await
+        self.wrote(fault, |world| world.commit(key, before, after, None, fault).map(|_written| ())).await
+    }
+
+    pub(crate) async fn commit_if(
+        &self,
+        key: &Key,
+        before: &Entry,
+        after: &Entry,
+        proviso: &Proviso,
+    ) -> Result<bool, Failure> {
+        let fault = self.world.meet(Kind::Commit, "").await;
+        self.world.linger().await;
+        self.wrote(fault, |world| world.commit(key, before, after, Some(proviso), fault)).await
+    }
+
+    pub(crate) fn note(&self, note: &Note) -> Result<Option<Record>, Failure> {
+        match self.world.meet_now(Kind::Get, "") {
+            Ok(None) => Ok(self.world.state().notes.get(note).cloned()),
+            _ => Err(failure("a block can't be read")),
+        }
+    }
+
+    pub(crate) async fn set_note(&self, note: &Note, record: Option<&Record>) -> Result<(), Failure> {
+        let fault = self.world.meet(Kind::Commit, "").await;
+        self.world.linger().await;
+        self.wrote(fault, |world| world.set_note(note, record, fault).map(|_was_there| ())).await
+    }
+
+    pub(crate) async fn end_note(&self, note: &Note) -> Result<bool, Failure> {
+        let fault = self.world.meet(Kind::Commit, "").await;
+        self.world.linger().await;
+        self.wrote(fault, |world| world.set_note(note, None, fault)).await
+    }
+
+    pub(crate) async fn notes_page(
+        &self,
+        notes: Notes,
+        prefix: &[u8],
+        start: Option<&Note>,
+    ) -> Result<Page<(Note, Record)>, Failure> {
+        assert_eq!(notes, Notes::Uploads, "the store asks for no buckets");
+        if self.world.meet(Kind::Page, "").await.is_some() {
+            return Err(failure("a scan failed"));
+        }
+        let notes = self.world.state().notes.clone();
+        let under = |note: &Note| matches!(note, Note::Upload(key, _) if key.as_bytes().starts_with(prefix));
+        let mut rows = notes.into_iter().filter(|(note, _)| under(note) && Some(note) >= start);
+        let row = rows.next();
+        let next = rows.next().map(|(note, _)| note.row());
+        Ok(Page { rows: row.into_iter().collect(), next })
+    }
+
+    pub(crate) async fn page(
+        &self,
+        prefix: &[u8],
+        start: &[u8],
+        state: Option<State>,
+    ) -> Result<Page<(Key, Record)>, Failure> {
+        if self.world.meet(Kind::Page, "").await.is_some() {
+            return Err(failure("a scan failed"));
+        }
+        let mut keys = self.listed(prefix, start, state.unwrap_or(State::Live));
+        let row = keys.next().map(|key| (key.clone(), self.world.state().entry(&key).record.unwrap()));
+        let next = keys.next().map(|key| key.as_bytes().to_vec());
+        Ok(Page { rows: row.into_iter().collect(), next })
+    }
+
+    pub(crate) async fn items(
+        &self,
+        folded: &Folded,
+        start: &[u8],
+        most: usize,
+    ) -> Result<Page<Item>, Failure> {
+        if self.world.meet(Kind::Page, "").await.is_some() {
+            return Err(failure("a scan failed"));
+        }
+        let keys = self.listed(&folded.prefix, start, State::Live);
+        let mut folders: Vec<Vec<u8>> = keys.map(|key| folded.folder(key.as_bytes()).unwrap()).collect();
+        folders.dedup();
+        let next = folders.get(most).cloned();
+        folders.truncate(most);
+        Ok(Page { rows: folders.into_iter().map(Item::Folder).collect(), next })
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "as the index that it stands for")]
@@ -131,11 +214,11 @@ impl Index {
     }
 
     /// Ends a write: the store may not live to see it.
-    async fn wrote(
+    async fn wrote<T>(
         &self,
         fault: Option<Fault>,
-        write: impl FnOnce(&mut world::State) -> Result<(), &'static str>,
-    ) -> Result<(), Failure> {
+        write: impl FnOnce(&mut world::State) -> Result<T, &'static str>,
+    ) -> Result<T, Failure> {
         let written = {
             let mut world = self.world.state();
             if world.has_stopped() { Err("") } else { write(&mut world) }

@@ -59,7 +59,8 @@ impl State {
 
     /// What the index holds of the key, and what it may turn out to hold at the next start.
     fn versions(&self, key: &Key) -> Vec<Entry> {
-        let kept = self.kept.iter().filter(|(kept, _)| kept == key).map(|(_, entry)| entry.clone());
+        let kept = self.kept.iter().filter_map(|batch| batch.entry.as_ref());
+        let kept = kept.filter(|(kept, _)| kept == key).map(|(_, entry)| entry.clone());
         std::iter::once(self.entry(key)).chain(kept).collect()
     }
 

@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use super::fault::{Fate, Fault, Kind, Landing};
 use crate::index::Entry;
+use crate::index::notes::{Note, Proviso};
 use crate::key::Key;
 use crate::placement::Place;
-use crate::record::Replica;
+use crate::record::{Record, Replica};
 
 /// By the number of the call in one run of the store.
 pub(super) type Script = BTreeMap<usize, Fate>;
@@ -65,6 +66,7 @@ struct Shared {
 #[derive(Clone, Default)]
 pub(super) struct State {
     pub(super) rows: BTreeMap<Key, Entry>,
+    pub(super) notes: BTreeMap<Note, Record>,
     pub(super) first_unreserved: u64,
     pub(super) files: BTreeMap<Whereabouts, File>,
     /// Volumes that can't be reached.
@@ -97,7 +99,14 @@ pub(super) struct State {
     /// No write succeeds until the next start.
     read_only: bool,
     /// What a failed write left to be found at the next start.
-    pub(super) kept: Option<(Key, Entry)>,
+    pub(super) kept: Option<Batch>,
+}
+
+/// What one write leaves in the index.
+#[derive(Clone, Default)]
+pub(super) struct Batch {
+    pub(super) entry: Option<(Key, Entry)>,
+    pub(super) note: Option<(Note, Option<Record>)>,
 }
 
 /// The store has stopped: nothing has an effect any more.
@@ -121,8 +130,8 @@ impl World {
     /// A new run of the store begins: all numbers of calls begin again.
     pub(super) fn begin(&self, script: Script) {
         let mut state = self.state();
-        if let Some((key, entry)) = state.kept.take() {
-            state.rows.insert(key, entry);
+        if let Some(kept) = state.kept.take() {
+            state.apply(kept);
         }
         state.begun = Some(Instant::now());
         state.script = script;
@@ -206,16 +215,21 @@ impl State {
         self.rows.get(key).cloned().unwrap_or_default()
     }
 
-    /// Writes a batch, if it still applies. What went wrong, otherwise.
+    /// Writes a batch, if it still applies, and tells whether what must be noted is. What went wrong,
+    /// otherwise.
     pub(super) fn commit(
         &mut self,
         key: &Key,
         before: &Entry,
         after: &Entry,
+        proviso: Option<&Proviso>,
         fault: Option<Fault>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<bool, &'static str> {
         if self.read_only {
             return Err("an earlier write failed");
+        }
+        if proviso.is_some_and(|proviso| !self.notes.contains_key(&proviso.note)) {
+            return Ok(false);
         }
         let mut entry = self.entry(key);
         if entry.intents != before.intents {
@@ -231,15 +245,44 @@ impl State {
             }
         }
         entry.intents.clone_from(&after.intents);
+        let note = proviso.filter(|proviso| proviso.ends).map(|proviso| (proviso.note.clone(), None));
+        self.write(Batch { entry: Some((key.clone(), entry)), note }, fault).map(|()| true)
+    }
+
+    /// Writes a note, or with `None` forgets it; tells whether it was there.
+    pub(super) fn set_note(
+        &mut self,
+        note: &Note,
+        record: Option<&Record>,
+        fault: Option<Fault>,
+    ) -> Result<bool, &'static str> {
+        if self.read_only {
+            return Err("an earlier write failed");
+        }
+        let was_there = self.notes.contains_key(note);
+        let note = Some((note.clone(), record.cloned()));
+        self.write(Batch { entry: None, note }, fault).map(|()| was_there)
+    }
+
+    fn write(&mut self, batch: Batch, fault: Option<Fault>) -> Result<(), &'static str> {
         match fault {
             Some(Fault::Fails) => self.read_only = true,
-            Some(Fault::FailsButKeeps) => (self.read_only, self.kept) = (true, Some((key.clone(), entry))),
+            Some(Fault::FailsButKeeps) => (self.read_only, self.kept) = (true, Some(batch)),
             _ => {
-                self.rows.insert(key.clone(), entry);
+                self.apply(batch);
                 return Ok(());
             }
         }
         Err("the disk failed")
+    }
+
+    fn apply(&mut self, batch: Batch) {
+        self.rows.extend(batch.entry);
+        match batch.note {
+            Some((note, Some(record))) => drop(self.notes.insert(note, record)),
+            Some((note, None)) => drop(self.notes.remove(&note)),
+            None => {}
+        }
     }
 
     /// Moves the counter of generation numbers.

@@ -1,0 +1,337 @@
+//! Uploads in parts: values that come in pieces, each of which is stored by itself until all are there.
+//!
+//! An upload is a note in the index; its parts are values under keys of their own ([`Key::part`]), which no
+//! request can name. While it is noted, its parts are there. **The batch that makes a value of the parts
+//! takes the note out**, and so does whoever aborts the upload: of all who want to end it, one does. A part
+//! is stored only if its upload is still noted then. So parts without a note are nobody's, whatever fails,
+//! and are deleted: by whoever ended the upload, and by the sweep, which finds what a crash has left.
+
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use http_body::Body;
+use tokio::time::sleep;
+
+use super::put::Terms;
+use super::{Inner, PATIENCE, Piece, Received, Store, Upload, When, now};
+use crate::error::{Error, Result};
+use crate::index::fold::{Folded, Item};
+use crate::index::notes::{Note, Notes, Proviso};
+use crate::index::{Failure, Page};
+use crate::key::{Key, PARTS};
+use crate::record::{Headers, Record, State};
+
+/// So many parts of an upload that ended are deleted at a time.
+const DELETIONS: usize = 8;
+
+/// The sweep has the numbers of so many uploads in memory at a time.
+#[cfg(not(test))]
+const SWEPT: usize = 100_000;
+/// So few that the unit tests have more.
+#[cfg(test)]
+const SWEPT: usize = 1;
+
+impl Store {
+    /// Begins an upload in parts to the key, with what its value shall have for headers, and gives its
+    /// number, which no other has, ever.
+    ///
+    /// # Errors
+    ///
+    /// `Unfit`, `Index`.
+    pub async fn begin_upload(&self, key: &Key, headers: Headers) -> Result<u64> {
+        key.check().map_err(Error::Unfit)?;
+        let upload = self.0.index.generation().await?;
+        let (state, md5, size, modified) = (State::Live, None, None, Some(now()));
+        let record = Record { state, replicas: Vec::new(), md5, size, modified, headers };
+        self.0.index.set_note(&Note::Upload(key.clone(), upload), Some(&record)).await?;
+        Ok(upload)
+    }
+
+    /// When the upload was begun, and with which headers.
+    ///
+    /// # Errors
+    ///
+    /// `NoUpload`, `Index`.
+    pub fn upload(&self, key: &Key, upload: u64) -> Result<Record> {
+        self.0.index.note(&Note::Upload(key.clone(), upload))?.ok_or(Error::NoUpload)
+    }
+
+    /// A page of the uploads that go on to keys with that prefix, by key and number, from one on.
+    ///
+    /// # Errors
+    ///
+    /// `Index`.
+    pub async fn uploads(
+        &self,
+        prefix: &[u8],
+        start: Option<(Key, u64)>,
+    ) -> Result<Page<(Key, u64, Record)>> {
+        let start = start.map(|(key, upload)| Note::Upload(key, upload));
+        let page = self.0.index.notes_page(Notes::Uploads, prefix, start.as_ref()).await?;
+        let rows = page.rows.into_iter().filter_map(|(note, record)| match note {
+            Note::Upload(key, upload) => Some((key, upload, record)),
+            Note::Bucket(_) => None,
+        });
+        Ok(Page { rows: rows.collect(), next: page.next })
+    }
+
+    /// Stores a part of the upload, in the place of an earlier one of that number, as [`Store::replace`]
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::replace`], and `NoUpload`: nothing was stored.
+    pub async fn put_part<B>(
+        &self,
+        key: &Key,
+        upload: u64,
+        number: u16,
+        body: Upload<B>,
+        finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
+    ) -> Result<Record>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display + Send,
+    {
+        let proviso = Some(Proviso { note: Note::Upload(key.clone(), upload), ends: false });
+        let terms = Terms { when: When::Always, proviso, finish: Box::new(finish), may_be_empty: true };
+        let part = Key::part(upload, number);
+        self.run(&part.clone(), |store| async move { store.put(&part, None, body, terms).await }).await
+    }
+
+    /// The parts that the upload has, from the number `start` on, at most `most` of them, and the number of
+    /// the next one.
+    ///
+    /// # Errors
+    ///
+    /// `NoUpload`, `Index`.
+    pub async fn parts(
+        &self,
+        key: &Key,
+        upload: u64,
+        start: u16,
+        most: usize,
+    ) -> Result<(Vec<(u16, Record)>, Option<u16>)> {
+        self.upload(key, upload)?;
+        let (mut parts, mut start) = (Vec::new(), Key::part(upload, start).as_bytes().to_vec());
+        loop {
+            let page = self.0.index.page(&parts_of(upload), &start, None).await?;
+            for (key, record) in page.rows {
+                let Some((_, number)) = key.as_part() else { continue };
+                if parts.len() == most {
+                    return Ok((parts, Some(number)));
+                }
+                parts.push((number, record));
+            }
+            match page.next {
+                Some(next) => start = next,
+                None => return Ok((parts, None)),
+            }
+        }
+    }
+
+    /// Makes the key's value of these parts, in this order, and ends the upload. Readers see what the key
+    /// held, or the whole of the new value; if it can't be stored, the upload is as it was.
+    ///
+    /// `tap` sees the bytes on their way; `when` and `finish` are those of [`Store::replace`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::replace`]; `NoUpload`; `Changed` when a part isn't the one any more that is given;
+    /// `Unreachable` or `Damaged` when one can't be read.
+    pub async fn complete_upload(
+        &self,
+        key: &Key,
+        upload: u64,
+        parts: Vec<(u16, Record)>,
+        when: When,
+        tap: impl FnMut(&Bytes) + Send + 'static,
+        finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
+    ) -> Result<Record> {
+        key.check().map_err(Error::Unfit)?;
+        let pieces = parts.into_iter().map(|(number, record)| {
+            let part = 0..record.size.unwrap_or_default();
+            Piece { key: Key::part(upload, number), record, part }
+        });
+        let body = self.splice(pieces.collect(), tap);
+        let body = Upload { length: Some(body.left()), body, md5: None };
+        let proviso = Some(Proviso { note: Note::Upload(key.clone(), upload), ends: true });
+        let terms = Terms { when, proviso, finish: Box::new(finish), may_be_empty: true };
+        let written = key.clone();
+        let stored = self.run(key, move |store| async move {
+            let stored = store.put(&written, None, body, terms).await?;
+            store.discard_parts(upload);
+            Ok(stored)
+        });
+        stored.await.map_err(|error| match error {
+            // whoever ended the upload took its parts away
+            Error::Changed if matches!(self.upload(key, upload), Err(Error::NoUpload)) => Error::NoUpload,
+            // no client sends these bytes
+            Error::Stalled => Error::Unreachable,
+            error => error,
+        })
+    }
+
+    /// Ends the upload, and deletes its parts in the background.
+    ///
+    /// # Errors
+    ///
+    /// `NoUpload`, `Index`.
+    pub async fn abort_upload(&self, key: &Key, upload: u64) -> Result<()> {
+        let note = Note::Upload(key.clone(), upload);
+        self.run(key, move |store| async move {
+            if !store.index.end_note(&note).await? {
+                return Err(Error::NoUpload);
+            }
+            store.discard_parts(upload);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Sweeps again and again until the store stops.
+pub(super) async fn sweep_often(store: Arc<Inner>) {
+    loop {
+        match AssertUnwindSafe(store.sweep()).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "left parts of uploads stay until they are next looked for");
+            }
+            Err(_payload) => tracing::error!("looking for left parts of uploads panicked"),
+        }
+        tokio::select! {
+            biased;
+            () = store.stopping.cancelled() => return,
+            () = sleep(store.options.sweep_every) => {}
+        }
+    }
+}
+
+impl Inner {
+    /// That what must be noted is.
+    pub(super) fn check_noted(&self, proviso: Option<&Proviso>) -> Result<()> {
+        match proviso {
+            Some(proviso) if self.index.note(&proviso.note)?.is_none() => Err(Error::NoUpload),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the parts of an upload that ended deleted.
+    fn discard_parts(self: &Arc<Self>, upload: u64) {
+        let store = Arc::clone(self);
+        self.tasks.spawn(async move { store.delete_parts(upload).await });
+    }
+
+    /// Deletes the parts of an upload that ended. What stays is the sweep's.
+    async fn delete_parts(&self, upload: u64) {
+        if let Err(error) = self.try_delete_parts(upload).await {
+            tracing::error!(%error, upload, "parts of an upload that ended stay until they are next looked for");
+        }
+    }
+
+    async fn try_delete_parts(&self, upload: u64) -> Result<()> {
+        let prefix = parts_of(upload);
+        let mut start = Vec::new();
+        loop {
+            let page = self.index.page(&prefix, &start, None).await?;
+            let parts = stream::iter(page.rows).map(Ok);
+            parts.try_for_each_concurrent(DELETIONS, |(part, _)| self.delete_part(part)).await?;
+            match page.next {
+                Some(next) if !self.stopping.is_cancelled() => start = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn delete_part(&self, part: Key) -> Result<()> {
+        if self.stopping.is_cancelled() {
+            return Ok(());
+        }
+        let claim = self.claims.wait(&part, PATIENCE).await.ok_or(Error::Busy)?;
+        match self.delete(&claim, &When::Always).await {
+            // somebody else looked for it, too
+            Err(Error::NotFound) => Ok(()),
+            deleted => deleted,
+        }
+    }
+
+    /// Aborts the uploads that have expired, and deletes all parts whose upload isn't noted.
+    async fn sweep(&self) -> std::result::Result<(), Failure> {
+        let mut start = PARTS.to_vec();
+        loop {
+            // the parts before the notes: an upload whose parts were seen was noted before, so if it isn't
+            // noted now, it has ended
+            let (mut ended, next) = self.uploads_with_parts(start).await?;
+            self.look_at_notes(&mut ended).await?;
+            for upload in ended {
+                if self.stopping.is_cancelled() {
+                    return Ok(());
+                }
+                tracing::info!(upload, "deleting the parts of an upload that ended");
+                self.delete_parts(upload).await;
+            }
+            match next {
+                Some(next) => start = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Uploads that have parts, and where further ones are.
+    async fn uploads_with_parts(
+        &self,
+        mut start: Vec<u8>,
+    ) -> std::result::Result<(BTreeSet<u64>, Option<Vec<u8>>), Failure> {
+        // the parts of an upload are as a folder to it, so that it seeks over them
+        let folded = Folded { prefix: PARTS.to_vec(), delimiter: b"/".to_vec() };
+        let mut uploads = BTreeSet::new();
+        loop {
+            let page = self.index.items(&folded, &start, SWEPT).await?;
+            uploads.extend(page.rows.iter().filter_map(upload_of));
+            match page.next {
+                Some(next) if uploads.len() < SWEPT => start = next,
+                next => return Ok((uploads, next)),
+            }
+        }
+    }
+
+    /// Takes those out of `ended` that are noted, and puts those in that have expired, which it ends.
+    async fn look_at_notes(&self, ended: &mut BTreeSet<u64>) -> std::result::Result<(), Failure> {
+        let expiry = self.options.upload_expiry;
+        let earliest = (!expiry.is_zero()).then(|| now().saturating_sub(expiry.as_secs()));
+        let mut start = None;
+        loop {
+            let page = self.index.notes_page(Notes::Uploads, b"", start.as_ref()).await?;
+            start = page.next_note();
+            for (note, record) in page.rows {
+                let Note::Upload(key, upload) = &note else { continue };
+                if matches!((record.modified, earliest), (Some(begun), Some(earliest)) if begun < earliest) {
+                    tracing::info!(%key, upload, "aborting an upload that was never completed");
+                    self.index.end_note(&note).await?;
+                    ended.insert(*upload);
+                } else {
+                    ended.remove(upload);
+                }
+            }
+            if start.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What the keys of the upload's parts begin with.
+fn parts_of(upload: u64) -> Vec<u8> {
+    format!("part/{upload:016x}/").into_bytes()
+}
+
+fn upload_of(item: &Item) -> Option<u64> {
+    let Item::Folder(folder) = item else { return None };
+    let digits = folder.strip_prefix(PARTS)?.strip_suffix(b"/")?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
