@@ -19,6 +19,7 @@
 //! | [`rebuild`] | an index from volumes |
 //! | [`access`] | clients' keys: who may do what |
 //! | [`http`], [`server`] | the native API, and the connections it is spoken on |
+//! | `s3` | the S3 API, beside the native one |
 //! | [`config`] | flags |
 
 pub mod access;
@@ -33,6 +34,8 @@ pub mod placement;
 pub mod progress;
 pub mod rebuild;
 pub mod record;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod server;
 pub mod store;
 mod tee;

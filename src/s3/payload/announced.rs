@@ -1,0 +1,205 @@
+//! What the headers of a request say of its body.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_ENCODING, HeaderName};
+
+use super::Wrong;
+use crate::s3::checksum::{Algorithm, Sum};
+use crate::s3::signature::unhex;
+
+const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
+const DECODED_LENGTH: HeaderName = HeaderName::from_static("x-amz-decoded-content-length");
+const TRAILER: HeaderName = HeaderName::from_static("x-amz-trailer");
+/// Either asks for a checksum, whether or not one is sent.
+const ALGORITHMS: [HeaderName; 2] = [
+    HeaderName::from_static("x-amz-sdk-checksum-algorithm"),
+    HeaderName::from_static("x-amz-checksum-algorithm"),
+];
+/// Begin as checksums do, and are none.
+const NO_CHECKSUMS: [&str; 3] = ["x-amz-checksum-algorithm", "x-amz-checksum-mode", "x-amz-checksum-type"];
+
+/// The content encoding of chunks.
+const AWS_CHUNKED: &str = "aws-chunked";
+
+/// What a request's headers say of its body.
+#[derive(Debug)]
+pub(in crate::s3) struct Announced {
+    /// Length of the value in bytes, without any framing.
+    pub(in crate::s3) length: Option<u64>,
+    /// MD5 of the value.
+    pub(in crate::s3) md5: Option<[u8; 16]>,
+    pub(super) framing: Framing,
+    /// SHA-256 of the value, as the request was signed with it.
+    pub(super) sha256: Option<Vec<u8>>,
+    /// Checksums to be computed, each once.
+    pub(super) algorithms: Vec<Algorithm>,
+    /// Checksums to be compared.
+    pub(super) sums: Vec<Sum>,
+    /// Checksums that will come as trailers.
+    pub(super) promised: Vec<Algorithm>,
+}
+
+/// How a value is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    Plain,
+    /// In chunks, `aws-chunked`.
+    Chunks,
+    /// In chunks, each signed.
+    SignedChunks,
+}
+
+impl Announced {
+    /// Reads the headers. `body_length`: that of the body with its framing, where it is known.
+    ///
+    /// # Errors
+    ///
+    /// They are malformed, contradict each other, or ask for what we don't know.
+    pub(in crate::s3) fn read(headers: &HeaderMap, body_length: Option<u64>) -> Result<Self, Wrong> {
+        let mut announced = Self::read_framing(headers, body_length)?;
+        announced.read_checksums(headers)?;
+        Ok(announced)
+    }
+
+    /// As [`Announced::read`], for a request whose checksum headers don't speak of its body, but of the
+    /// object that it completes.
+    pub(in crate::s3) fn read_framing(headers: &HeaderMap, body_length: Option<u64>) -> Result<Self, Wrong> {
+        let (framing, sha256) = framing(headers)?;
+        let length =
+            if framing == Framing::Plain { body_length } else { decoded_length(headers, body_length)? };
+        let mut announced = Self {
+            length,
+            md5: md5(headers)?,
+            framing,
+            sha256,
+            algorithms: Vec::new(),
+            sums: Vec::new(),
+            promised: Vec::new(),
+        };
+        announced.read_promises(headers)?;
+        Ok(announced)
+    }
+
+    /// Whether the chunks are to be checked with a [`ChunkSigner`](crate::s3::signature::ChunkSigner),
+    /// where signatures matter.
+    pub(in crate::s3) fn has_signed_chunks(&self) -> bool {
+        self.framing == Framing::SignedChunks
+    }
+
+    /// What of a `Content-Encoding` is the value's own, and not that of its way here.
+    pub(in crate::s3) fn stored_encoding(encoding: &str) -> Option<String> {
+        let own: Vec<&str> = items(encoding).filter(|item| !item.eq_ignore_ascii_case(AWS_CHUNKED)).collect();
+        (!own.is_empty()).then(|| own.join(", "))
+    }
+
+    fn read_promises(&mut self, headers: &HeaderMap) -> Result<(), Wrong> {
+        for names in headers.get_all(TRAILER) {
+            let names = names.to_str().map_err(|_error| Wrong::Header(TRAILER, "isn't text"))?;
+            for name in items(names) {
+                let algorithm = Algorithm::of_header(name);
+                let algorithm = algorithm.ok_or(Wrong::Header(TRAILER, "names no checksum that we know"))?;
+                if self.promised.contains(&algorithm) {
+                    return Err(Wrong::Header(TRAILER, "names a checksum twice"));
+                }
+                self.promised.push(algorithm);
+                self.compute(algorithm);
+            }
+        }
+        if self.framing == Framing::Plain && !self.promised.is_empty() {
+            return Err(Wrong::Header(TRAILER, "needs a body in chunks"));
+        }
+        Ok(())
+    }
+
+    fn read_checksums(&mut self, headers: &HeaderMap) -> Result<(), Wrong> {
+        for name in ALGORITHMS {
+            let Some(value) = one(headers, &name)? else { continue };
+            let algorithm = Algorithm::named(value);
+            self.compute(
+                algorithm.ok_or(Wrong::Header(name, "is none of CRC32, CRC32C, CRC64NVME, SHA1, SHA256"))?,
+            );
+        }
+        for name in headers.keys() {
+            if !name.as_str().starts_with("x-amz-checksum-") || NO_CHECKSUMS.contains(&name.as_str()) {
+                continue;
+            }
+            // not to compare it would be a lie
+            let algorithm = Algorithm::of_header(name.as_str());
+            let algorithm =
+                algorithm.ok_or_else(|| Wrong::Header(name.clone(), "is no checksum that we know"))?;
+            let sum = one(headers, name)?.and_then(|value| Sum::parse(algorithm, value));
+            self.sums.push(sum.ok_or_else(|| Wrong::Header(name.clone(), "isn't base64 of its length"))?);
+            self.compute(algorithm);
+        }
+        Ok(())
+    }
+
+    fn compute(&mut self, algorithm: Algorithm) {
+        if !self.algorithms.contains(&algorithm) {
+            self.algorithms.push(algorithm);
+        }
+    }
+}
+
+/// How the value is framed, and its SHA-256.
+fn framing(headers: &HeaderMap) -> Result<(Framing, Option<Vec<u8>>), Wrong> {
+    let encodings = headers.get_all(CONTENT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
+    // of anonymous clients that is the only word
+    let is_chunked = encodings.flat_map(items).any(|item| item.eq_ignore_ascii_case(AWS_CHUNKED));
+    let unsigned = if is_chunked { Framing::Chunks } else { Framing::Plain };
+    match one(headers, &CONTENT_SHA256)? {
+        None | Some("UNSIGNED-PAYLOAD") => Ok((unsigned, None)),
+        Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER") => Ok((Framing::Chunks, None)),
+        Some("STREAMING-AWS4-HMAC-SHA256-PAYLOAD" | "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER") => {
+            Ok((Framing::SignedChunks, None))
+        }
+        Some(ecdsa) if ecdsa.starts_with("STREAMING-AWS4-ECDSA-") => {
+            Err(Wrong::Unsupported("chunks signed with ECDSA (Signature Version 4A) aren't supported"))
+        }
+        Some(digits) => {
+            let sha256 = unhex(digits.as_bytes());
+            let sha256 =
+                sha256.ok_or(Wrong::Header(CONTENT_SHA256, "is neither 64 hex digits nor a known word"))?;
+            if is_chunked {
+                return Err(Wrong::Header(CONTENT_SHA256, "can't be the SHA-256 of a body in chunks"));
+            }
+            Ok((Framing::Plain, Some(sha256.to_vec())))
+        }
+    }
+}
+
+/// The length of a value in chunks, which are longer.
+fn decoded_length(headers: &HeaderMap, body_length: Option<u64>) -> Result<Option<u64>, Wrong> {
+    let length = one(headers, &DECODED_LENGTH)?.ok_or(Wrong::NoLength)?;
+    // `parse` would take a sign
+    let digits = Some(length).filter(|length| !length.starts_with('+'));
+    let length: Option<u64> = digits.and_then(|digits| digits.parse().ok());
+    let length = length.ok_or(Wrong::Header(DECODED_LENGTH, "is no length"))?;
+    if body_length.is_some_and(|body| body < length) {
+        return Err(Wrong::Short);
+    }
+    Ok(Some(length))
+}
+
+fn md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, Wrong> {
+    let Some(value) = headers.get("content-md5") else { return Ok(None) };
+    let md5 = STANDARD.decode(value).ok().and_then(|md5| md5.try_into().ok());
+    md5.map(Some).ok_or(Wrong::Md5)
+}
+
+/// The header's value, if it is there; it must be there once.
+fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Wrong> {
+    let mut values = headers.get_all(name).into_iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Wrong::Header(name.clone(), "comes twice"));
+    }
+    value.to_str().map(|value| Some(value.trim())).map_err(|_error| Wrong::Header(name.clone(), "isn't text"))
+}
+
+/// The items of a list with commas.
+fn items(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
