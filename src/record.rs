@@ -101,11 +101,19 @@ pub const TAG: &str = "etag";
 
 impl Record {
     /// What tells the value from others under the same key, without quotes: a header's word, or the MD5 in
-    /// hex. None where neither is known.
+    /// hex. Where neither is known, its time, size and newest name, of which a rebalance may change the last;
+    /// nobody can take that for an MD5.
     #[must_use]
-    pub fn tag(&self) -> Option<String> {
-        let header = self.headers.iter().find(|(name, _)| name == TAG);
-        header.map(|(_, tag)| tag.clone()).or_else(|| self.md5.as_ref().map(hex))
+    pub fn tag(&self) -> String {
+        let header = self.headers.iter().find(|(name, _)| name == TAG).map(|(_, tag)| tag.clone());
+        header.or_else(|| self.md5.as_ref().map(hex)).unwrap_or_else(|| {
+            let newest = self.replicas.iter().filter_map(|replica| match replica.name {
+                Name::Generation(generation) => Some(generation),
+                Name::Plain => None,
+            });
+            let (modified, size) = (self.modified.unwrap_or(0), self.size.unwrap_or(0));
+            format!("{modified:x}-{size:x}-{:x}", newest.max().unwrap_or(0))
+        })
     }
 
     /// Our stored form.

@@ -18,7 +18,7 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// The body of a request. What of it isn't read when it is dropped is read away in the background,
 /// within bounds: the refusal goes out at once, and reaches even a client that sends first and reads
 /// later.
-pub(super) struct ClientBody {
+pub(crate) struct ClientBody {
     body: Option<Incoming>,
     /// The client waits for a 100 before it sends.
     asks_first: bool,
@@ -26,7 +26,7 @@ pub(super) struct ClientBody {
 }
 
 impl ClientBody {
-    pub(super) fn new(body: Incoming, asks_first: bool) -> Self {
+    pub(crate) fn new(body: Incoming, asks_first: bool) -> Self {
         Self { body: Some(body), asks_first, read: false }
     }
 }

@@ -28,7 +28,7 @@ use crate::key::Key;
 use crate::record::{self, State};
 use crate::store::{Located, Store, Upload};
 
-use body::ClientBody;
+pub(crate) use body::ClientBody;
 pub use body::{Broken, Outgoing};
 use query::{BadUrl, Query, percent_decode};
 
@@ -180,14 +180,14 @@ pub(crate) fn answered(
 
 /// What the work comes to, or that it panicked. What it shares with other work bears that: locks
 /// forgive it, and claims free themselves.
-fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, Error>> {
+pub(crate) fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, Error>> {
     AssertUnwindSafe(work).catch_unwind().map(|outcome| outcome.map_err(|_payload| Error::Panicked))
 }
 
 /// Refuses what no honest client sends. hyper refuses most of it; where a request has both a length
 /// and chunks, it goes by the chunks, as RFC 9112 section 6.3 has it, and closes the connection after
 /// the answer.
-fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(crate) fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     if version == Version::HTTP_11 && !headers.contains_key(HOST) {
         return Err(Refusal::Bad("a request has a Host header".into()));
     }
@@ -285,7 +285,7 @@ fn set(answer: &mut Answer, name: HeaderName, value: &str) -> Result<(), Refusal
 }
 
 /// A request's target for the log: no control characters, and not without end.
-fn escaped(target: &str) -> String {
+pub(crate) fn escaped(target: &str) -> String {
     const SHOWN: usize = 512;
     let mut shown: String = target.chars().take(SHOWN).flat_map(char::escape_default).collect();
     if target.len() > SHOWN {

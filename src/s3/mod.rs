@@ -1,6 +1,184 @@
-//! The S3 API.
-#![allow(dead_code, reason = "the parts come before what is made of them")]
+//! The S3 API: the clients that people have, over the same store as the native API. `/bucket/key` is the same
+//! object in both.
+//!
+//! The crate s3s reads and writes S3's XML, routes, and checks signatures; it is named nowhere else. What it
+//! doesn't do is done here: bodies of objects go past it both ways (`request`), are taken out of their framing
+//! and checked (`payload`, `signature`, `checksum`); requests get numbers, and lines in the log when they fail;
+//! browsers are told what they may do (`cors`).
+//!
+//! Source of all formats: the Amazon S3 API Reference.
 
+mod api;
+mod buckets;
 mod checksum;
+mod condition;
+mod cors;
+mod errors;
+mod keys;
+mod listing;
+mod metadata;
+mod objects;
 mod payload;
+mod request;
 mod signature;
+mod uploads;
+
+use std::convert::Infallible;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::Either;
+use futures_util::{FutureExt as _, TryFutureExt as _};
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+
+use crate::access::Access;
+use crate::http::{self, Outgoing, caught, escaped};
+use crate::store::Store;
+
+use api::Operations;
+use buckets::{Buckets, Names};
+pub use cors::Origins;
+use keys::Keys;
+pub use request::{Body, Broken};
+
+const REQUEST_ID: &str = "x-amz-request-id";
+
+/// The longest XML of a request, in bytes: a thousand deletions of the longest keys, or a completion with
+/// ten thousand parts, fit.
+const LONGEST_XML: usize = 4 * 1024 * 1024;
+
+/// How the S3 API behaves.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only buckets that were made exist.
+    pub strict_buckets: bool,
+    /// Readers are sent to a volume.
+    pub redirect: bool,
+    /// Pages of which origins may use it, in browsers.
+    pub origins: Origins,
+}
+
+/// The S3 API over a store.
+#[derive(Clone)]
+pub struct Api {
+    service: S3Service,
+    /// Anybody may do anything.
+    open: bool,
+    origins: Arc<Origins>,
+    /// Requests so far, from anywhere on.
+    requests: Arc<AtomicU64>,
+}
+
+/// The answer of either API.
+pub type Answer = Response<http_body_util::Either<Outgoing, Body>>;
+
+impl Api {
+    /// Serves that store to those who may.
+    #[must_use]
+    pub fn new(store: Store, access: Access, options: Options) -> Self {
+        let Options { strict_buckets, redirect, origins } = options;
+        let open = access.is_open();
+        let buckets = Buckets::new(store.clone(), strict_buckets);
+        let keys = Keys(access.clone());
+        let mut service = S3ServiceBuilder::new(Operations { store, buckets, access, redirect });
+        let mut config = S3Config::default();
+        config.xml_max_body_size = LONGEST_XML;
+        service.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        service.set_validation(Names { strict: strict_buckets });
+        if !open {
+            service.set_auth(keys.clone());
+            service.set_access(keys);
+        }
+        let requests = Arc::new(AtomicU64::new(RandomState::new().hash_one(())));
+        Self { service: service.build(), open, origins: Arc::new(origins), requests }
+    }
+
+    /// Answers a request in whichever API it speaks.
+    pub fn answer_either(
+        self,
+        native: http::Api,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Answer, Infallible>> {
+        let (head, body) = request.into_parts();
+        if request::is_s3(&head) || self.origins.is_preflight(&head) {
+            // in a box, so that requests to the native API don't carry its room
+            let answer = Box::pin(self.answer(Request::from_parts(head, body)));
+            Either::Right(answer.map_ok(|answer| answer.map(http_body_util::Either::Right)))
+        } else {
+            let answer = native.answer(Request::from_parts(head, body));
+            Either::Left(answer.map_ok(|answer| answer.map(http_body_util::Either::Left)))
+        }
+    }
+
+    /// Answers a request to S3, and logs it if it failed.
+    ///
+    /// # Errors
+    ///
+    /// Never: failures are answers, too.
+    pub async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let (head, body) = request.into_parts();
+        let (method, uri) = (head.method.clone(), head.uri.clone());
+        let origin = self.origins.of(&head);
+        let preflight = self.origins.is_preflight(&head).then(|| self.origins.preflight(&head));
+        let answer = match preflight {
+            Some(answer) => answer,
+            None => self.run(head, body).await,
+        };
+        let mut answer = answer.unwrap_or_else(request::refusal);
+        let id = format!("{:016X}", self.requests.fetch_add(1, Ordering::Relaxed));
+        log(&method, &uri, &answer, &id);
+        if let Ok(id) = HeaderValue::try_from(id) {
+            answer.headers_mut().insert(REQUEST_ID, id);
+        }
+        if let Some(origin) = origin {
+            self.origins.allow(&mut answer, origin);
+        }
+        Ok(request::finish(answer))
+    }
+
+    async fn run(&self, head: Parts, body: Incoming) -> S3Result<s3s::HttpResponse> {
+        if !self.open && request::is_signed_by_v2(&head) {
+            return Err(s3_error!(
+                InvalidRequest,
+                "signatures of version 2 are not accepted: use AWS4-HMAC-SHA256"
+            ));
+        }
+        let request = request::prepare(head, body, self.open)?;
+        let failed = |_failure| S3Error::new(S3ErrorCode::InternalError);
+        let panicked = |_panic| s3_error!(InternalError, "the master failed, see its log");
+        caught(self.service.call(request)).map(|answer| answer.map_err(panicked)?.map_err(failed)).await
+    }
+}
+
+/// The line of a request that failed. That something isn't there, or isn't what was expected, is an answer.
+fn log(method: &Method, uri: &Uri, answer: &s3s::HttpResponse, request: &str) {
+    let status = answer.status();
+    // s3s hides the query of signatures nowhere
+    let (code, target) = (status.as_u16(), || escaped(uri.path()));
+    if !status.is_client_error() && !status.is_server_error() {
+        tracing::debug!(%method, target = target(), status = code, request, "answered");
+        return;
+    }
+    if matches!(status, StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED) {
+        return;
+    }
+    let text = answer.body().bytes().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let part = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>")).map(|(value, _)| escaped(value))
+    };
+    let (error, why) = (part("Code").unwrap_or_default(), part("Message").unwrap_or_default());
+    if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
+        tracing::warn!(%method, target = target(), status = code, error, why, request, "failed");
+    } else {
+        tracing::info!(%method, target = target(), status = code, error, why, request, "refused");
+    }
+}

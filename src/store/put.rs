@@ -57,7 +57,7 @@ impl When {
             (Self::Always, _) | (Self::Absent, None) => Ok(()),
             (Self::Absent, Some(_)) => Err(Error::Exists),
             (Self::Tagged(_), None) => Err(Error::NotFound),
-            (Self::Tagged(tag), Some(record)) if record.tag().as_ref() == Some(tag) => Ok(()),
+            (Self::Tagged(tag), Some(record)) if record.tag() == *tag => Ok(()),
             (Self::Tagged(_), Some(_)) => Err(Error::Changed),
         }
     }

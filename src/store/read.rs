@@ -27,6 +27,15 @@ pub struct Reading {
 }
 
 impl Store {
+    /// What the index knows of the key's live value.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `Index`.
+    pub fn record(&self, key: &Key) -> Result<Record> {
+        self.0.live(key)
+    }
+
     /// What the index knows of the key's live value, with its size: where an old record has none, the
     /// volumes are asked.
     ///

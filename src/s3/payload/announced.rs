@@ -136,7 +136,7 @@ impl Announced {
         Ok(())
     }
 
-    fn compute(&mut self, algorithm: Algorithm) {
+    pub(in crate::s3) fn compute(&mut self, algorithm: Algorithm) {
         if !self.algorithms.contains(&algorithm) {
             self.algorithms.push(algorithm);
         }

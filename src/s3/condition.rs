@@ -1,0 +1,124 @@
+//! Conditions of requests: what the client expects an object to be (RFC 9110 section 13, as S3 applies it).
+
+use s3s::dto::{ETag, ETagCondition, Timestamp};
+use s3s::{S3Error, S3Result, s3_error};
+
+use super::metadata::modified;
+use crate::record::Record;
+use crate::store::When;
+
+/// What a reader expects, or what a copy expects of its source.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    pub(super) matches: Option<ETagCondition>,
+    pub(super) matches_none: Option<ETagCondition>,
+    pub(super) modified_since: Option<Timestamp>,
+    pub(super) unmodified_since: Option<Timestamp>,
+}
+
+/// How an object isn't what was expected.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unexpected {
+    /// It is the one that the client has.
+    Same,
+    /// It is another one.
+    Other,
+}
+
+impl Expected {
+    /// Compares. An entity tag counts more than a time (RFC 9110 section 13.2.2).
+    pub(super) fn check(&self, record: &Record) -> Result<(), Unexpected> {
+        let modified = modified(record);
+        if let Some(condition) = &self.matches {
+            if !is_met(condition, record) {
+                return Err(Unexpected::Other);
+            }
+        } else if self.unmodified_since.as_ref().is_some_and(|since| modified > *since) {
+            return Err(Unexpected::Other);
+        }
+        if let Some(condition) = &self.matches_none {
+            if is_met(condition, record) {
+                return Err(Unexpected::Same);
+            }
+        } else if self.modified_since.as_ref().is_some_and(|since| modified <= *since) {
+            return Err(Unexpected::Same);
+        }
+        Ok(())
+    }
+}
+
+fn is_met(condition: &ETagCondition, record: &Record) -> bool {
+    match condition {
+        ETagCondition::Any => true,
+        ETagCondition::ETag(tag) => tag.value() == record.tag(),
+    }
+}
+
+/// The record's entity tag.
+pub(super) fn tag(record: &Record) -> ETag {
+    ETag::Strong(record.tag())
+}
+
+/// What a key must hold for a write to take effect.
+pub(super) fn when(matches: Option<ETagCondition>, matches_none: Option<ETagCondition>) -> S3Result<When> {
+    match (matches, matches_none) {
+        (None, None) => Ok(When::Always),
+        (None, Some(ETagCondition::Any)) => Ok(When::Absent),
+        (Some(ETagCondition::ETag(tag)), None) => Ok(When::Tagged(tag.into_value())),
+        (Some(ETagCondition::Any), None) => Err(only("If-Match with an ETag")),
+        (None, Some(ETagCondition::ETag(_))) => Err(only("If-None-Match with *")),
+        (Some(_), Some(_)) => Err(only("one of If-Match and If-None-Match")),
+    }
+}
+
+fn only(what: &str) -> S3Error {
+    s3_error!(NotImplemented, "a write can be conditional by {what} only")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::record::State;
+    use crate::s3::metadata::timestamp;
+
+    fn record() -> Record {
+        let (md5, size, modified) = (Some([0; 16]), Some(1), Some(60));
+        Record { state: State::Live, replicas: Vec::new(), md5, size, modified, headers: Vec::new() }
+    }
+
+    fn tagged(tag: &str) -> Option<ETagCondition> {
+        Some(ETagCondition::ETag(ETag::Strong(tag.to_owned())))
+    }
+
+    #[test]
+    fn tags_count_more_than_times() {
+        let (own, other) = (tagged(&"0".repeat(32)), tagged("1"));
+        let (before, after) = (Some(timestamp(59)), Some(timestamp(61)));
+        let expected = |matches: &Option<_>, matches_none: &Option<_>, modified: &Option<_>, un: &Option<_>| {
+            let (matches, matches_none) = (matches.clone(), matches_none.clone());
+            let (modified_since, unmodified_since) = (modified.clone(), un.clone());
+            Expected { matches, matches_none, modified_since, unmodified_since }.check(&record())
+        };
+        let none = &None;
+        assert_eq!(expected(none, &None, &None, &None), Ok(()));
+        assert_eq!(expected(&own, &None, &None, &before), Ok(()));
+        assert_eq!(expected(&other, &None, &None, &after), Err(Unexpected::Other));
+        assert_eq!(expected(none, &None, &None, &before), Err(Unexpected::Other));
+        assert_eq!(expected(none, &own, &before, &None), Err(Unexpected::Same));
+        assert_eq!(expected(none, &other, &after, &None), Ok(()));
+        assert_eq!(expected(none, &None, &after, &None), Err(Unexpected::Same));
+        assert_eq!(expected(none, &Some(ETagCondition::Any), &None, &None), Err(Unexpected::Same));
+    }
+
+    #[test]
+    fn writes_can_be_conditional_in_two_ways() {
+        assert_eq!(when(None, Some(ETagCondition::Any)).unwrap(), When::Absent);
+        assert_eq!(when(tagged("a"), None).unwrap(), When::Tagged("a".into()));
+        assert_eq!(when(None, None).unwrap(), When::Always);
+        for (matches, matches_none) in [(Some(ETagCondition::Any), None), (None, tagged("a")), (tagged("a"), tagged("b"))] {
+            assert!(when(matches, matches_none).is_err());
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Browsers: pages of which origins may use the store (the CORS protocol of the Fetch standard).
+//!
+//! Nothing is asked of browsers that other clients don't have to do: requests are signed, or anybody may do
+//! them. So what is allowed is for whole stores, by a flag, and not for buckets.
+
+use hyper::Method;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN, VARY,
+};
+use hyper::http::request::Parts;
+use s3s::{S3Result, s3_error};
+
+/// What a page may do.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE");
+
+/// What a page may read of an answer.
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "ETag, Content-Length, Content-Range, Accept-Ranges, Last-Modified, x-amz-request-id, x-amz-mp-parts-count, x-amz-checksum-crc32, x-amz-checksum-crc32c, x-amz-checksum-crc64nvme, x-amz-checksum-sha1, x-amz-checksum-sha256, x-amz-checksum-type",
+);
+
+/// How long a browser may remember what it was allowed, in seconds.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("3600");
+
+/// The origins whose pages may use the store: `https://example.com`, or `*` for all.
+#[derive(Clone, Debug, Default)]
+pub struct Origins(pub Vec<String>);
+
+impl Origins {
+    /// Whether a browser asks what it may do. Where no page may anything, nobody listens.
+    pub(super) fn is_preflight(&self, head: &Parts) -> bool {
+        !self.0.is_empty()
+            && head.method == Method::OPTIONS
+            && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    }
+
+    /// The request's origin, if its pages may use the store.
+    pub(super) fn of(&self, head: &Parts) -> Option<HeaderValue> {
+        let origin = head.headers.get(ORIGIN)?;
+        self.0.iter().any(|own| own == "*" || own.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+    }
+
+    /// Says what pages may do.
+    pub(super) fn preflight(&self, head: &Parts) -> S3Result<s3s::HttpResponse> {
+        if self.of(head).is_none() {
+            return Err(s3_error!(AccessDenied, "pages of this origin may not use the store (--s3-cors)"));
+        }
+        let mut answer = hyper::Response::new(s3s::Body::empty());
+        let headers = answer.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        if let Some(asked) = head.headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        }
+        Ok(answer)
+    }
+
+    /// Tells a browser that the page may read the answer.
+    pub(super) fn allow(&self, answer: &mut s3s::HttpResponse, origin: HeaderValue) {
+        let headers = answer.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+    }
+}

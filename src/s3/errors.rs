@@ -1,0 +1,82 @@
+//! What the store says to S3's error codes.
+
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use s3s::{S3Error, S3ErrorCode, s3_error};
+
+use super::payload::Wrong;
+use crate::error::Error;
+use crate::index::Failure;
+use crate::key::Unfit;
+
+/// What a client may try again after, in seconds.
+const RETRY_SECONDS: &str = "1";
+
+/// The answer to a request that the store refused. What is for the log alone is logged here.
+pub(super) fn refused(error: Error) -> S3Error {
+    let code = match &error {
+        Error::NotFound => S3ErrorCode::NoSuchKey,
+        Error::NoUpload => S3ErrorCode::NoSuchUpload,
+        Error::Exists | Error::Changed => S3ErrorCode::PreconditionFailed,
+        Error::Busy => S3ErrorCode::OperationAborted,
+        Error::Protected => S3ErrorCode::AccessDenied,
+        Error::Unfit(Unfit::Length(_)) => S3ErrorCode::KeyTooLongError,
+        Error::Unfit(_) => S3ErrorCode::InvalidArgument,
+        Error::Empty => S3ErrorCode::InvalidRequest,
+        Error::WrongMd5 => S3ErrorCode::BadDigest,
+        Error::CutShort => S3ErrorCode::IncompleteBody,
+        Error::Stalled => S3ErrorCode::RequestTimeout,
+        Error::TooFewVolumes { .. } | Error::Unreachable | Error::Unsettled => {
+            S3ErrorCode::ServiceUnavailable
+        }
+        Error::Full => S3ErrorCode::Custom("InsufficientStorage".into()),
+        Error::Damaged | Error::Index(_) | Error::Panicked => S3ErrorCode::InternalError,
+    };
+    if let Error::Index(cause) = &error {
+        tracing::error!(cause, "the index failed");
+    }
+    let full = matches!(error, Error::Full);
+    let busy = code == S3ErrorCode::ServiceUnavailable;
+    let mut refusal = S3Error::with_message(code, error.to_string());
+    if full {
+        refusal.set_status_code(StatusCode::INSUFFICIENT_STORAGE);
+    }
+    if busy {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+        refusal.set_headers(headers);
+    }
+    refusal
+}
+
+/// As [`refused`], of a failure of the index.
+pub(super) fn failed(failure: Failure) -> S3Error {
+    refused(failure.into())
+}
+
+/// What isn't done here, by a name that the client knows.
+pub(super) fn unsupported(what: &str) -> S3Error {
+    s3_error!(NotImplemented, "{what} is not supported")
+}
+
+/// The answer to a request whose body isn't what it says.
+pub(super) fn malformed(wrong: &Wrong) -> S3Error {
+    let code = match wrong {
+        Wrong::Header(..) | Wrong::Framing(_) => S3ErrorCode::InvalidRequest,
+        Wrong::Md5 => S3ErrorCode::InvalidDigest,
+        Wrong::Unsupported(_) => S3ErrorCode::NotImplemented,
+        Wrong::NoLength => S3ErrorCode::MissingContentLength,
+        Wrong::Authorization(_) => S3ErrorCode::AuthorizationHeaderMalformed,
+        Wrong::Digest(_) => S3ErrorCode::BadDigest,
+        Wrong::Sha256 => S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into()),
+        Wrong::Signature => S3ErrorCode::SignatureDoesNotMatch,
+        Wrong::Short | Wrong::Long => S3ErrorCode::IncompleteBody,
+        Wrong::Trailer(_) => S3ErrorCode::Custom("MalformedTrailerError".into()),
+    };
+    let is_custom = matches!(code, S3ErrorCode::Custom(_));
+    let mut refusal = S3Error::with_message(code, wrong.to_string());
+    if is_custom {
+        refusal.set_status_code(StatusCode::BAD_REQUEST);
+    }
+    refusal
+}
