@@ -107,6 +107,10 @@ pub struct Master {
     #[arg(long, env = "DAVKV_FALLBACK", value_name = "HOST:PORT", value_parser = address)]
     pub fallback: Option<String>,
 
+    /// File of clients' keys, read again on SIGHUP; without one everything is open to everybody
+    #[arg(long, env = "DAVKV_CREDENTIALS", value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
+
     /// Refuse to delete what wasn't unlinked first
     #[arg(long, env = "DAVKV_PROTECT", num_args = 0..=1, default_value_t = false, default_missing_value = "true",
           require_equals = true, action = ArgAction::Set, value_name = "BOOL")]

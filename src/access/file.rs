@@ -105,12 +105,8 @@ fn key(entry: &DeValue<'_>) -> Result<Key, String> {
 }
 
 fn right(name: &str) -> Result<Right, String> {
-    match name {
-        "read" => Ok(Right::Read),
-        "write" => Ok(Right::Write),
-        "admin" => Ok(Right::Admin),
-        _ => Err(format!("allow names {name:?}: write read, write or admin")),
-    }
+    let named = [Right::Read, Right::Write, Right::Admin].into_iter().find(|right| right.to_string() == name);
+    named.ok_or_else(|| format!("allow names {name:?}: write read, write or admin"))
 }
 
 const NO_TABLES: &str = "key is no list of tables: begin each with [[key]]";

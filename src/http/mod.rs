@@ -15,13 +15,14 @@ use futures_util::FutureExt as _;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
+    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap,
+    HeaderName, HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
+use crate::access::{Access, Right};
 use crate::error::Error;
 use crate::index::Failure;
 use crate::key::Key;
@@ -41,6 +42,11 @@ const METHODS: &str = "GET, HEAD, PUT, DELETE, UNLINK, RELINK, REBALANCE";
 /// What a volume can store under one name, in bytes.
 const LONGEST_FILE: u64 = i64::MAX.cast_unsigned();
 
+/// What asks a client for credentials, …
+const REALM: &str = "Basic realm=\"davkv\"";
+/// … and in words.
+const LOG_IN: &str = "this wants a key: send its access and its secret (HTTP Basic), or its secret (Bearer)";
+
 /// What a client may try again after, in seconds.
 const RETRY_SECONDS: &str = "1";
 
@@ -50,6 +56,7 @@ pub struct Api {
     store: Store,
     /// Where GETs of keys that don't exist are sent.
     fallback: Option<Arc<str>>,
+    access: Access,
 }
 
 /// A request that is refused before the store hears of it, or by it.
@@ -57,6 +64,10 @@ pub(crate) enum Refusal {
     /// The request makes no sense; says why.
     Bad(String),
     Method,
+    /// Who asks must say who they are, or has said it wrongly; says how.
+    Unauthenticated(String),
+    /// Who asks may not do this; says what.
+    Forbidden(String),
     Store(Error),
 }
 
@@ -81,10 +92,10 @@ impl From<BadUrl> for Refusal {
 pub(crate) type Answer = Response<Outgoing>;
 
 impl Api {
-    /// Serves that store.
+    /// Serves that store to those who have access.
     #[must_use]
-    pub fn new(store: Store, fallback: Option<&str>) -> Self {
-        Self { store, fallback: fallback.map(Arc::from) }
+    pub fn new(store: Store, fallback: Option<&str>, access: Access) -> Self {
+        Self { store, fallback: fallback.map(Arc::from), access }
     }
 
     /// Answers one request, and logs it if it failed.
@@ -107,6 +118,7 @@ impl Api {
         check_framing(head.version, &head.headers)?;
         let key = key(head.uri.path())?;
         let query = head.uri.query().filter(|query| !query.is_empty());
+        self.admit(head, &key, query.is_some())?;
         if let Some(query) = query {
             let query = Query::parse(query)?;
             return match head.method {
@@ -137,6 +149,30 @@ impl Api {
             _ => return Err(Refusal::Method),
         }
         Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    /// Refuses what the client may not do, before anything is looked up.
+    fn admit(&self, head: &Parts, key: &Key, listing: bool) -> Result<(), Refusal> {
+        if self.access.is_open() {
+            return Ok(());
+        }
+        let right = match head.method.as_str() {
+            "GET" | "HEAD" => Right::Read,
+            "REBALANCE" => Right::Admin,
+            // what is no method of ours can only be wrong
+            _ => Right::Write,
+        };
+        let who = self.access.authenticate(head.headers.get(AUTHORIZATION));
+        // who is nobody that we know may still do what anybody may
+        let known = who.as_ref().map_or(None, Option::as_deref);
+        if self.access.permits(known, right, bucket(key, listing)) {
+            return Ok(());
+        }
+        Err(match who {
+            Err(denied) => Refusal::Unauthenticated(denied.to_string()),
+            Ok(None) => Refusal::Unauthenticated(LOG_IN.to_owned()),
+            Ok(Some(who)) => Refusal::Forbidden(format!("the key {who} lacks the right \"{right}\" here")),
+        })
     }
 
     async fn get(&self, key: &Key) -> Result<Answer, Refusal> {
@@ -207,6 +243,17 @@ fn key(path: &str) -> Result<Key, Refusal> {
     Ok(Key::new(&percent_decode(path)?))
 }
 
+/// The bucket that a key lies in: its first segment. The keys of a listing lie in one if what they begin with
+/// holds the whole of it. No name of a bucket stands for what isn't UTF-8.
+fn bucket(key: &Key, listing: bool) -> Option<&str> {
+    let mut segments = key.as_bytes().strip_prefix(b"/")?.split(|byte| *byte == b'/');
+    let first = segments.next()?;
+    if listing && segments.next().is_none() {
+        return None;
+    }
+    std::str::from_utf8(first).ok()
+}
+
 /// `Content-MD5`: base64 as RFC 1864 has it, or hex as our own answers have it.
 fn announced_md5(value: &HeaderValue) -> Result<[u8; 16], Refusal> {
     let text = value.to_str().unwrap_or_default().trim();
@@ -221,6 +268,8 @@ fn refuse(refusal: &Refusal, method: &Method, target: &str) -> Answer {
     let (status, why) = match refusal {
         Refusal::Bad(why) => (StatusCode::BAD_REQUEST, why.clone()),
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, format!("the methods are {METHODS}")),
+        Refusal::Unauthenticated(why) => (StatusCode::UNAUTHORIZED, why.clone()),
+        Refusal::Forbidden(why) => (StatusCode::FORBIDDEN, why.clone()),
         Refusal::Store(error) => (status_of(error), error.to_string()),
     };
     let (code, target) = (status.as_u16(), || escaped(target));
@@ -244,6 +293,9 @@ fn refuse(refusal: &Refusal, method: &Method, target: &str) -> Answer {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(REALM));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, HeaderValue::from_static(METHODS));

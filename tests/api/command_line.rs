@@ -62,7 +62,7 @@ impl Drop for Program {
 
 /// That a master ends with this status and one line that holds these words.
 #[track_caller]
-fn fails(arguments: &[&str], environment: &[(&str, &str)], status: i32, words: &[&str]) {
+pub(crate) fn fails(arguments: &[&str], environment: &[(&str, &str)], status: i32, words: &[&str]) {
     let (ended, output) = Program::start(arguments, environment).end();
     assert_eq!(ended, Some(status), "{arguments:?}: {output}");
     assert_eq!(output.lines().count(), 1, "{arguments:?}: {output}");
@@ -121,7 +121,7 @@ fn a_wrong_environment_is_one_line_that_says_what_to_type() {
 }
 
 /// The necessary flags for an index at `db`, with volumes that nobody asks.
-fn flags<'a>(db: &'a Path, port: &'a str) -> [&'a str; 8] {
+pub(crate) fn flags<'a>(db: &'a Path, port: &'a str) -> [&'a str; 8] {
     let db = db.to_str().unwrap();
     ["--db", db, "--volumes", "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", "--port", port, "--address", "127.0.0.1"]
 }

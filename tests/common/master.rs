@@ -84,6 +84,11 @@ impl Master {
         process::signal(self.pid(), Signal::TERM);
     }
 
+    /// Sends it SIGHUP.
+    pub fn hang_up(&self) {
+        process::signal(self.pid(), Signal::HUP);
+    }
+
     /// Waits until it has ended.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
