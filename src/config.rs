@@ -139,9 +139,64 @@ pub struct Master {
           value_parser = duration_or_none)]
     pub upload_expiry: Duration,
 
+    #[cfg(feature = "s3")]
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "each flag is documented where it is declared")]
+    pub s3: S3,
+
     /// How long a file that readers may have been sent to is left after it was replaced
     #[arg(long, env = "DAVKV_READERGRACE", default_value = "1m", value_name = "TIME", value_parser = duration, hide = true)]
     pub readergrace: Duration,
+}
+
+/// The master's flags of the S3 API.
+#[cfg(feature = "s3")]
+#[derive(Args, Clone, Debug)]
+pub struct S3 {
+    /// A further port, where every request is S3; 0 for any free one
+    #[arg(id = "s3_port", long = "s3-port", env = "DAVKV_S3_PORT", value_name = "PORT")]
+    pub port: Option<u16>,
+
+    /// Which S3 buckets exist: any first segment of a key is one, or only those that were made
+    #[arg(
+        long = "s3-buckets",
+        env = "DAVKV_S3_BUCKETS",
+        default_value = "implicit",
+        value_name = "implicit|strict"
+    )]
+    pub buckets: S3Buckets,
+
+    /// Send readers of S3 to a volume (307) instead of passing the bytes through
+    #[arg(long = "s3-redirect", env = "DAVKV_S3_REDIRECT")]
+    pub redirect: bool,
+
+    /// Origins whose pages may use S3 in browsers, like https://example.com; * for all [default: none]
+    #[arg(long = "s3-cors", env = "DAVKV_S3_CORS", value_name = "ORIGIN,...", value_delimiter = ',',
+          value_parser = origin)]
+    pub cors: Vec<String>,
+}
+
+#[cfg(feature = "s3")]
+impl S3 {
+    /// The API's options.
+    #[must_use]
+    pub fn options(&self) -> crate::s3::Options {
+        crate::s3::Options {
+            strict_buckets: self.buckets == S3Buckets::Strict,
+            redirect: self.redirect,
+            origins: crate::s3::Origins(self.cors.clone()),
+        }
+    }
+}
+
+/// Which S3 buckets exist.
+#[cfg(feature = "s3")]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum S3Buckets {
+    /// Those that were made, and the first segments of keys.
+    Implicit,
+    /// Those that were made.
+    Strict,
 }
 
 /// The flags of `davkv-rebuild`.
@@ -362,6 +417,14 @@ fn address(text: &str) -> Result<String, String> {
         }
     };
     fits(text).map(|()| text.to_owned()).ok_or_else(|| "type HOST:PORT, like 10.0.0.1:3001".to_owned())
+}
+
+/// `*`, or a scheme and a host with its port, as browsers send them.
+#[cfg(feature = "s3")]
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let fits = text == "*" || host.is_some_and(|host| address(host).is_ok());
+    fits.then(|| text.to_owned()).ok_or_else(|| "type an origin like https://example.com, or *".to_owned())
 }
 
 /// `1s`, `500ms`, `10m`: longer than nothing.

@@ -26,7 +26,11 @@ pub fn start_for_a_tool(verbose: bool) {
 }
 
 fn start_at(ours: LevelFilter) {
-    let filter = Targets::new().with_default(LevelFilter::WARN.min(ours)).with_target("davkv", ours);
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN.min(ours))
+        .with_target("davkv", ours)
+        // takes each refusal for an error; the API has lines of its own
+        .with_target("s3s", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())

@@ -1,5 +1,6 @@
 //! The master: parse, open, serve, exit code.
 
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
 use davkv::access::Access;
@@ -7,10 +8,14 @@ use davkv::config::{self, Master};
 use davkv::http::Api;
 use davkv::index::Index;
 use davkv::logs;
+#[cfg(feature = "s3")]
+use davkv::s3;
 use davkv::server::{self, Workers};
 use davkv::store::{self, Store};
 use davkv::volume::Volumes;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let flags = match config::parse::<Master>() {
@@ -46,28 +51,60 @@ async fn serve(flags: Master) -> Result<(), String> {
     let store = Store::new(index, Volumes::new(options.patience), options);
     store.start().await.map_err(|error| error.to_string())?;
     let workers = Workers::start().map_err(|error| format!("can't start threads: {error}"))?;
-    let listener = server::listen(flags.address, flags.port)
-        .map_err(|error| format!("can't serve on port {}: {error}: try another --port", flags.port))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let listener = listen(flags.address, flags.port, "--port")?;
+    #[cfg(feature = "s3")]
+    let s3_listener = flags.s3.port.map(|port| listen(flags.address, port, "--s3-port")).transpose()?;
     if access.is_open() {
         tracing::warn!("everything is open: no --credentials");
     }
     tokio::spawn(reload(access.clone(), hangup));
-    tracing::info!("listening on {address}");
-    let stop = async {
+    tracing::info!("listening on {}", address(&listener)?);
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
         tracing::info!("stopping");
+        stopping.cancel();
+    });
+    let (places, grace) = (flags.connections, flags.grace);
+    let native = Api::new(store.clone(), flags.fallback.as_deref(), access.clone());
+    #[cfg(feature = "s3")]
+    let left = {
+        let s3 = s3::Api::new(store.clone(), access, flags.s3.options());
+        let (either, both) = (s3.clone(), move |request| s3.clone().answer_either(native.clone(), request));
+        let both = server::serve(listener, &workers, both, places, stop.cancelled(), grace);
+        match s3_listener {
+            None => both.await,
+            Some(listener) => {
+                tracing::info!("listening on {}, for S3 alone", address(&listener)?);
+                let s3 = move |request| either.clone().answer(request);
+                let s3 = server::serve(listener, &workers, s3, places, stop.cancelled(), grace);
+                let (one, other) = tokio::join!(both, s3);
+                one.min(other)
+            }
+        }
     };
-    let api = Api::new(store.clone(), flags.fallback.as_deref(), access);
-    let answer = move |request| api.clone().answer(request);
-    let left = server::serve(listener, &workers, answer, flags.connections, stop, flags.grace).await;
+    #[cfg(not(feature = "s3"))]
+    let left = {
+        let answer = move |request| native.clone().answer(request);
+        server::serve(listener, &workers, answer, places, stop.cancelled(), grace).await
+    };
     // the writes that still run do so on the workers
     store.stop(left).await;
     drop(workers);
     Ok(())
+}
+
+fn listen(address: Option<IpAddr>, port: u16, flag: &str) -> Result<TcpListener, String> {
+    server::listen(address, port)
+        .map_err(|error| format!("can't serve on port {port}: {error}: try another {flag}"))
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, String> {
+    listener.local_addr().map_err(|error| error.to_string())
 }
 
 /// Reads the keys again whenever the operator asks for it.

@@ -100,7 +100,9 @@ macro_rules! refuse_unsupported_of_writes {
 fn check_class(class: Option<&StorageClass>) -> S3Result<()> {
     match class.map(StorageClass::as_str) {
         None | Some("" | StorageClass::STANDARD | StorageClass::REDUCED_REDUNDANCY) => Ok(()),
-        Some(other) => Err(s3_error!(InvalidStorageClass, "there is no storage class {other:?}: leave it out")),
+        Some(other) => {
+            Err(s3_error!(InvalidStorageClass, "there is no storage class {other:?}: leave it out"))
+        }
     }
 }
 
@@ -228,8 +230,10 @@ impl S3 for Operations {
             unmodified_since: input.copy_source_if_unmodified_since.take(),
         };
         // S3 knows no conditions on the target of a copy; clients send them all the same
-        let condition = |name| req.headers.get(name).map(|value| ETagCondition::parse_http_header(value.as_bytes()));
-        let condition = |name| condition(name).transpose().map_err(|_error| s3_error!(InvalidArgument, "no ETag"));
+        let condition =
+            |name| req.headers.get(name).map(|value| ETagCondition::parse_http_header(value.as_bytes()));
+        let condition =
+            |name| condition(name).transpose().map_err(|_error| s3_error!(InvalidArgument, "no ETag"));
         let when = condition::when(condition("if-match")?, condition("if-none-match")?)?;
         let described = replace.then(|| described!(input).into_headers()).transpose()?;
         let algorithm = algorithm(input.checksum_algorithm.as_ref())?;
@@ -285,7 +289,8 @@ impl S3 for Operations {
         });
         answer(GetObjectAttributesOutput {
             e_tag: wants(ObjectAttributes::ETAG).then(|| tag(record)),
-            checksum: (wants(ObjectAttributes::CHECKSUM) && checksum.checksum_type.is_some()).then_some(checksum),
+            checksum: (wants(ObjectAttributes::CHECKSUM) && checksum.checksum_type.is_some())
+                .then_some(checksum),
             object_parts: parts.filter(|_| wants(ObjectAttributes::OBJECT_PARTS)),
             object_size: wants(ObjectAttributes::OBJECT_SIZE).then(|| found.size.try_into().ok()).flatten(),
             storage_class: wants(ObjectAttributes::STORAGE_CLASS)
@@ -299,7 +304,11 @@ impl S3 for Operations {
         objects::check_version(req.input.version_id.as_deref())?;
         self.buckets.check_listable(&req.input.bucket)?;
         self.store.record(&key(&req.input.bucket, &req.input.key)).map_err(refused)?;
-        answer(GetObjectAclOutput { grants: Some(grants()), owner: Some(owner()), ..GetObjectAclOutput::default() })
+        answer(GetObjectAclOutput {
+            grants: Some(grants()),
+            owner: Some(owner()),
+            ..GetObjectAclOutput::default()
+        })
     }
 
     async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
@@ -428,7 +437,9 @@ impl S3 for Operations {
     }
 
     async fn upload_part_copy(&self, req: S3Request<UploadPartCopyInput>) -> Answer<UploadPartCopyOutput> {
-        if req.input.sse_customer_algorithm.is_some() || req.input.copy_source_sse_customer_algorithm.is_some() {
+        if req.input.sse_customer_algorithm.is_some()
+            || req.input.copy_source_sse_customer_algorithm.is_some()
+        {
             return Err(unsupported("server-side encryption"));
         }
         let (bucket, source) = objects::copy_source(&req.input.copy_source)?;
@@ -471,7 +482,11 @@ const REGION: &str = "us-east-1";
 
 impl Operations {
     async fn check_bucket(&self, bucket: &str) -> S3Result<()> {
-        if self.buckets.exists(bucket).await? { Ok(()) } else { Err(s3_error!(NoSuchBucket, "no such bucket")) }
+        if self.buckets.exists(bucket).await? {
+            Ok(())
+        } else {
+            Err(s3_error!(NoSuchBucket, "no such bucket"))
+        }
     }
 }
 
@@ -490,7 +505,9 @@ fn head(found: &objects::Found, checksum_mode: Option<&ChecksumMode>) -> HeadObj
         expires: described.expires,
         metadata: described.metadata,
         content_length: (end - start).try_into().ok(),
-        content_range: found.partial.then(|| format!("bytes {start}-{}/{}", end.saturating_sub(1), found.size)),
+        content_range: found
+            .partial
+            .then(|| format!("bytes {start}-{}/{}", end.saturating_sub(1), found.size)),
         e_tag: Some(tag(record)),
         last_modified: Some(modified(record)),
         parts_count: found.parts.and_then(shown),

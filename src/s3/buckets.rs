@@ -53,7 +53,11 @@ impl Buckets {
 
     /// That there is such a bucket, to be listed: an implicit one may hold nothing.
     pub(super) fn check_listable(&self, bucket: &str) -> S3Result<()> {
-        if self.strict && !self.is_noted(bucket)? { Err(s3_error!(NoSuchBucket, "no such bucket")) } else { Ok(()) }
+        if self.strict && !self.is_noted(bucket)? {
+            Err(s3_error!(NoSuchBucket, "no such bucket"))
+        } else {
+            Ok(())
+        }
     }
 
     /// That there is such a bucket, to be written into.

@@ -96,11 +96,12 @@ mod tests {
     fn tags_count_more_than_times() {
         let (own, other) = (tagged(&"0".repeat(32)), tagged("1"));
         let (before, after) = (Some(timestamp(59)), Some(timestamp(61)));
-        let expected = |matches: &Option<_>, matches_none: &Option<_>, modified: &Option<_>, un: &Option<_>| {
-            let (matches, matches_none) = (matches.clone(), matches_none.clone());
-            let (modified_since, unmodified_since) = (modified.clone(), un.clone());
-            Expected { matches, matches_none, modified_since, unmodified_since }.check(&record())
-        };
+        let expected =
+            |matches: &Option<_>, matches_none: &Option<_>, modified: &Option<_>, un: &Option<_>| {
+                let (matches, matches_none) = (matches.clone(), matches_none.clone());
+                let (modified_since, unmodified_since) = (modified.clone(), un.clone());
+                Expected { matches, matches_none, modified_since, unmodified_since }.check(&record())
+            };
         let none = &None;
         assert_eq!(expected(none, &None, &None, &None), Ok(()));
         assert_eq!(expected(&own, &None, &None, &before), Ok(()));
@@ -117,7 +118,9 @@ mod tests {
         assert_eq!(when(None, Some(ETagCondition::Any)).unwrap(), When::Absent);
         assert_eq!(when(tagged("a"), None).unwrap(), When::Tagged("a".into()));
         assert_eq!(when(None, None).unwrap(), When::Always);
-        for (matches, matches_none) in [(Some(ETagCondition::Any), None), (None, tagged("a")), (tagged("a"), tagged("b"))] {
+        for (matches, matches_none) in
+            [(Some(ETagCondition::Any), None), (None, tagged("a")), (tagged("a"), tagged("b"))]
+        {
             assert!(when(matches, matches_none).is_err());
         }
     }

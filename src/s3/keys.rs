@@ -13,9 +13,10 @@ pub(super) struct Keys(pub(super) Access);
 #[async_trait::async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        let secret = self.0.secret(access_key).ok_or_else(|| {
-            s3_error!(InvalidAccessKeyId, "the credentials file has no such access key")
-        })?;
+        let secret = self
+            .0
+            .secret(access_key)
+            .ok_or_else(|| s3_error!(InvalidAccessKeyId, "the credentials file has no such access key"))?;
         Ok(SecretKey::from(secret.expose()))
     }
 }
@@ -36,12 +37,27 @@ impl S3Access for Keys {
 /// What an operation needs; what isn't listed changes how a bucket behaves.
 fn right(operation: &str) -> Right {
     match operation {
-        "GetObject" | "HeadObject" | "GetObjectAttributes" | "GetObjectAcl" | "ListObjects" | "ListObjectsV2"
-        | "ListObjectVersions" | "HeadBucket" | "GetBucketLocation" | "GetBucketVersioning" | "GetBucketAcl" => {
-            Right::Read
-        }
-        "PutObject" | "CopyObject" | "DeleteObject" | "DeleteObjects" | "CreateMultipartUpload" | "UploadPart"
-        | "UploadPartCopy" | "CompleteMultipartUpload" | "AbortMultipartUpload" | "ListParts"
+        "GetObject"
+        | "HeadObject"
+        | "GetObjectAttributes"
+        | "GetObjectAcl"
+        | "ListObjects"
+        | "ListObjectsV2"
+        | "ListObjectVersions"
+        | "HeadBucket"
+        | "GetBucketLocation"
+        | "GetBucketVersioning"
+        | "GetBucketAcl" => Right::Read,
+        "PutObject"
+        | "CopyObject"
+        | "DeleteObject"
+        | "DeleteObjects"
+        | "CreateMultipartUpload"
+        | "UploadPart"
+        | "UploadPartCopy"
+        | "CompleteMultipartUpload"
+        | "AbortMultipartUpload"
+        | "ListParts"
         | "ListMultipartUploads" => Right::Write,
         _ => Right::Admin,
     }

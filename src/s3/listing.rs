@@ -95,7 +95,9 @@ impl Asked<'_> {
     fn start(&self, within: &[u8], after: &str) -> Vec<u8> {
         let key = [within, after.as_bytes()].concat();
         let is_folder = !self.delimiter.is_empty()
-            && after.strip_prefix(self.prefix).is_some_and(|rest| rest.find(self.delimiter).is_some_and(|at| at + self.delimiter.len() == rest.len()));
+            && after.strip_prefix(self.prefix).is_some_and(|rest| {
+                rest.find(self.delimiter).is_some_and(|at| at + self.delimiter.len() == rest.len())
+            });
         match beyond(&key).filter(|_| is_folder) {
             Some(beyond) => beyond,
             None => [&key, [0].as_slice()].concat(),
@@ -106,12 +108,17 @@ impl Asked<'_> {
 impl Page {
     /// Asks the volumes for the sizes that the predecessor's records don't know.
     async fn with_sizes(mut self, store: &Store, within: &[u8]) -> S3Result<Self> {
-        let unsized_keys: Vec<(usize, Key)> = self.objects.iter().enumerate()
+        let unsized_keys: Vec<(usize, Key)> = self
+            .objects
+            .iter()
+            .enumerate()
             .filter(|(_, (_, record))| record.size.is_none())
             .map(|(at, (name, _))| (at, Key::new(&[within, name.as_bytes()].concat())))
             .collect();
-        let mut sizes = stream::iter(unsized_keys.into_iter().map(|(at, key)| async move { (at, store.stat(&key).await) }))
-            .buffer_unordered(ASKED_AT_A_TIME);
+        let mut sizes = stream::iter(
+            unsized_keys.into_iter().map(|(at, key)| async move { (at, store.stat(&key).await) }),
+        )
+        .buffer_unordered(ASKED_AT_A_TIME);
         let mut gone = Vec::new();
         while let Some((at, found)) = sizes.next().await {
             match (found, self.objects.get_mut(at)) {
@@ -155,7 +162,9 @@ pub(super) async fn v1(store: &Store, input: ListObjectsInput) -> S3Result<ListO
     Ok(ListObjectsOutput {
         is_truncated: Some(page.next.is_some()),
         next_marker: page.next.as_deref().filter(|_| !delimiter.is_empty()).map(encode),
-        contents: Some(page.objects.iter().map(|(name, record)| object(encode(name), record, true)).collect()),
+        contents: Some(
+            page.objects.iter().map(|(name, record)| object(encode(name), record, true)).collect(),
+        ),
         common_prefixes: Some(folders(&page.folders, encode)),
         name: Some(input.bucket.clone()),
         prefix: Some(encode(asked.prefix)),
@@ -184,7 +193,9 @@ pub(super) async fn v2(store: &Store, input: ListObjectsV2Input) -> S3Result<Lis
         is_truncated: Some(page.next.is_some()),
         next_continuation_token: page.next.as_deref().map(to_token),
         key_count: shown(page.len()),
-        contents: Some(page.objects.iter().map(|(name, record)| object(encode(name), record, owned)).collect()),
+        contents: Some(
+            page.objects.iter().map(|(name, record)| object(encode(name), record, owned)).collect(),
+        ),
         common_prefixes: Some(folders(&page.folders, encode)),
         name: Some(input.bucket.clone()),
         prefix: Some(encode(asked.prefix)),
@@ -235,7 +246,9 @@ fn object(key: String, record: &Record, owned: bool) -> Object {
         e_tag: Some(tag(record)),
         size: record.size.and_then(|size| size.try_into().ok()),
         last_modified: Some(modified(record)),
-        checksum_algorithm: Some(checksums(record).map(|(algorithm, _)| algorithm.name().to_owned().into()).collect()),
+        checksum_algorithm: Some(
+            checksums(record).map(|(algorithm, _)| algorithm.name().to_owned().into()).collect(),
+        ),
         checksum_type: checksum_type(record).map(|kind| kind.to_owned().into()),
         owner: owned.then(owner),
         storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
@@ -269,7 +282,8 @@ pub(super) fn owner() -> Owner {
 /// How many items a page may have.
 pub(super) fn most(asked: Option<i32>) -> S3Result<usize> {
     let most = asked.map_or(Ok(PAGE), usize::try_from);
-    let most = most.map_err(|_negative| s3_error!(InvalidArgument, "a page has no negative number of items"))?;
+    let most =
+        most.map_err(|_negative| s3_error!(InvalidArgument, "a page has no negative number of items"))?;
     Ok(most.min(PAGE))
 }
 

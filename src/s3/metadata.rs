@@ -71,7 +71,10 @@ impl Described {
         let mut metadata: Vec<_> = self.metadata.unwrap_or_default().into_iter().collect();
         let size: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
         if size > MOST_METADATA {
-            return Err(s3_error!(MetadataTooLarge, "user metadata has {size} bytes, and at most {MOST_METADATA} are kept"));
+            return Err(s3_error!(
+                MetadataTooLarge,
+                "user metadata has {size} bytes, and at most {MOST_METADATA} are kept"
+            ));
         }
         metadata.sort();
         headers.extend(metadata.into_iter().map(|(name, value)| (format!("{META}{name}"), value)));
@@ -81,9 +84,10 @@ impl Described {
     /// What a record's headers say.
     pub(super) fn of(record: &Record) -> Self {
         let get = |name| get(&record.headers, name).map(str::to_owned);
-        let metadata = record.headers.iter().filter_map(|(name, value)| {
-            Some((name.strip_prefix(META)?.to_owned(), value.clone()))
-        });
+        let metadata = record
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix(META)?.to_owned(), value.clone())));
         let metadata: Metadata = metadata.collect();
         Self {
             content_type: get("content-type"),
@@ -105,9 +109,9 @@ pub(super) fn get<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
 /// A checksum as it is stored and shown: of which algorithm, in base64, for composite ones with the number
 /// of parts.
 pub(super) fn checksums(record: &Record) -> impl Iterator<Item = (Algorithm, String)> + '_ {
-    Algorithm::ALL.into_iter().filter_map(|algorithm| {
-        Some((algorithm, get(&record.headers, algorithm.header())?.to_owned()))
-    })
+    Algorithm::ALL
+        .into_iter()
+        .filter_map(|algorithm| Some((algorithm, get(&record.headers, algorithm.header())?.to_owned())))
 }
 
 /// Whether the checksums are of all bytes (`FULL_OBJECT`), or of the parts' (`COMPOSITE`).

@@ -162,7 +162,10 @@ where
 }
 
 /// What sees a client's body at its end: it must be what was announced, and its checksums are stored.
-pub(super) fn finish(outcome: &Outcome, mut headers: Headers) -> impl FnOnce(Received) -> Result<Headers> + Send + 'static {
+pub(super) fn finish(
+    outcome: &Outcome,
+    mut headers: Headers,
+) -> impl FnOnce(Received) -> Result<Headers> + Send + 'static {
     let outcome = outcome.clone();
     move |_received| {
         // why is told by `wrong`
@@ -261,8 +264,7 @@ impl Copy {
 
     async fn attempt(&self, store: &Store, key: &Key, lease: Lease) -> S3Result<Result<Record>> {
         let (record, piece) = source(store, self.source_key.clone(), &self.expected, None).await?;
-        let mut headers =
-            self.described.clone().unwrap_or_else(|| metadata::without_sums(&record.headers));
+        let mut headers = self.described.clone().unwrap_or_else(|| metadata::without_sums(&record.headers));
         let own = || metadata::checksums(&record).next().map(|(algorithm, _)| algorithm);
         let tapped = Tapped::new(self.algorithm.or_else(own));
         let body = store.splice(vec![piece], tapped.tap());
@@ -306,7 +308,11 @@ pub(super) async fn delete_all(
         match outcome {
             Ok(()) if quiet => {}
             Ok(()) => {
-                deleted.push(dto::DeletedObject { key: Some(key), version_id, ..dto::DeletedObject::default() });
+                deleted.push(dto::DeletedObject {
+                    key: Some(key),
+                    version_id,
+                    ..dto::DeletedObject::default()
+                });
             }
             Err(refusal) => errors.push(dto::Error {
                 code: Some(refusal.code().as_str().to_owned()),

@@ -38,12 +38,50 @@ const OF_UPLOADS: [&str; 3] = ["partNumber", "uploadId", "x-id"];
 
 /// What the queries of other operations say.
 const SUBRESOURCES: [&str; 45] = [
-    "accelerate", "acl", "analytics", "attributes", "continuation-token", "cors", "delete", "delimiter",
-    "encoding-type", "encryption", "fetch-owner", "intelligent-tiering", "inventory", "key-marker",
-    "legal-hold", "lifecycle", "list-type", "location", "logging", "marker", "max-keys", "max-uploads",
-    "metrics", "notification", "object-lock", "ownershipControls", "partNumber", "policy", "policyStatus",
-    "prefix", "publicAccessBlock", "replication", "requestPayment", "restore", "retention", "select",
-    "start-after", "tagging", "torrent", "uploadId", "uploads", "versionId", "versioning", "versions",
+    "accelerate",
+    "acl",
+    "analytics",
+    "attributes",
+    "continuation-token",
+    "cors",
+    "delete",
+    "delimiter",
+    "encoding-type",
+    "encryption",
+    "fetch-owner",
+    "intelligent-tiering",
+    "inventory",
+    "key-marker",
+    "legal-hold",
+    "lifecycle",
+    "list-type",
+    "location",
+    "logging",
+    "marker",
+    "max-keys",
+    "max-uploads",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "partNumber",
+    "policy",
+    "policyStatus",
+    "prefix",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "restore",
+    "retention",
+    "select",
+    "start-after",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versionId",
+    "versioning",
+    "versions",
     "website",
 ];
 
@@ -97,7 +135,8 @@ pub(super) fn prepare(mut head: Parts, body: Incoming, open: bool) -> S3Result<s
     let length = body.size_hint().exact();
     // from here on the body is read to its end or away, however this turns out
     let body = ClientBody::new(body, head.headers.contains_key(EXPECT));
-    check_framing(head.version, &head.headers).map_err(|_why| s3_error!(InvalidRequest, "the request isn't framed as HTTP/1.1 has it"))?;
+    check_framing(head.version, &head.headers)
+        .map_err(|_why| s3_error!(InvalidRequest, "the request isn't framed as HTTP/1.1 has it"))?;
     check_known(&head)?;
     if open {
         take_off_signature(&mut head)?;
@@ -120,10 +159,15 @@ pub(super) fn prepare(mut head: Parts, body: Incoming, open: bool) -> S3Result<s
 /// version 2, which nobody should use any more.
 fn check_known(head: &Parts) -> S3Result<()> {
     let starts = |name, start: &[u8]| {
-        head.headers.get(name).is_some_and(|value: &hyper::header::HeaderValue| value.as_bytes().starts_with(start))
+        head.headers
+            .get(name)
+            .is_some_and(|value: &hyper::header::HeaderValue| value.as_bytes().starts_with(start))
     };
     if head.method == Method::POST && starts(CONTENT_TYPE, b"multipart/form-data") {
-        return Err(s3_error!(NotImplemented, "uploads by browsers' forms are not supported: use a presigned PUT"));
+        return Err(s3_error!(
+            NotImplemented,
+            "uploads by browsers' forms are not supported: use a presigned PUT"
+        ));
     }
     if head.headers.get(HOST).is_some_and(|host| host.to_str().is_err()) {
         return Err(s3_error!(InvalidRequest, "the Host is no text"));
@@ -218,11 +262,13 @@ impl http_body::Body for Body {
             }
             Self::Bytes(bytes) => {
                 let piece = ready!(bytes.as_mut().poll_next(context));
-                Poll::Ready(piece.map(|piece| piece.map(Frame::data).map_err(|error: Error| {
-                    // the connection is cut, so that it doesn't look whole
-                    tracing::warn!(%error, "an answer broke off");
-                    Broken(error.to_string())
-                })))
+                Poll::Ready(piece.map(|piece| {
+                    piece.map(Frame::data).map_err(|error: Error| {
+                        // the connection is cut, so that it doesn't look whole
+                        tracing::warn!(%error, "an answer broke off");
+                        Broken(error.to_string())
+                    })
+                }))
             }
         }
     }

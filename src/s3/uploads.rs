@@ -155,7 +155,8 @@ pub(super) async fn copy(
         modified_since: input.copy_source_if_modified_since.take(),
         unmodified_since: input.copy_source_if_unmodified_since.take(),
     };
-    let no_range = || s3_error!(InvalidArgument, "x-amz-copy-source-range is bytes=FIRST-LAST, within the source");
+    let no_range =
+        || s3_error!(InvalidArgument, "x-amz-copy-source-range is bytes=FIRST-LAST, within the source");
     let range = input.copy_source_range.as_deref().map(dto::Range::parse).transpose();
     let range = range.map_err(|_error| no_range())?;
     let key = key(&input.bucket, &input.key);
@@ -254,7 +255,8 @@ pub(super) async fn list(
     let mut start = match input.key_marker.as_deref().filter(|marker| !marker.is_empty()) {
         None => None,
         Some(marker) => {
-            let after = input.upload_id_marker.as_deref().filter(|id| !id.is_empty()).map(number).transpose()?;
+            let after =
+                input.upload_id_marker.as_deref().filter(|id| !id.is_empty()).map(number).transpose()?;
             Some((key(&input.bucket, marker), after.map_or(u64::MAX, |after| after.saturating_add(1))))
         }
     };
@@ -264,7 +266,8 @@ pub(super) async fn list(
         let page = store.uploads(&[&within, prefix.as_bytes()].concat(), start).await.map_err(refused)?;
         let next = page.next_note();
         for (key, upload, record) in page.rows {
-            let name = String::from_utf8_lossy(key.as_bytes().get(within.len()..).unwrap_or_default()).into_owned();
+            let name =
+                String::from_utf8_lossy(key.as_bytes().get(within.len()..).unwrap_or_default()).into_owned();
             let rest = name.get(prefix.len()..).unwrap_or_default();
             let folder = rest.find(&delimiter).filter(|_| !delimiter.is_empty());
             let folder = folder.and_then(|at| name.get(..prefix.len() + at + delimiter.len()));
@@ -292,7 +295,9 @@ pub(super) async fn list(
         next_key_marker: next.as_ref().map(|(name, _)| encode(name)),
         next_upload_id_marker: next.map(|(_, upload)| id(upload)),
         uploads: Some(uploads),
-        common_prefixes: Some(folders.iter().map(|folder| CommonPrefix { prefix: Some(encode(folder)) }).collect()),
+        common_prefixes: Some(
+            folders.iter().map(|folder| CommonPrefix { prefix: Some(encode(folder)) }).collect(),
+        ),
         bucket: Some(input.bucket),
         prefix: Some(encode(&prefix)),
         delimiter: (!delimiter.is_empty()).then(|| encode(&delimiter)),
@@ -338,7 +343,9 @@ pub(super) async fn complete(
     let noted = match store.upload(&key, upload) {
         Ok(noted) => noted,
         // somebody may ask again who didn't hear the answer
-        Err(Error::NoUpload) => return completed(store, &key, upload).map(|record| output(bucket, object, &record)),
+        Err(Error::NoUpload) => {
+            return completed(store, &key, upload).map(|record| output(bucket, object, &record));
+        }
         Err(error) => return Err(refused(error)),
     };
     let when = condition::when(input.if_match.take(), input.if_none_match.take())?;
@@ -347,13 +354,18 @@ pub(super) async fn complete(
     let parts = chosen(store, &key, upload, given).await?;
     let size: u64 = parts.iter().filter_map(|(_, record)| record.size).sum();
     if input.mpu_object_size.is_some_and(|announced| u64::try_from(announced) != Ok(size)) {
-        return Err(s3_error!(InvalidRequest, "the parts have {size} bytes together, and not as many as announced"));
+        return Err(s3_error!(
+            InvalidRequest,
+            "the parts have {size} bytes together, and not as many as announced"
+        ));
     }
     let checked = Checked::of(&noted);
-    let tapped = Tapped::new(checked.as_ref().filter(|checked| checked.whole).map(|checked| checked.algorithm));
+    let tapped =
+        Tapped::new(checked.as_ref().filter(|checked| checked.whole).map(|checked| checked.algorithm));
     let tap = tapped.tap();
     let mut headers = described(&noted, upload, &parts);
-    let composite = checked.filter(|checked| !checked.whole).map(|checked| composite(checked.algorithm, &parts));
+    let composite =
+        checked.filter(|checked| !checked.whole).map(|checked| composite(checked.algorithm, &parts));
     let finish = move |_received| {
         metadata::put_sums(&mut headers, &tapped.finish());
         if let Some((algorithm, value)) = composite.flatten() {
@@ -374,7 +386,9 @@ pub(super) async fn complete(
             Ok(record) => record,
             // somebody else completed it meanwhile
             Err(Error::NoUpload) => self::completed(&completing, &key, upload)?,
-            Err(Error::Changed) if completing.upload(&key, upload).is_err() => return Err(refused(Error::NoUpload)),
+            Err(Error::Changed) if completing.upload(&key, upload).is_err() => {
+                return Err(refused(Error::NoUpload));
+            }
             Err(Error::WrongMd5) => {
                 return Err(s3_error!(BadDigest, "the checksum of the object isn't the announced one"));
             }
@@ -382,7 +396,9 @@ pub(super) async fn complete(
         };
         Ok(output(bucket, object, &record))
     });
-    let joined = |joined: std::result::Result<S3Result<_>, _>| joined.unwrap_or_else(|_panicked| Err(refused(Error::Panicked)));
+    let joined = |joined: std::result::Result<S3Result<_>, _>| {
+        joined.unwrap_or_else(|_panicked| Err(refused(Error::Panicked)))
+    };
     match tokio::time::timeout(QUIET, &mut completion).await {
         Ok(completion) => joined(completion),
         Err(_elapsed) => Ok(CompleteMultipartUploadOutput {
