@@ -170,7 +170,7 @@ pub struct S3 {
     #[arg(long = "s3-redirect", env = "DAVKV_S3_REDIRECT")]
     pub redirect: bool,
 
-    /// Origins whose pages may use S3 in browsers, like https://example.com; * for all [default: none]
+    /// Origins whose pages may use S3 in browsers, like <https://example.com>; * for all [default: none]
     #[arg(long = "s3-cors", env = "DAVKV_S3_CORS", value_name = "ORIGIN,...", value_delimiter = ',',
           value_parser = origin)]
     pub cors: Vec<String>,

@@ -2,6 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+#[allow(
+    clippy::wildcard_imports,
+    reason = "the inputs and outputs of all operations, and what they hold"
+)]
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
@@ -29,6 +33,7 @@ pub(super) struct Operations {
 
 type Answer<T> = S3Result<S3Response<T>>;
 
+#[allow(clippy::unnecessary_wraps, reason = "it ends methods that can fail")]
 fn answer<T>(output: T) -> Answer<T> {
     Ok(S3Response::new(output))
 }
@@ -336,10 +341,10 @@ impl S3 for Operations {
         let prefix = input.prefix.unwrap_or_default();
         let after = input.continuation_token.unwrap_or_default();
         let who = credentials.as_ref().map(|credentials| credentials.access_key.as_str());
+        let may_read = self.access.readable_by(who);
         let all = self.buckets.list().await?;
-        let mut seen = all.into_iter().filter(|(name, _)| {
-            name.starts_with(&prefix) && *name > after && self.access.permits(who, Right::Read, Some(name))
-        });
+        let mut seen =
+            all.into_iter().filter(|(name, _)| name.starts_with(&prefix) && *name > after && may_read(name));
         let shown: Vec<_> = seen.by_ref().take(most).collect();
         let last = shown.last().map(|(name, _)| name.clone());
         let bucket = |(name, made)| Bucket {

@@ -88,13 +88,13 @@ mod tests {
         Record { state: State::Live, replicas: Vec::new(), md5, size, modified, headers: Vec::new() }
     }
 
-    fn tagged(tag: &str) -> Option<ETagCondition> {
-        Some(ETagCondition::ETag(ETag::Strong(tag.to_owned())))
+    fn tagged(tag: &str) -> ETagCondition {
+        ETagCondition::ETag(ETag::Strong(tag.to_owned()))
     }
 
     #[test]
     fn tags_count_more_than_times() {
-        let (own, other) = (tagged(&"0".repeat(32)), tagged("1"));
+        let (own, other) = (Some(tagged(&"0".repeat(32))), Some(tagged("1")));
         let (before, after) = (Some(timestamp(59)), Some(timestamp(61)));
         let expected =
             |matches: &Option<_>, matches_none: &Option<_>, modified: &Option<_>, un: &Option<_>| {
@@ -116,11 +116,10 @@ mod tests {
     #[test]
     fn writes_can_be_conditional_in_two_ways() {
         assert_eq!(when(None, Some(ETagCondition::Any)).unwrap(), When::Absent);
-        assert_eq!(when(tagged("a"), None).unwrap(), When::Tagged("a".into()));
+        assert_eq!(when(Some(tagged("a")), None).unwrap(), When::Tagged("a".into()));
         assert_eq!(when(None, None).unwrap(), When::Always);
-        for (matches, matches_none) in
-            [(Some(ETagCondition::Any), None), (None, tagged("a")), (tagged("a"), tagged("b"))]
-        {
+        let (a, b) = (Some(tagged("a")), Some(tagged("b")));
+        for (matches, matches_none) in [(Some(ETagCondition::Any), None), (None, a.clone()), (a, b)] {
             assert!(when(matches, matches_none).is_err());
         }
     }

@@ -57,7 +57,7 @@ impl Origins {
     }
 
     /// Tells a browser that the page may read the answer.
-    pub(super) fn allow(&self, answer: &mut s3s::HttpResponse, origin: HeaderValue) {
+    pub(super) fn allow(answer: &mut s3s::HttpResponse, origin: HeaderValue) {
         let headers = answer.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);

@@ -13,6 +13,7 @@ use crate::key::Unfit;
 const RETRY_SECONDS: &str = "1";
 
 /// The answer to a request that the store refused. What is for the log alone is logged here.
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn refused(error: Error) -> S3Error {
     let code = match &error {
         Error::NotFound => S3ErrorCode::NoSuchKey,

@@ -1,4 +1,4 @@
-//! Listings of a bucket: ListObjects, ListObjectsV2 and ListObjectVersions are three forms of one.
+//! Listings of a bucket: `ListObjects`, `ListObjectsV2` and `ListObjectVersions` are three forms of one.
 //!
 //! A listing seeks from one common prefix to the next, and holds a page in memory.
 
@@ -76,7 +76,7 @@ impl Asked<'_> {
                 }
                 let name = match &item {
                     Item::Key(key, _) => name(&within, key.as_bytes()),
-                    Item::Folder(folder) => name(&within, folder),
+                    Item::Folder(prefix) => name(&within, prefix),
                 };
                 last = Some(name.clone());
                 match item {

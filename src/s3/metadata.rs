@@ -144,15 +144,15 @@ pub(super) fn without_sums(headers: &Headers) -> Headers {
 /// Stores of which upload an object came, and the sizes of its parts.
 pub(super) fn put_parts(headers: &mut Headers, upload: u64, sizes: &[u64]) {
     headers.push((UPLOAD.to_owned(), format!("{upload:016x}")));
-    let mut text = String::new();
+    let mut texts = Vec::new();
     for same in sizes.chunk_by(|a, b| a == b) {
-        let comma = if text.is_empty() { "" } else { "," };
         let size = same.first().copied().unwrap_or_default();
-        text += &match same.len() {
-            1 => format!("{comma}{size}"),
-            count => format!("{comma}{size}x{count}"),
-        };
+        texts.push(match same.len() {
+            1 => size.to_string(),
+            count => format!("{size}x{count}"),
+        });
     }
+    let text = texts.join(",");
     if text.len() <= LONGEST_PARTS {
         headers.push((PARTS.to_owned(), text));
     }

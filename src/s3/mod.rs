@@ -138,7 +138,7 @@ impl Api {
             answer.headers_mut().insert(REQUEST_ID, id);
         }
         if let Some(origin) = origin {
-            self.origins.allow(&mut answer, origin);
+            Origins::allow(&mut answer, origin);
         }
         Ok(request::finish(answer))
     }

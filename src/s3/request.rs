@@ -188,7 +188,7 @@ fn take_off_signature(head: &mut Parts) -> S3Result<()> {
     let old = names(query).any(|name| name == "Signature");
     let kept: Vec<&str> = query
         .split('&')
-        .filter(|pair| names(pair).all(|name| !is_signature(name) && !(old && name == "Expires")))
+        .filter(|pair| !names(pair).any(|name| is_signature(name) || (old && name == "Expires")))
         .collect();
     let path = head.uri.path();
     let target = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
@@ -226,7 +226,9 @@ pub(super) fn body<T>(
     let body = detached.ok_or_else(|| s3_error!(InvalidRequest, "the request has no body of an object"))?;
     let length = req.extensions.get::<Length>().and_then(|length| length.0);
     let mut announced = Announced::read(&req.headers, length).map_err(|wrong| malformed(&wrong))?;
-    checksum.into_iter().for_each(|algorithm| announced.compute(algorithm));
+    if let Some(algorithm) = checksum {
+        announced.compute(algorithm);
+    }
     let signer = match &req.credentials {
         Some(credentials) if announced.has_signed_chunks() => {
             let signer = ChunkSigner::new(credentials.secret_key.expose(), &req.headers);
