@@ -9,7 +9,7 @@ use std::time::Duration;
 use davkv::config::{self, Rebalance};
 use davkv::error::Error;
 use davkv::index::Index;
-use davkv::key::Key;
+use davkv::key::{Key, PARTS};
 use davkv::progress::Progress;
 use davkv::record::Record;
 use davkv::store::{Forgotten, Options, Rebalanced, Store};
@@ -116,17 +116,17 @@ async fn move_all(
     .await
 }
 
-/// Hands over all keys and records, page by page.
+/// Hands over all keys and records, page by page, the parts of uploads among them.
 async fn each_page(store: &Store, mut take: impl AsyncFnMut(Vec<(Key, Record)>)) -> Result<(), String> {
-    let mut start = Vec::new();
-    loop {
-        let page = store.index().page(b"/", &start, None).await.map_err(|error| error.to_string())?;
-        take(page.rows).await;
-        match page.next {
-            Some(next) => start = next,
-            None => return Ok(()),
+    for prefix in [b"/", PARTS] {
+        let mut start = Some(Vec::new());
+        while let Some(from) = start {
+            let page = store.index().page(prefix, &from, None).await.map_err(|error| error.to_string())?;
+            take(page.rows).await;
+            start = page.next;
         }
     }
+    Ok(())
 }
 
 /// As a task of its own, so that all cores work.

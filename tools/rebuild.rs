@@ -55,6 +55,7 @@ fn say(remark: Remark) {
 fn report(summary: &Summary) {
     println!("objects    {}, {} of them unlinked", summary.objects, summary.unlinked);
     println!("bytes      {}", progress::bytes(summary.bytes));
+    println!("parts      {} of uploads under way", summary.parts);
     println!(
         "incomplete {} (fewer replicas than wanted: davkv-rebalance makes them good)",
         summary.incomplete

@@ -59,6 +59,15 @@ impl Note {
         let (end, key) = key.split_last()?;
         (*end == END).then(|| Self::Upload(Key::new(key), u64::from_be_bytes(*number)))
     }
+
+    /// The number of the upload that is noted.
+    #[must_use]
+    pub fn upload(&self) -> Option<u64> {
+        match self {
+            Self::Bucket(_) => None,
+            Self::Upload(_, number) => Some(*number),
+        }
+    }
 }
 
 impl Notes {
@@ -129,6 +138,17 @@ impl Index {
         self.write_soon(change).await
     }
 
+    /// Notes many things that aren't noted yet: the bulk load of a rebuild.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be written.
+    pub async fn load_notes(&self, notes: Vec<(Note, Record)>) -> Result<(), Failure> {
+        let puts = notes.into_iter().map(|(note, record)| (note.row(), record.encode())).collect();
+        let (deletes, condition, durability) = (Vec::new(), None, Durability::Process);
+        self.write(Change { puts, deletes, condition, durability }).await
+    }
+
     /// A page of what is noted, from where `start` is or would be on: of all, or of what begins with
     /// `prefix` (the name of a bucket, the key of an upload).
     ///
@@ -143,16 +163,21 @@ impl Index {
     ) -> Result<Page<(Note, Record)>, Failure> {
         let prefix = [notes.prefix(), prefix].concat();
         let start = start.map_or_else(Vec::new, Note::row).max(prefix.clone());
-        self.scan(move |database| {
+        let note_of = |row: &[u8]| {
+            let damaged = || Failure(format!("the index is damaged: the row {}", row.escape_ascii()));
+            Note::from_row(row).ok_or_else(damaged)
+        };
+        let page = self.scan(move |database| {
             scan_page(database, &prefix, &start, |row, value| {
-                let note = Note::from_row(row).ok_or_else(|| {
-                    Failure(format!("the index is damaged: the row {}", row.escape_ascii()))
-                })?;
+                let note = note_of(row)?;
                 let record = Record::decode(value).map_err(|error| damaged(&note, error))?;
                 Ok(Some((note, record)))
             })
-        })
-        .await
+        });
+        let page = page.await?;
+        // else there would seem to be no next page
+        page.next.as_deref().map(note_of).transpose()?;
+        Ok(page)
     }
 }
 

@@ -4,10 +4,14 @@
 //! listing that can't be read to its end fails the run. Then each key's files are judged (`verdict`)
 //! and the index is written beside its final place, where it is moved when it is complete: a run that
 //! is killed leaves nothing but a directory that the next one removes.
+//!
+//! Parts of uploads are values like any other on the volumes, and of no use without the upload: they are
+//! kept where an older index knows both, and left over everywhere else.
 
 mod verdict;
 mod walk;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,12 +23,13 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::index::notes::{Note, Notes};
 use crate::index::scratch::{Found, Scratch};
 use crate::index::{self, Entry, Failure, Index, Loaded};
 use crate::key::{Key, Name};
 use crate::placement::Placement;
 use crate::progress::Progress;
-use crate::record::{Intent, State};
+use crate::record::{Intent, Record, State};
 use crate::volume::{Patience, Volumes};
 
 use verdict::{Candidate, Known, Verdict, judge};
@@ -60,10 +65,12 @@ pub struct Options {
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Keys in the new index.
+    /// Keys in the new index, but for parts of uploads.
     pub objects: u64,
     /// Bytes of their values, each counted once.
     pub bytes: u64,
+    /// Parts of uploads that an older index knows.
+    pub parts: u64,
     /// Keys that are hidden: found on too few volumes, or unlinked in the older index.
     pub unlinked: u64,
     /// Keys with fewer replicas than there shall be.
@@ -121,8 +128,10 @@ pub async fn rebuild(
         scratch: Arc::new(scratch),
         old,
         old_written,
+        uploads: HashSet::new(),
         summary: Summary::default(),
     };
+    run.find_uploads().await?;
     let (files, newest) = run.list().await?;
     let new_path = place.directory.join("index");
     let index = open(new_path.clone(), index::Options { create: true, ..options.index }).await?;
@@ -151,6 +160,8 @@ struct Run<'a, R> {
     old: Option<Arc<Index>>,
     /// When the older index was last written, in seconds since 1970.
     old_written: u64,
+    /// The uploads whose parts are kept.
+    uploads: HashSet<u64>,
     summary: Summary,
 }
 
@@ -237,35 +248,29 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
 
     async fn judge_key(&mut self, index: &Index, key: &Key, found: Vec<Found>) -> Result<Loaded, String> {
         let old = self.old_entry(key)?;
-        let candidates = self.compare(key, found).await?;
+        let part = key.as_part();
+        let is_wanted = part.is_none_or(|(upload, _)| old.record.is_some() && self.uploads.contains(&upload));
+        let candidates = if is_wanted { self.compare(key, found).await? } else { unread(found) };
         let placement = &self.options.placement;
         let known = Known { entry: &old, written: self.old_written };
-        let verdict = judge(candidates, &known, placement.replicas, &placement.rank(key));
-        let Verdict { record, leftovers, intents, suspect } = verdict;
+        let mut verdict = judge(candidates, &known, placement.replicas, &placement.rank(key));
+        // what a part is can't be told from its files: nobody could complete the upload with it
+        if !is_wanted || (part.is_some() && !verdict.known) {
+            verdict.discard();
+        }
+        let Verdict { record, leftovers, intents, suspect, known: _ } = verdict;
         let mut loaded = Loaded { record: None, intents };
-        if let Some(mut record) = record {
-            if suspect {
-                (self.remark)(Remark::Suspect(key.clone()));
-                record.state = if self.options.keep_suspects { State::Live } else { State::Unlinked };
-            }
-            loaded.record = if self.options.minikeyvalue {
-                // cut names are ours alone
-                record.encode_minikeyvalue().filter(|_| !key.path(Name::Plain).contains('~'))
-            } else {
-                Some(record.encode())
-            };
-            if loaded.record.is_some() {
-                self.summary.objects += 1;
-                // a listing can claim any sizes
-                self.summary.bytes = self.summary.bytes.saturating_add(record.size.unwrap_or(0));
-                self.summary.unlinked += u64::from(record.state == State::Unlinked);
+        match record {
+            Some(record) if part.is_some() => {
+                self.summary.parts += 1;
                 self.summary.incomplete += u64::from(record.replicas.len() < placement.replicas);
-            } else {
-                self.summary.failures += 1;
-                (self.remark)(Remark::Untold(key.clone()));
+                loaded.record = Some(record.encode());
             }
-        } else if old.record.is_some() {
-            self.lost(key);
+            Some(record) => loaded.record = self.judged(key, record, suspect),
+            // an upload may have ended since
+            None if part.is_some() => {}
+            None if old.record.is_some() => self.lost(key),
+            None => {}
         }
         self.summary.leftovers += leftovers.len() as u64;
         if self.options.minikeyvalue {
@@ -275,6 +280,31 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
             loaded.intents.push(Intent { id, files: leftovers });
         }
         Ok(loaded)
+    }
+
+    /// The stored form of an object's record, which is counted and remarked upon.
+    fn judged(&mut self, key: &Key, mut record: Record, suspect: bool) -> Option<Vec<u8>> {
+        if suspect {
+            (self.remark)(Remark::Suspect(key.clone()));
+            record.state = if self.options.keep_suspects { State::Live } else { State::Unlinked };
+        }
+        let stored = if self.options.minikeyvalue {
+            // cut names are ours alone
+            record.encode_minikeyvalue().filter(|_| !key.path(Name::Plain).contains('~'))
+        } else {
+            Some(record.encode())
+        };
+        if stored.is_some() {
+            self.summary.objects += 1;
+            // a listing can claim any sizes
+            self.summary.bytes = self.summary.bytes.saturating_add(record.size.unwrap_or(0));
+            self.summary.unlinked += u64::from(record.state == State::Unlinked);
+            self.summary.incomplete += u64::from(record.replicas.len() < self.options.placement.replicas);
+        } else {
+            self.summary.failures += 1;
+            (self.remark)(Remark::Untold(key.clone()));
+        }
+        stored
     }
 
     /// Where files of one size have different names or times, their bytes tell whether they are one value:
@@ -299,7 +329,18 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
         Ok(candidates)
     }
 
-    /// Keeps what the older index knows of keys that have no file on any volume.
+    /// Finds the uploads whose parts are kept: those that the older index knows. minikeyvalue has none.
+    async fn find_uploads(&mut self) -> Result<(), String> {
+        let Some(old) = self.old.clone().filter(|_| !self.options.minikeyvalue) else { return Ok(()) };
+        each_page_of_notes(&old, Notes::Uploads, async |page| {
+            self.uploads.extend(page.iter().filter_map(|(note, _)| note.upload()));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps what the older index knows of keys that have no file on any volume, and what it notes of
+    /// buckets and uploads.
     async fn keep_old(&mut self, index: &Index) -> Result<(), String> {
         let Some(old) = self.old.clone() else { return Ok(()) };
         self.progress.begin("comparing with the older index (keys)", 0);
@@ -332,9 +373,13 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
             index.load(rows).await.map_err(text)?;
             match page.next {
                 Some(next) => start = next,
-                None => return Ok(()),
+                None => break,
             }
         }
+        for notes in [Notes::Buckets, Notes::Uploads] {
+            each_page_of_notes(&old, notes, async |page| index.load_notes(page).await).await?;
+        }
+        Ok(())
     }
 
     fn old_entry(&self, key: &Key) -> Result<Entry, String> {
@@ -405,6 +450,28 @@ fn publish(index: &Path, db: &Path) -> Result<(), String> {
         fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     });
     moved.map_err(|error| format!("can't move the index to {}: {error}", db.display()))
+}
+
+/// Hands over all notes of a kind, page by page.
+async fn each_page_of_notes(
+    index: &Index,
+    notes: Notes,
+    mut take: impl AsyncFnMut(Vec<(Note, Record)>) -> Result<(), Failure>,
+) -> Result<(), String> {
+    let mut start = None;
+    loop {
+        let page = index.notes_page(notes, b"", start.as_ref()).await.map_err(text)?;
+        start = page.next_note();
+        take(page.rows).await.map_err(text)?;
+        if start.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Files whose bytes nobody asks for.
+fn unread(found: Vec<Found>) -> Vec<Candidate> {
+    found.into_iter().map(|found| Candidate { found, md5: None }).collect()
 }
 
 /// Whether their times tell two attempts apart. davkv gives all replicas of a value one time;

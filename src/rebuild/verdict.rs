@@ -42,6 +42,16 @@ pub(super) struct Verdict {
     pub(super) intents: Vec<Intent>,
     /// Whether it was found on too few volumes.
     pub(super) suspect: bool,
+    /// Whether the record is of the value that the older index knows.
+    pub(super) known: bool,
+}
+
+impl Verdict {
+    /// Nobody wants the value any more: its files are left over.
+    pub(super) fn discard(&mut self) {
+        self.leftovers.extend(self.record.take().into_iter().flat_map(|record| record.replicas));
+        (self.suspect, self.known) = (false, false);
+    }
 }
 
 /// Judges a key by its files; `rank` are all places for it, the best first.
@@ -85,7 +95,8 @@ pub(super) fn judge(
     let kept: &[Replica] = record.as_ref().map_or(&[], |record| &record.replicas);
     let leftovers = all.into_iter().filter(|file| !kept.contains(file) && !doomed(file)).collect();
     let suspect = suspect && record.is_some();
-    Verdict { record, leftovers, intents, suspect }
+    let known = chosen.is_some_and(|group| is_old(&group));
+    Verdict { record, leftovers, intents, suspect, known }
 }
 
 /// Files that hold the same value.

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use davkv::index::notes::{Note, Notes};
 use davkv::index::{Index, Options};
-use davkv::key::{Key, Name};
+use davkv::key::{Key, Name, PARTS};
 use davkv::placement::Placement;
 use davkv::record::{Intent, Record, Replica, State};
 use md5::{Digest as _, Md5};
@@ -140,29 +141,49 @@ pub(crate) fn tool(program: &str, db: &Path, volumes: &[String], flags: &[&str])
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) records: BTreeMap<Key, Record>,
+    pub(crate) parts: BTreeMap<Key, Record>,
     pub(crate) intents: BTreeMap<Key, Vec<Intent>>,
+    pub(crate) notes: BTreeMap<Note, Record>,
+}
+
+/// An index that no master has open.
+#[track_caller]
+pub(crate) fn open(db: &Path, create: bool) -> Index {
+    let options = Options { create, cache_bytes: 1 << 20, sync: false };
+    Index::open(db, options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
 }
 
 #[track_caller]
 pub(crate) fn contents(db: &Path) -> Contents {
-    let options = Options { create: false, cache_bytes: 1 << 20, sync: false };
-    let index = Index::open(db, options).unwrap_or_else(|error| panic!("{error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let (mut records, mut intents) = (BTreeMap::new(), BTreeMap::new());
-        let mut start = Some(Vec::new());
-        while let Some(from) = start {
-            let page = index.page(b"/", &from, None).await.unwrap();
-            records.extend(page.rows);
-            start = page.next;
-        }
-        let mut start = Some(Vec::new());
+    let index = open(db, false);
+    block_on(async {
+        let records = async |prefix| {
+            let (mut records, mut start) = (BTreeMap::new(), Some(Vec::new()));
+            while let Some(from) = start {
+                let page = index.page(prefix, &from, None).await.unwrap();
+                records.extend(page.rows);
+                start = page.next;
+            }
+            records
+        };
+        let (records, parts) = (records(b"/").await, records(PARTS).await);
+        let (mut intents, mut start) = (BTreeMap::new(), Some(Vec::new()));
         while let Some(from) = start {
             let page = index.intents_page(&from).await.unwrap();
             intents.extend(page.rows);
             start = page.next;
         }
-        Contents { records, intents }
+        let mut notes = BTreeMap::new();
+        for kind in [Notes::Buckets, Notes::Uploads] {
+            let page = index.notes_page(kind, b"", None).await.unwrap();
+            assert_eq!(page.next, None, "more notes than the tests make");
+            notes.extend(page.rows);
+        }
+        Contents { records, parts, intents, notes }
     })
 }
 

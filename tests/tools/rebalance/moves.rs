@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use davkv::key::Key;
-use davkv::record::State;
+use davkv::index::Loaded;
+use davkv::key::{Key, Name};
+use davkv::placement::Placement;
+use davkv::record::{Record, State};
+use md5::{Digest as _, Md5};
 
 use crate::common;
-use crate::rig::{REPLICAS, Random, Rig, contents, keys};
+use crate::rig::{REPLICAS, Random, Rig, block_on, contents, key, keys, open};
 
 #[test]
 fn an_added_volume_gets_what_it_must_and_nothing_else_moves() {
@@ -121,6 +124,49 @@ fn unlinked_keys_stay_unlinked_and_move_too() {
     assert!(rig.rebalance(left, &[]).assert_done().figure("moved") > 0);
     let unlinked = |key: &Key| (key.clone(), (State::Unlinked, b"value".to_vec()));
     rig.assert_tidy(left, &keys.iter().map(unlinked).collect());
+}
+
+/// What was uploaded of a value so far is as much a value.
+#[test]
+fn parts_of_uploads_move_too() {
+    let mut rig = Rig::new(4);
+    let index = open(&rig.db(), true);
+    let mut rows = Vec::new();
+    for number in 1..=12 {
+        let (part, name) = (Key::part(7, number), Name::Generation(100 + u64::from(number)));
+        let replicas: Vec<_> = (0..REPLICAS).map(|rank| rig.replica(&part, rank, name)).collect();
+        for rank in 0..REPLICAS {
+            rig.lay(&part, rank, name, b"part");
+        }
+        let (md5, size) = (Some(Md5::digest(b"part").into()), Some(4));
+        let record =
+            Record { state: State::Live, replicas, md5, size, modified: Some(1), headers: Vec::new() };
+        rows.push((part, Loaded { record: Some(record.encode()), intents: Vec::new() }));
+    }
+    block_on(async {
+        index.load(rows).await.unwrap();
+        index.reserve_beyond(1000).await.unwrap();
+    });
+    index.close();
+    rig.serve(&[]);
+    rig.expect("PUT", &key("/object"), b"value", 201);
+    rig.end_master();
+    let before = contents(&rig.db()).parts;
+    let left = &rig.addresses()[..3];
+    let ended = rig.rebalance(left, &[]);
+    ended.assert_done();
+    assert_eq!((ended.figure("objects"), ended.figure("bytes"), ended.figure("failures")), (13, 53, 0));
+    assert!(rig.volumes[3].files().is_empty());
+    let after = contents(&rig.db()).parts;
+    let files = rig.files();
+    let placement = Placement::new(left.to_vec(), REPLICAS, 10);
+    for (part, record) in &after {
+        let places: Vec<_> = record.replicas.iter().map(|replica| replica.place.clone()).collect();
+        assert_eq!(places, placement.wanted(part), "{part}");
+        assert!(record.replicas.iter().all(|one| files[&rig.stored(part, one)] == b"part"), "{part}");
+        assert_eq!(*record, Record { replicas: record.replicas.clone(), ..before[part].clone() }, "{part}");
+    }
+    assert_eq!((after.len(), files.len()), (12, 13 * REPLICAS));
 }
 
 /// Another spelling of a volume is another volume to the placement, and the same files.

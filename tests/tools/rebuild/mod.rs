@@ -5,4 +5,5 @@ mod interrupted;
 mod junk;
 mod minikeyvalue;
 mod older_index;
+mod parts;
 mod unreadable;
