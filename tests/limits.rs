@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::http::{Connection, head};
 use common::{Cluster, Master};
-use davkv::index::{Index, Loaded, Options};
+use davkv::index::{Index, Loaded, Options, dump};
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
 use davkv::record::{Record, Replica, State};
@@ -173,4 +173,22 @@ fn a_list_of_a_million_keys_stays_in_bounds() {
     assert_eq!(count_keys(&master.addr(), "/?unlinked"), 0);
     assert_eq!(count_keys(&master.addr(), "/?list&limit=999999"), KEYS - 1);
     assert_small(&master);
+}
+
+#[test]
+fn a_dump_of_a_million_keys_stays_in_bounds() {
+    let _alone = alone();
+    let tempdir = tempfile::tempdir_in(fast_directory()).unwrap();
+    let volumes = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(str::to_owned);
+    let db = tempdir.path().join("db");
+    load(&db, &volumes);
+    let master = Master::start(&db, &volumes, &[]);
+    let mut connection = Connection::open(None, &master.addr()).unwrap();
+    connection.send(&head(&master.addr(), "GET", b"/?dump", &[], 0)).unwrap();
+    let dump = connection.receive("GET").unwrap().body;
+    assert_small(&master);
+    let options = Options { create: true, cache_bytes: 8 << 20, sync: false };
+    let mut rows = 0;
+    dump::load(&*dump, &tempdir.path().join("again"), options, |more| rows += more).unwrap();
+    assert_eq!(rows, KEYS as u64);
 }

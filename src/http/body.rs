@@ -85,17 +85,17 @@ impl Drop for ClientBody {
 pub enum Outgoing {
     /// Short text, or nothing.
     Text(Option<Bytes>),
-    /// Pages of a listing.
+    /// Pages of a listing, or of a dump.
     Pages(mpsc::Receiver<Result<Bytes, Broken>>),
 }
 
-/// A listing that couldn't be finished: the connection is cut, so that it doesn't look whole.
+/// An answer that couldn't be finished: the connection is cut, so that it doesn't look whole.
 #[derive(Debug)]
 pub struct Broken;
 
 impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the listing broke off")
+        f.write_str("the answer broke off")
     }
 }
 

@@ -2,6 +2,7 @@
 //! both.
 
 mod body;
+mod dump;
 mod list;
 pub mod query;
 
@@ -68,6 +69,8 @@ pub(crate) enum Refusal {
     Unauthenticated(String),
     /// Who asks may not do this; says what.
     Forbidden(String),
+    /// There is too much of it now; says of what.
+    Later(String),
     Store(Error),
 }
 
@@ -118,8 +121,11 @@ impl Api {
         check_framing(head.version, &head.headers)?;
         let key = key(head.uri.path())?;
         let query = head.uri.query().filter(|query| !query.is_empty());
-        self.admit(head, &key, query.is_some())?;
+        self.admit(head, &key, query)?;
         if let Some(query) = query {
+            if query == dump::QUERY {
+                return dump::answer(&self.store, &head.method, &key).await;
+            }
             let query = Query::parse(query)?;
             return match head.method {
                 Method::GET => list::answer(&self.store, &key, query, true).await,
@@ -152,11 +158,13 @@ impl Api {
     }
 
     /// Refuses what the client may not do, before anything is looked up.
-    fn admit(&self, head: &Parts, key: &Key, listing: bool) -> Result<(), Refusal> {
+    fn admit(&self, head: &Parts, key: &Key, query: Option<&str>) -> Result<(), Refusal> {
         if self.access.is_open() {
             return Ok(());
         }
         let right = match head.method.as_str() {
+            // a dump tells all that there is
+            _ if query == Some(dump::QUERY) => Right::Admin,
             "GET" | "HEAD" => Right::Read,
             "REBALANCE" => Right::Admin,
             // what is no method of ours can only be wrong
@@ -165,7 +173,7 @@ impl Api {
         let who = self.access.authenticate(head.headers.get(AUTHORIZATION));
         // who is nobody that we know may still do what anybody may
         let known = who.as_ref().map_or(None, Option::as_deref);
-        if self.access.permits(known, right, bucket(key, listing)) {
+        if self.access.permits(known, right, bucket(key, query.is_some())) {
             return Ok(());
         }
         Err(match who {
@@ -270,6 +278,7 @@ fn refuse(refusal: &Refusal, method: &Method, target: &str) -> Answer {
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, format!("the methods are {METHODS}")),
         Refusal::Unauthenticated(why) => (StatusCode::UNAUTHORIZED, why.clone()),
         Refusal::Forbidden(why) => (StatusCode::FORBIDDEN, why.clone()),
+        Refusal::Later(why) => (StatusCode::SERVICE_UNAVAILABLE, why.clone()),
         Refusal::Store(error) => (status_of(error), error.to_string()),
     };
     let (code, target) = (status.as_u16(), || escaped(target));

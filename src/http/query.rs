@@ -45,7 +45,8 @@ pub struct Query {
     pub limit: u64,
 }
 
-const UNKNOWN: BadUrl = BadUrl("the queries are ?list and ?unlinked, with &start=KEY and &limit=NUMBER");
+const UNKNOWN: BadUrl =
+    BadUrl("the queries are ?list and ?unlinked, with &start=KEY and &limit=NUMBER, and /?dump");
 
 impl Query {
     /// Reads what follows the `?` of a URL.

@@ -10,6 +10,7 @@
 //! `\0generation` holds the first generation number that was never reserved; `\0bucket` ‖ name and
 //! `\0upload` ‖ key ‖ `\0` ‖ number hold what is noted of buckets and uploads (see `notes`).
 
+pub mod dump;
 pub mod fold;
 pub mod notes;
 pub mod scratch;

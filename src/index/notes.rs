@@ -145,8 +145,8 @@ impl Index {
     /// The index can't be written.
     pub async fn load_notes(&self, notes: Vec<(Note, Record)>) -> Result<(), Failure> {
         let puts = notes.into_iter().map(|(note, record)| (note.row(), record.encode())).collect();
-        let (deletes, condition, durability) = (Vec::new(), None, Durability::Process);
-        self.write(Change { puts, deletes, condition, durability }).await
+        let durability = Durability::Process;
+        self.write(Change { puts, durability, ..Change::default() }).await.map(|_written| ())
     }
 
     /// A page of what is noted, from where `start` is or would be on: of all, or of what begins with

@@ -2,8 +2,8 @@
 //!
 //! The only file of the crate with `unsafe`. What it keeps to:
 //! - every C object has one owner, which frees it once; the order of fields is the order of closing;
-//! - an [`Iter`] borrows its [`Database`], and the slices it lends borrow the iterator, so that
-//!   neither outlives what it points into;
+//! - an [`Iter`] borrows its [`Database`] or shares in it, and the slices it lends borrow the iterator,
+//!   so that neither outlives what it points into;
 //! - damage is an error, never absence: every block read is checked against its checksum, and so
 //!   are the log and the manifest at opening, which fails on damage rather than skip records;
 //! - one process at a time has a database open, be it this one, another LevelDB or goleveldb.
@@ -22,7 +22,7 @@ use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
-use std::sync::{Once, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::{fmt, slice};
 
 use cruzbit_leveldb_sys as sys;
@@ -240,7 +240,15 @@ impl Database {
         let raw = unsafe {
             Owned::new(sys::leveldb_create_iterator(self.db.raw(), read.raw()), sys::leveldb_iter_destroy)
         };
-        Iter { raw, database: PhantomData }
+        Iter { raw, database: PhantomData, _shared: None }
+    }
+
+    /// As [`Database::iter`], for who keeps it: the database stays open as long as it lives.
+    #[must_use]
+    pub fn shared_iter(self: &Arc<Self>, fill_cache: bool) -> Iter<'static> {
+        let Iter { raw, .. } = self.iter(fill_cache);
+        // instead of the lifetime, the order of the fields ends it before the database
+        Iter { raw, database: PhantomData, _shared: Some(Arc::clone(self)) }
     }
 
     /// Moves what the log holds into tables; to be done before every clean close, since goleveldb,
@@ -310,6 +318,7 @@ impl Default for Batch {
 pub struct Iter<'a> {
     raw: Owned<sys::leveldb_iterator_t>,
     database: PhantomData<&'a Database>,
+    _shared: Option<Arc<Database>>,
 }
 
 // SAFETY: LevelDB ties an iterator to no thread, it only wants one at a time.

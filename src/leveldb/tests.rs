@@ -125,6 +125,20 @@ fn a_batch_is_applied_in_its_order() {
 }
 
 #[test]
+fn a_shared_iterator_keeps_its_database_open() {
+    let dir = TempDir::new().unwrap();
+    let db = Arc::new(open(&dir));
+    put(&db, b"/a", b"1");
+    let mut iter = db.shared_iter(false);
+    put(&db, b"/b", b"2");
+    drop(db);
+    assert_eq!(refusal(&dir.path().join("db"), &create()), OpenError::InUse);
+    assert_eq!(all(&mut iter), [(b"/a".to_vec(), b"1".to_vec())]);
+    drop(iter);
+    assert_eq!(all(&mut open(&dir).iter(false)).len(), 2);
+}
+
+#[test]
 fn an_iterator_starts_nowhere_ends_after_the_last_and_sees_one_moment() {
     let dir = TempDir::new().unwrap();
     let db = open(&dir);

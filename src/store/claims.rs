@@ -52,6 +52,11 @@ impl Claims {
         self.enter(key, By::Reaper).ok()
     }
 
+    /// Whether a request has the key.
+    pub(super) fn is_requested(&self, key: &Key) -> bool {
+        self.holders().get(key).is_some_and(|holder| holder.by == By::Request)
+    }
+
     async fn take_within(
         self: &Arc<Self>,
         key: &Key,
@@ -112,11 +117,12 @@ mod tests {
         let claims = Arc::new(Claims::default());
         let key = Key::new(b"/k");
         let claim = claims.take(&key).await;
-        assert!(claim.is_some());
+        assert!(claim.is_some() && claims.is_requested(&key));
         assert!(claims.take(&key).await.is_none());
         assert!(claims.take_to_reap(&key).is_none());
         assert!(claims.take(&Key::new(b"/other")).await.is_some());
         drop(claim);
+        assert!(!claims.is_requested(&key));
         assert!(claims.take(&key).await.is_some());
     }
 
@@ -148,7 +154,7 @@ mod tests {
         let claims = Arc::new(Claims::default());
         let key = Key::new(b"/k");
         let reaping = claims.take_to_reap(&key);
-        assert!(reaping.is_some());
+        assert!(reaping.is_some() && !claims.is_requested(&key));
         let (claim, ()) = tokio::join!(claims.take(&key), async {
             tokio::task::yield_now().await;
             drop(reaping);

@@ -18,6 +18,7 @@
 mod attempt;
 mod claims;
 mod copy;
+mod dump;
 mod fanout;
 #[cfg(test)]
 mod model;

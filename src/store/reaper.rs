@@ -112,6 +112,12 @@ impl Reaper {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
+    /// What tells of an attempt without the key's claim whether it is under way.
+    pub(super) fn watch(&self) -> impl Fn(u64) -> bool + Send + 'static {
+        let open = Arc::clone(&self.open);
+        move |id| open.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
     fn push(&self, due: Instant, job: Job) {
         let mut queue = self.queue();
         if queue.jobs.len() < QUEUE {

@@ -1,16 +1,11 @@
 //! Lists of keys, and all other queries.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use davkv::index::{Index, Loaded, Options};
-use davkv::key::{Key, Name};
-use davkv::placement::Place;
-use davkv::record::{Record, Replica, State};
+use davkv::record::State;
 
-use crate::common::Master;
 use crate::common::http::{Connection, head, request};
-use crate::rig::{cluster, cluster_with, keys, list, list_of, quote, refused, refuses};
+use crate::rig::{cluster, cluster_with, keys, list, list_of, master_over, quote, record, refused, refuses};
 
 #[test]
 fn list_is_in_byte_order_under_the_prefix() {
@@ -111,23 +106,6 @@ fn pages_yield_all_keys_once() {
         }
         assert_eq!(found, live, "limit {limit}");
     }
-}
-
-/// A master over an index of these rows, whose volume needn't be there.
-fn master_over(db: &Path, rows: Vec<(String, Vec<u8>)>) -> Master {
-    let index = Index::open(db, Options { create: true, cache_bytes: 8 << 20, sync: false }).unwrap();
-    let rows = rows.into_iter().map(|(key, record)| {
-        (Key::new(key.as_bytes()), Loaded { record: Some(record), intents: Vec::new() })
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(index.load(rows.collect())).unwrap();
-    index.close();
-    Master::start(db, &["127.0.0.1:1".to_owned()], &["--replicas", "1"])
-}
-
-fn record(state: State) -> Vec<u8> {
-    let replicas = vec![Replica { place: Place::new("127.0.0.1:1"), name: Name::Plain }];
-    Record { state, replicas, md5: None, size: Some(1), modified: None, headers: Vec::new() }.encode()
 }
 
 /// Enough keys for several pages of the index, by bytes and by rows, and whole pages of keys that aren't

@@ -14,6 +14,7 @@ mod access;
 mod command_line;
 mod connections;
 mod delete;
+mod dump;
 mod end;
 mod get;
 mod keys;

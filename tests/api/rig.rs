@@ -1,11 +1,13 @@
 //! What the tests share: requests, refusals, lists, and what lies on the volumes.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use davkv::key::Key;
-use davkv::placement::Placement;
-use davkv::record::hex;
+use davkv::index::{Index, Loaded, Options};
+use davkv::key::{Key, Name};
+use davkv::placement::{Place, Placement};
+use davkv::record::{Record, Replica, State, hex};
 use md5::{Digest as _, Md5};
 
 use crate::common::http::{Connection, Response, head, request};
@@ -47,6 +49,24 @@ pub(crate) fn refused(answer: &Response, status: u16) {
 #[track_caller]
 pub(crate) fn refuses(cluster: &Cluster, method: &str, target: &str, body: &[u8], status: u16) {
     refused(&cluster.request(method, target, body), status);
+}
+
+/// A master over an index of these rows, whose volume needn't be there.
+pub(crate) fn master_over(db: &Path, rows: Vec<(String, Vec<u8>)>) -> Master {
+    let index = Index::open(db, Options { create: true, cache_bytes: 8 << 20, sync: false }).unwrap();
+    let rows = rows.into_iter().map(|(key, record)| {
+        (Key::new(key.as_bytes()), Loaded { record: Some(record), intents: Vec::new() })
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(index.load(rows.collect())).unwrap();
+    index.close();
+    Master::start(db, &["127.0.0.1:1".to_owned()], &["--replicas", "1"])
+}
+
+/// A record in its stored form.
+pub(crate) fn record(state: State) -> Vec<u8> {
+    let replicas = vec![Replica { place: Place::new("127.0.0.1:1"), name: Name::Plain }];
+    Record { state, replicas, md5: None, size: Some(1), modified: None, headers: Vec::new() }.encode()
 }
 
 /// An upload that stands still: the master has claimed the key, asked for the body, and got the first

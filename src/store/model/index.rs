@@ -6,6 +6,7 @@ use tokio::sync::Mutex;
 
 use super::fault::{Fault, Kind};
 use super::world::{self, World};
+use crate::index::dump::Dump;
 use crate::index::fold::{Folded, Item};
 use crate::index::notes::{Note, Notes, Proviso};
 use crate::index::{Entry, Failure, Listed, Page};
@@ -191,6 +192,15 @@ impl Index {
     ) -> Result<Option<Key>, Failure> {
         let mut keys = self.listed(prefix, start, state);
         Ok(keys.nth(usize::try_from(count).unwrap()))
+    }
+
+    /// Dumps are of real indexes.
+    #[allow(clippy::unused_async, reason = "as the index that it stands for")]
+    pub(crate) async fn dump(
+        &self,
+        _is_open: impl Fn(&Key, u64) -> bool + Send + 'static,
+    ) -> Result<Dump, Failure> {
+        Err(failure("there is nothing to dump"))
     }
 
     pub(crate) fn close(self) {

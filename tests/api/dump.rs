@@ -1,0 +1,200 @@
+//! The dump of the index.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::SystemTime;
+
+use davkv::index::dump;
+use davkv::index::{Entry, Index, Options};
+use davkv::key::{Key, Name};
+use davkv::record::{Record, State};
+
+use crate::common::Master;
+use crate::common::http::{Connection, Response, head, request};
+use crate::common::{Gate, Order, Stage, eventually};
+use crate::rig::{
+    PATIENCE, cluster, cluster_with, hex_md5, master_over, placement, record, refused, refuses,
+};
+
+const OPTIONS: Options = Options { create: true, cache_bytes: 8 << 20, sync: false };
+
+#[track_caller]
+fn dumped(master: &Master) -> Response {
+    let answer = request(&master.addr(), "GET", "/?dump", &[], b"");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("content-type"), Some("application/octet-stream"));
+    answer
+}
+
+/// The index that a dump makes, in a directory of its own, and when it was taken.
+fn loaded(dump: &[u8]) -> (Index, u64, tempfile::TempDir) {
+    let tempdir = tempfile::tempdir().unwrap();
+    let path = tempdir.path().join("db");
+    let taken = dump::load(dump, &path, OPTIONS, |_| ()).unwrap();
+    (Index::open(&path, OPTIONS).unwrap(), taken, tempdir)
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[test]
+fn a_dump_holds_what_is_live_and_what_is_unlinked() {
+    let cluster = cluster_with(&["/a", "/b", "/ä"]);
+    assert_eq!(cluster.request("UNLINK", "/b", b"").status, 204);
+    assert_eq!(cluster.request("DELETE", "/a", b"").status, 204);
+    let before = now();
+    let answer = dumped(&cluster.master);
+    let (index, taken, _tempdir) = loaded(&answer.body);
+    assert!((before..=now()).contains(&taken), "{taken}");
+    assert_eq!(index.get(&Key::new(b"/a")).unwrap(), Entry::default());
+    for (text, state) in [("/b", State::Unlinked), ("/ä", State::Live)] {
+        let key = Key::new(text.as_bytes());
+        let Entry { record, intents } = index.get(&key).unwrap();
+        let record = record.unwrap();
+        let places: Vec<_> = record.replicas.iter().map(|replica| replica.place.clone()).collect();
+        assert_eq!((record.state, places), (state, placement(&cluster).wanted(&key)), "{text}");
+        assert!(record.replicas.iter().all(|replica| replica.name == Name::Plain), "{text}");
+        let md5 = record.md5.as_ref().map(davkv::record::hex);
+        assert_eq!((md5, record.size), (Some(hex_md5(text.as_bytes())), Some(text.len() as u64)), "{text}");
+        assert_eq!(intents, [], "{text}");
+    }
+}
+
+#[test]
+fn the_dump_of_an_empty_index_is_whole() {
+    let cluster = cluster();
+    let (index, ..) = loaded(&dumped(&cluster.master).body);
+    assert_eq!(index.first_unreserved().unwrap(), 1);
+}
+
+/// Its intent would doom what is about to become the value.
+#[test]
+fn what_is_being_written_is_no_part_of_a_dump() {
+    let cluster = cluster();
+    let gates: Vec<Gate> = cluster.volumes.iter().map(Gate::before).collect();
+    let addresses: Vec<String> = gates.iter().map(Gate::addr).collect();
+    let master = Master::start(&cluster.tempdir.path().join("gated"), &addresses, &[]);
+    for gate in &gates {
+        gate.rule(|method, _| (method == "PUT").then_some(Order::Hold));
+    }
+    let addr = master.addr();
+    let put = std::thread::spawn(move || request(&addr, "PUT", "/key", &[], b"value").status);
+    eventually("a file is on its way", PATIENCE, || {
+        gates.iter().any(|gate| gate.count("PUT", Stage::Held) > 0)
+    });
+    let (index, ..) = loaded(&dumped(&master).body);
+    assert_eq!(index.get(&Key::new(b"/key")).unwrap(), Entry::default());
+    for gate in &gates {
+        gate.open();
+        gate.release();
+    }
+    assert_eq!(put.join().unwrap(), 201);
+    let (index, ..) = loaded(&dumped(&master).body);
+    assert!(index.record(&Key::new(b"/key")).unwrap().is_some());
+}
+
+#[test]
+fn what_a_volume_that_is_down_keeps_of_a_deleted_value_is_in_the_dump() {
+    let mut cluster = cluster_with(&["/key"]);
+    cluster.volumes[0].kill();
+    assert_eq!(cluster.request("DELETE", "/key", b"").status, 204);
+    let (index, ..) = loaded(&dumped(&cluster.master).body);
+    let Entry { record, intents } = index.get(&Key::new(b"/key")).unwrap();
+    let addr = cluster.volumes[0].addr();
+    let files = intents.iter().flat_map(|intent| &intent.files);
+    assert!(files.into_iter().any(|file| file.place.volume() == addr), "{intents:?}");
+    assert_eq!(record, None);
+}
+
+#[test]
+fn a_dump_goes_with_get_only() {
+    let cluster = cluster_with(&["/a"]);
+    for method in ["PUT", "POST", "DELETE", "UNLINK", "RELINK", "REBALANCE"] {
+        refuses(&cluster, method, "/?dump", b"x", 400);
+    }
+    assert_eq!(cluster.request("HEAD", "/?dump", b"").status, 400);
+}
+
+#[test]
+fn a_dump_is_of_the_whole_index_and_nothing_else_is_said() {
+    let cluster = cluster_with(&["/a"]);
+    for target in ["/a?dump", "/a/?dump", "//?dump", "/?dump=1", "/?dump=", "/?dump&", "/?&dump", "/?DUMP"] {
+        refuses(&cluster, "GET", target, b"", 400);
+    }
+    for query in ["dump&dump", "dump&list", "list&dump", "dump&start=/a", "dump&limit=1", "dump&foo"] {
+        refuses(&cluster, "GET", &format!("/?{query}"), b"", 400);
+    }
+}
+
+const LARGE: u64 = 1000;
+
+/// A master whose dump is larger than what a connection holds of an answer that nobody reads.
+fn master_with_a_large_index(db: &Path) -> Master {
+    let mut record = Record::decode(&record(State::Live)).unwrap();
+    record.headers = vec![("x-amz-meta-long".to_owned(), "x".repeat(60_000))];
+    master_over(db, (0..LARGE).map(|n| (format!("/{n:06}"), record.encode())).collect())
+}
+
+/// A client who asks for a dump and reads no more of it than the status.
+fn stuck(addr: &str) -> Connection {
+    let mut connection = Connection::open(None, addr).unwrap();
+    connection.send(&head(addr, "GET", b"/?dump", &[], 0)).unwrap();
+    let status = connection.line().unwrap();
+    assert!(status.starts_with("HTTP/1.1 200"), "{status}");
+    connection
+}
+
+#[test]
+fn two_dumps_at_a_time_are_enough_and_the_place_of_who_leaves_is_free_again() {
+    let tempdir = tempfile::tempdir().unwrap();
+    let master = master_with_a_large_index(&tempdir.path().join("db"));
+    let addr = master.addr();
+    let (first, _second) = (stuck(&addr), stuck(&addr));
+    let third = request(&addr, "GET", "/?dump", &[], b"");
+    refused(&third, 503);
+    assert_eq!(third.header("retry-after"), Some("1"));
+    drop(first);
+    let mut whole = None;
+    eventually("there is place again", PATIENCE, || {
+        let answer = request(&addr, "GET", "/?dump", &[], b"");
+        whole = (answer.status == 200).then_some(answer.body);
+        whole.is_some()
+    });
+    let mut rows = 0;
+    dump::load(&*whole.unwrap(), &tempdir.path().join("again"), OPTIONS, |more| rows += more).unwrap();
+    assert_eq!(rows, LARGE);
+}
+
+#[test]
+fn clients_who_read_nothing_of_a_dump_hinder_nobody() {
+    let tempdir = tempfile::tempdir().unwrap();
+    let master = master_with_a_large_index(&tempdir.path().join("db"));
+    let addr = master.addr();
+    let _stuck = [stuck(&addr), stuck(&addr)];
+    assert_eq!(request(&addr, "GET", "/none", &[], b"").status, 404);
+    assert_eq!(request(&addr, "GET", "/0000?list&limit=1", &[], b"").status, 200);
+    assert!(master.peak_memory() < 64 << 20, "{} bytes were resident", master.peak_memory());
+}
+
+/// Damage is an error at the beginning of a dump and a broken answer later on, never a missing row.
+#[test]
+fn a_damaged_record_breaks_a_dump_off() {
+    let mut damaged = record(State::Live);
+    damaged.truncate(damaged.len() - 1);
+    for (at, first_page) in [("/000000", true), ("/029999", false)] {
+        let tempdir = tempfile::tempdir().unwrap();
+        let mut rows: BTreeMap<_, _> =
+            (0..30_000).map(|n| (format!("/{n:06}"), record(State::Live))).collect();
+        rows.insert(at.to_owned(), damaged.clone());
+        let master = master_over(&tempdir.path().join("db"), rows.into_iter().collect());
+        if first_page {
+            refused(&request(&master.addr(), "GET", "/?dump", &[], b""), 500);
+            continue;
+        }
+        let mut connection = Connection::open(None, &master.addr()).unwrap();
+        connection.send(&head(&master.addr(), "GET", b"/?dump", &[], 0)).unwrap();
+        assert!(connection.receive("GET").is_err(), "it looks whole");
+        eventually("it is logged", PATIENCE, || master.log().contains("a dump broke off"));
+    }
+}
