@@ -7,6 +7,8 @@
 
 mod announced;
 mod chunked;
+#[cfg(test)]
+mod tests;
 mod wrong;
 
 use std::pin::Pin;
@@ -68,10 +70,6 @@ impl Outcome {
     /// Why it hasn't; `Short` for one that wasn't read to its end.
     pub(super) fn finish(&self) -> Result<Vec<Sum>, Wrong> {
         self.0.get().cloned().unwrap_or(Err(Wrong::Short))
-    }
-
-    fn wrong(&self) -> Option<Wrong> {
-        self.0.get().and_then(|outcome| outcome.as_ref().err().cloned())
     }
 }
 
@@ -262,8 +260,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Payload<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        if let Some(wrong) = this.outcome.wrong() {
-            return Poll::Ready(Some(Err(Broken::Wrong(wrong))));
+        match this.outcome.0.get() {
+            Some(Err(wrong)) => return Poll::Ready(Some(Err(Broken::Wrong(wrong.clone())))),
+            // its end was seen before its last bytes went on
+            Some(Ok(_)) if this.chunked.is_some() => return Poll::Ready(None),
+            _ => {}
         }
         let polled = ready!(this.poll(context));
         if let Err(broken) = &polled {
