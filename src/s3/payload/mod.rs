@@ -6,6 +6,7 @@
 //! a body that isn't what was announced ends in an error instead, and [`Outcome`] tells it, too.
 
 mod announced;
+mod checks;
 mod chunked;
 #[cfg(test)]
 mod tests;
@@ -18,9 +19,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::checksum::{Algorithm, Checksums, Sum};
-use super::signature::{ChunkSigner, unhex};
+use super::checksum::Sum;
+use super::signature::ChunkSigner;
 use announced::Framing;
+use checks::Checks;
 use chunked::{Chunks, Piece, Trailer};
 
 pub(super) use announced::Announced;
@@ -31,8 +33,6 @@ pub(super) struct Payload<B> {
     body: B,
     /// Of a body in chunks.
     chunked: Option<Chunked>,
-    /// Bytes of the value that are still to come, if that is known.
-    left: Option<u64>,
     checks: Checks,
     outcome: Outcome,
 }
@@ -46,16 +46,6 @@ struct Chunked {
     last: Bytes,
     signer: Option<ChunkSigner>,
     trailers: Vec<Trailer>,
-}
-
-/// What is computed, and what it must be.
-struct Checks {
-    checksums: Checksums,
-    /// Those that were asked for; the payload's SHA-256 may be one more.
-    algorithms: Vec<Algorithm>,
-    sums: Vec<Sum>,
-    promised: Vec<Algorithm>,
-    sha256: Option<Vec<u8>>,
 }
 
 /// Tells what became of a [`Payload`].
@@ -95,7 +85,7 @@ impl<E: std::fmt::Debug + std::fmt::Display> std::error::Error for Broken<E> {}
 impl<B> Payload<B> {
     /// The value in the body. Without a `signer` nothing is made of the signatures of chunks.
     pub(super) fn new(body: B, announced: Announced, signer: Option<ChunkSigner>) -> (Self, Outcome) {
-        let Announced { length, md5: _, framing, sha256, algorithms, sums, promised } = announced;
+        let framing = announced.framing;
         let chunked = (framing != Framing::Plain).then(|| Chunked {
             chunks: Chunks::new(),
             received: Bytes::new(),
@@ -103,18 +93,15 @@ impl<B> Payload<B> {
             signer: signer.filter(|_| framing == Framing::SignedChunks),
             trailers: Vec::new(),
         });
-        let payload = sha256.is_some().then_some(Algorithm::Sha256);
-        let checksums = Checksums::new(algorithms.iter().copied().chain(payload));
-        let checks = Checks { checksums, algorithms, sums, promised, sha256 };
         let outcome = Outcome::default();
-        (Self { body, chunked, left: length, checks, outcome: outcome.clone() }, outcome)
+        (Self { body, chunked, checks: Checks::new(announced), outcome: outcome.clone() }, outcome)
     }
 
     /// Takes what of the value is in the data.
     fn pass(&mut self, data: Bytes) -> Result<Option<Bytes>, Wrong> {
         let Some(chunked) = &mut self.chunked else {
-            self.checks.take(&mut self.left, &data)?;
-            if self.left == Some(0) {
+            self.checks.take(&data)?;
+            if self.checks.left() == Some(0) {
                 self.settle()?;
             }
             return Ok(Some(data));
@@ -129,11 +116,11 @@ impl<B> Payload<B> {
         loop {
             match chunked.chunks.take(&mut chunked.received)? {
                 Piece::Data(data) => {
-                    self.checks.take(&mut self.left, &data)?;
+                    self.checks.take(&data)?;
                     if let Some(signer) = &mut chunked.signer {
                         signer.update(&data);
                     }
-                    if self.left != Some(0) {
+                    if self.checks.left() != Some(0) {
                         return Ok(Some(data));
                     }
                     chunked.last = data;
@@ -166,71 +153,11 @@ impl<B> Payload<B> {
         Ok(Some(last).filter(|last| !last.is_empty()))
     }
 
-    /// Compares all that can be compared.
+    /// The value is over, and is compared with what was announced.
     fn settle(&mut self) -> Result<(), Wrong> {
-        if self.left.is_some_and(|left| left > 0) {
-            return Err(Wrong::Short);
-        }
         let sums = self.checks.settle()?;
         self.outcome.0.get_or_init(|| Ok(sums));
         Ok(())
-    }
-}
-
-impl Checks {
-    /// Takes the value's next bytes.
-    fn take(&mut self, left: &mut Option<u64>, data: &Bytes) -> Result<(), Wrong> {
-        if let Some(left) = left {
-            *left = left.checked_sub(data.len() as u64).ok_or(Wrong::Long)?;
-        }
-        self.checksums.update(data);
-        Ok(())
-    }
-
-    fn take_trailers(
-        &mut self,
-        mut trailers: Vec<Trailer>,
-        signer: Option<&mut ChunkSigner>,
-    ) -> Result<(), Wrong> {
-        let signature = trailers.iter().position(|trailer| trailer.name == "x-amz-trailer-signature");
-        let signature = signature.map(|at| trailers.swap_remove(at).value);
-        trailers.sort();
-        if let Some(signer) = signer.filter(|_| signature.is_some() || !trailers.is_empty()) {
-            let lines = trailers.iter().flat_map(|trailer| [&trailer.name, ":", &trailer.value, "\n"]);
-            let lines: String = lines.collect();
-            let signature = signature.and_then(|hex| unhex(hex.as_bytes()));
-            if !signature.is_some_and(|signature| signer.is_trailers(&signature, &lines)) {
-                return Err(Wrong::Signature);
-            }
-        }
-        for Trailer { name, value } in trailers {
-            let promised = Algorithm::of_header(&name)
-                .and_then(|algorithm| self.promised.iter().position(|promised| *promised == algorithm));
-            let promised = promised.ok_or(Wrong::Trailer("a trailer wasn't announced, or comes twice"))?;
-            let algorithm = self.promised.swap_remove(promised);
-            let sum = Sum::parse(algorithm, &value);
-            self.sums.push(sum.ok_or(Wrong::Trailer("a checksum isn't base64 of its length"))?);
-        }
-        if !self.promised.is_empty() {
-            return Err(Wrong::Trailer("an announced trailer is missing"));
-        }
-        Ok(())
-    }
-
-    /// The checksums that were asked for, if all are what they must be.
-    fn settle(&mut self) -> Result<Vec<Sum>, Wrong> {
-        let mut computed = std::mem::take(&mut self.checksums).finish();
-        if let Some(value) = self.sha256.take() {
-            let sum = Sum { algorithm: Algorithm::Sha256, value };
-            if !computed.contains(&sum) {
-                return Err(Wrong::Sha256);
-            }
-        }
-        if let Some(other) = self.sums.iter().find(|sum| !computed.contains(sum)) {
-            return Err(Wrong::Digest(other.algorithm));
-        }
-        computed.retain(|sum| self.algorithms.contains(&sum.algorithm));
-        Ok(computed)
     }
 }
 
@@ -244,8 +171,10 @@ impl<B: Body<Data = Bytes> + Unpin> Payload<B> {
                 Some(frame) => frame.map_err(Broken::Body)?,
             };
             // HTTP's own trailers say nothing of the value
-            let Ok(received) = frame.into_data() else { continue };
-            data = self.pass(received).map_err(Broken::Wrong)?;
+            let received = frame.into_data().unwrap_or_default();
+            if !received.is_empty() {
+                data = self.pass(received).map_err(Broken::Wrong)?;
+            }
         }
         Poll::Ready(Ok(data))
     }
@@ -281,7 +210,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Payload<B> {
 
     fn size_hint(&self) -> SizeHint {
         let held = self.chunked.as_ref().map_or(0, |chunked| chunked.last.len() as u64);
-        self.left
-            .map_or_else(|| self.body.size_hint(), |left| SizeHint::with_exact(left.saturating_add(held)))
+        let left = self.checks.left().map(|left| SizeHint::with_exact(left.saturating_add(held)));
+        left.unwrap_or_else(|| self.body.size_hint())
     }
 }

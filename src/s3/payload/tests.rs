@@ -16,7 +16,7 @@ use proptest::sample::{Index, select};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::s3::checksum::Hasher;
+use crate::s3::checksum::{Algorithm, Hasher};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const SCOPE: &str = "20130524/us-east-1/s3/aws4_request";
@@ -652,6 +652,31 @@ proptest! {
         let read = read(cut(&upload.body(), &places), upload.announced(), upload.signer());
         prop_assert_eq!(read.whole(), Some(&upload.value[..]));
         prop_assert_eq!(read.outcome, Ok(upload.sums()));
+    }
+
+    #[test]
+    fn nor_does_one_without_chunks(
+        value in vec(any::<u8>(), 1..300),
+        flip: Option<Index>,
+        is_length_known: bool,
+        places in vec(any::<Index>(), 0..20),
+    ) {
+        let sums = Algorithm::ALL.map(|algorithm| sum(algorithm, &value));
+        let texts = sums.clone().map(|sum| (sum.algorithm.header(), sum.base64()));
+        let headers = headers(&texts.each_ref().map(|(name, value)| (*name, value.as_str())));
+        let announced = Announced::read(&headers, is_length_known.then_some(value.len() as u64)).unwrap();
+        let mut body = value.clone();
+        if let Some(at) = flip {
+            body[at.index(value.len())] ^= 1;
+        }
+        let read = read(cut(&body, &places), announced, None);
+        prop_assert_eq!(read.whole(), flip.is_none().then_some(&value[..]));
+        if let Ok(mut told) = read.outcome {
+            told.sort_by_key(|sum| Algorithm::ALL.iter().position(|algorithm| *algorithm == sum.algorithm));
+            prop_assert_eq!(told, sums);
+        } else if is_length_known {
+            prop_assert!(read.data.len() < value.len(), "the last bytes weren't held back");
+        }
     }
 
     #[test]
