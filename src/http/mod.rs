@@ -41,7 +41,7 @@ const KEY_BALANCE: HeaderName = HeaderName::from_static("key-balance");
 const METHODS: &str = "GET, HEAD, PUT, DELETE, UNLINK, RELINK, REBALANCE";
 
 /// What a volume can store under one name, in bytes.
-const LONGEST_FILE: u64 = i64::MAX.cast_unsigned();
+pub(crate) const LONGEST_FILE: u64 = i64::MAX.cast_unsigned();
 
 /// What asks a client for credentials, …
 const REALM: &str = "Basic realm=\"davkv\"";

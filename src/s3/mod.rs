@@ -28,8 +28,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::TryFutureExt as _;
 use futures_util::future::Either;
-use futures_util::{FutureExt as _, TryFutureExt as _};
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
@@ -150,10 +150,11 @@ impl Api {
                 "signatures of version 2 are not accepted: use AWS4-HMAC-SHA256"
             ));
         }
-        let request = request::prepare(head, body, self.open)?;
+        let (request, verdict) = request::prepare(head, body, self.open)?;
         let failed = |_failure| S3Error::new(S3ErrorCode::InternalError);
         let panicked = |_panic| s3_error!(InternalError, "the master failed, see its log");
-        caught(self.service.call(request)).map(|answer| answer.map_err(panicked)?.map_err(failed)).await
+        let answer = caught(self.service.call(request)).await.map_err(panicked)?.map_err(failed)?;
+        verdict.refusal().map_or(Ok(answer), Err)
     }
 }
 

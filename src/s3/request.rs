@@ -4,7 +4,7 @@
 //! bodies that are to be stored go past it, and where anybody may do anything, signatures are taken off.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use s3s::{S3Error, S3Request, S3Result, s3_error};
+use md5::{Digest as _, Md5};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use tokio::time::{Sleep, sleep};
 
 use super::checksum::Algorithm;
@@ -25,7 +26,7 @@ use super::objects::Bytestream;
 use super::payload::{Announced, Outcome, Payload, Wrong};
 use super::signature::ChunkSigner;
 use crate::error::Error;
-use crate::http::{ClientBody, check_framing};
+use crate::http::{ClientBody, LONGEST_FILE, check_framing};
 use crate::store::Upload;
 
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
@@ -131,7 +132,7 @@ fn is_signature(name: &str) -> bool {
 }
 
 /// The request as s3s shall see it.
-pub(super) fn prepare(mut head: Parts, body: Incoming, open: bool) -> S3Result<s3s::HttpRequest> {
+pub(super) fn prepare(mut head: Parts, body: Incoming, open: bool) -> S3Result<(s3s::HttpRequest, Verdict)> {
     let length = body.size_hint().exact();
     // from here on the body is read to its end or away, however this turns out
     let body = ClientBody::new(body, head.headers.contains_key(EXPECT));
@@ -145,14 +146,40 @@ pub(super) fn prepare(mut head: Parts, body: Incoming, open: bool) -> S3Result<s
     if head.headers.get(RANGE).is_some_and(|range| range.as_bytes().contains(&b',')) {
         head.headers.remove(RANGE);
     }
+    let verdict = Verdict::default();
     let body = if is_upload(&head) {
         head.extensions.insert(Length(length));
         head.extensions.insert::<Detached>(Arc::new(Mutex::new(Some(body))));
         s3s::Body::empty()
+    } else if body.is_end_stream() {
+        s3s::Body::empty()
     } else {
-        s3s::Body::http_body_unsync(Hurried { body, deadline: None })
+        s3s::Body::http_body_unsync(xml(&mut head, body, length, verdict.clone())?)
     };
-    Ok(Request::from_parts(head, body))
+    Ok((Request::from_parts(head, body), verdict))
+}
+
+/// The XML of a request.
+fn xml(head: &mut Parts, body: ClientBody, length: Option<u64>, verdict: Verdict) -> S3Result<Xml> {
+    let is_completion = head.uri.query().is_some_and(|query| names(query).any(|name| name == "uploadId"));
+    let announced = if is_completion {
+        // they are of the object
+        Announced::read_framing(&head.headers, length)
+    } else {
+        Announced::read(&head.headers, length)
+    };
+    let announced = announced.map_err(|wrong| malformed(&wrong))?;
+    let in_chunks = head.headers.get("x-amz-content-sha256");
+    let in_chunks = in_chunks.is_some_and(|payload| payload.as_bytes().starts_with(b"STREAMING-"));
+    if in_chunks && head.headers.contains_key(AUTHORIZATION) {
+        // s3s would look for the chunks once more
+        return Err(s3_error!(NotImplemented, "XML in chunks is not supported: send it as it is"));
+    }
+    if let Some(length) = announced.length {
+        // without its framing
+        head.headers.insert(CONTENT_LENGTH, length.into());
+    }
+    Ok(Xml::new(body, announced, verdict))
 }
 
 /// Refuses what s3s would do and we don't: browsers' forms, which it gathers in memory, and signatures of
@@ -237,6 +264,9 @@ pub(super) fn body<T>(
         _ => None,
     };
     let (length, md5) = (announced.length, announced.md5);
+    if length.is_some_and(|length| length > LONGEST_FILE) {
+        return Err(s3_error!(EntityTooLarge, "no file is as long as this body"));
+    }
     let (body, outcome) = Payload::new(body, announced, signer);
     Ok((Upload { body, length, md5 }, outcome))
 }
@@ -339,13 +369,65 @@ pub(super) fn refusal(error: S3Error) -> s3s::HttpResponse {
     })
 }
 
-/// A body that has to come in within [`XML_TIMEOUT`]: s3s would wait for ever.
-struct Hurried {
-    body: ClientBody,
-    deadline: Option<Pin<Box<Sleep>>>,
+/// Why s3s couldn't read a request's XML, which it would take for a failure of ours.
+#[derive(Clone, Default)]
+pub(super) struct Verdict(Arc<OnceLock<S3ErrorCode>>);
+
+impl Verdict {
+    /// The refusal that takes the place of s3s's answer, if there is reason for one.
+    pub(super) fn refusal(&self) -> Option<S3Error> {
+        let code = self.0.get()?.clone();
+        let why = match code {
+            S3ErrorCode::RequestTimeout => "the request didn't come in in time",
+            S3ErrorCode::BadDigest => "the body doesn't have the checksum that was announced",
+            _ => "the body isn't what its headers say",
+        };
+        let mut refusal = S3Error::with_message(code, why);
+        refusal.set_status_code(StatusCode::BAD_REQUEST);
+        Some(refusal)
+    }
 }
 
-impl http_body::Body for Hurried {
+/// XML on its way in: within [`XML_TIMEOUT`], as s3s would wait for ever; and with the checksums that were
+/// announced, as s3s would not look at them.
+struct Xml {
+    body: Payload<ClientBody>,
+    /// What it shall have, and what it has so far.
+    md5: Option<([u8; 16], Md5)>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    outcome: Outcome,
+    verdict: Verdict,
+}
+
+impl Xml {
+    fn new(body: ClientBody, announced: Announced, verdict: Verdict) -> Self {
+        let md5 = announced.md5.map(|md5| (md5, Md5::new()));
+        let (body, outcome) = Payload::new(body, announced, None);
+        Self { body, md5, deadline: None, outcome, verdict }
+    }
+
+    fn wrong(&self, code: S3ErrorCode) -> std::io::Error {
+        // the first reason counts
+        drop(self.verdict.0.set(code));
+        std::io::ErrorKind::InvalidData.into()
+    }
+
+    /// Looks at what came in.
+    fn take(&mut self, frame: Option<&Frame<Bytes>>) -> Result<(), std::io::Error> {
+        if let Some((_, md5)) = &mut self.md5
+            && let Some(data) = frame.and_then(Frame::data_ref)
+        {
+            md5.update(data);
+        }
+        if frame.is_some() {
+            return Ok(());
+        }
+        let same = |(announced, md5): ([u8; 16], Md5)| announced == <[u8; 16]>::from(md5.finalize());
+        if self.md5.take().is_none_or(same) { Ok(()) } else { Err(self.wrong(S3ErrorCode::BadDigest)) }
+    }
+}
+
+impl http_body::Body for Xml {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -353,15 +435,19 @@ impl http_body::Body for Hurried {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(std::io::Error::other)));
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(None) => Poll::Ready(self.take(None).err().map(Err)),
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(self.take(Some(&frame)).map(|()| frame))),
+            Poll::Ready(Some(Err(_why))) => {
+                let code = self.outcome.finish().err().map(|wrong| malformed(&wrong).code().clone());
+                Poll::Ready(Some(Err(self.wrong(code.unwrap_or(S3ErrorCode::IncompleteBody)))))
+            }
+            Poll::Pending => {
+                let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(XML_TIMEOUT)));
+                ready!(deadline.as_mut().poll(context));
+                Poll::Ready(Some(Err(self.wrong(S3ErrorCode::RequestTimeout))))
+            }
         }
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(XML_TIMEOUT)));
-        deadline.as_mut().poll(context).map(|()| Some(Err(std::io::ErrorKind::TimedOut.into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

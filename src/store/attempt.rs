@@ -42,7 +42,7 @@ enum Hold<'a> {
     /// By its claim, from beginning to end.
     Throughout(&'a Claim),
     /// By a claim of its own for each write of the index; in between, this keeps the reaper off its intent.
-    AtTimes { _open: Open },
+    AtTimes(Open),
 }
 
 /// The key's claim, for as long as this is.
@@ -73,7 +73,7 @@ impl<'a> Attempt<'a> {
     ) -> Result<Self> {
         check_room(&entry)?;
         let id = store.index.generation().await?;
-        let at_times = || Hold::AtTimes { _open: store.reaper.keep_off(id) };
+        let at_times = || Hold::AtTimes(store.reaper.keep_off(key, id));
         let hold = claim.map_or_else(at_times, Hold::Throughout);
         Ok(Self { store, key, hold, entry, id, certain: true })
     }
@@ -143,10 +143,12 @@ impl<'a> Attempt<'a> {
             }
         };
         if let Err(refusal) = self.check_unclaimed(when, proviso) {
+            let overtaken = matches!(refusal, Error::Busy) && self.is_overtaken(when);
+            let ended = overtaken && self.end_upload(proviso).await?;
             self.settle(&claim).await;
-            return Err(refusal);
+            return if ended { Ok(()) } else { Err(refusal) };
         }
-        let Self { store, entry: before, id, certain, .. } = self;
+        let Self { store, hold, entry: before, id, certain, .. } = self;
         let mut after = before.clone();
         for intent in &mut after.intents {
             if intent.id == id {
@@ -175,6 +177,9 @@ impl<'a> Attempt<'a> {
         if !committed? {
             store.settle(&claim, &before, id, certain).await;
             return Err(Error::NoUpload);
+        }
+        if let (Hold::AtTimes(open), When::Always) = (&hold, when) {
+            open.overtake(claim.key());
         }
         if after.intents.iter().any(|intent| intent.id == id) {
             store.reaper.add(claim.key(), id, certain, Duration::ZERO);
@@ -205,6 +210,21 @@ impl<'a> Attempt<'a> {
         }
         let intended = self.entry.intents.iter().any(|intent| intent.id == self.id);
         if intended { Ok(()) } else { Err(Error::Index("an intent ended before its attempt".into())) }
+    }
+
+    /// Whether the attempt may be taken for one that took effect just before a later one, which replaced it:
+    /// neither made the other's a condition.
+    fn is_overtaken(&self, when: &When) -> bool {
+        let Hold::AtTimes(open) = &self.hold else { return false };
+        *when == When::Always && !self.store.options.protect && open.is_overtaken()
+    }
+
+    /// Ends the upload that the attempt would have ended, if it would, and tells whether it was still noted.
+    async fn end_upload(&self, proviso: Option<&Proviso>) -> Result<bool> {
+        match proviso.filter(|proviso| proviso.ends) {
+            None => Ok(true),
+            Some(proviso) => Ok(self.store.index.end_note(&proviso.note).await?),
+        }
     }
 
     /// Closes the intent: deletes what was written, and leaves the rest to the reaper.

@@ -110,7 +110,7 @@ impl Store {
     ///
     /// As [`Store::put`], and those of `when`, of `finish`, and of a body that says them itself, as
     /// [`Spliced`](super::Spliced) does: nothing was stored. `Busy`: others had the
-    /// key for too long, or one that began later has already ended.
+    /// key for too long, or one that began later has already ended, on a condition that this one would break.
     pub async fn replace<B>(
         &self,
         key: &Key,

@@ -10,7 +10,7 @@
 //! It works from a queue in memory that is filled once at start-up; the index is scanned again only
 //! after the queue was too full to take more.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,13 +48,37 @@ const BUSY: Duration = Duration::from_millis(200);
 pub(super) struct Reaper {
     queue: Mutex<Queue>,
     changed: Notify,
-    open: Arc<Mutex<HashSet<u64>>>,
+    open: Arc<Mutex<HashMap<u64, Opened>>>,
+}
+
+/// An attempt that goes on without the key's claim.
+struct Opened {
+    key: Key,
+    /// A later one has ended, which would have replaced whatever this one had stored.
+    overtaken: bool,
 }
 
 /// Keeps the reaper off an attempt that goes on without the key's claim.
 pub(super) struct Open {
     id: u64,
-    all: Arc<Mutex<HashSet<u64>>>,
+    all: Arc<Mutex<HashMap<u64, Opened>>>,
+}
+
+impl Open {
+    /// Whether an attempt that began later has taken effect, whatever the key held. What this one would
+    /// store may be taken for stored just before, and replaced.
+    pub(super) fn is_overtaken(&self) -> bool {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&self.id).is_some_and(|own| own.overtaken)
+    }
+
+    /// Takes effect, whatever the key held.
+    pub(super) fn overtake(&self, key: &Key) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, other) in all.iter_mut().filter(|(id, other)| **id < self.id && other.key == *key) {
+            other.overtaken = true;
+        }
+    }
 }
 
 impl Drop for Open {
@@ -103,19 +127,20 @@ impl Reaper {
     }
 
     /// Until what is returned is dropped, the attempt of that number is under way.
-    pub(super) fn keep_off(&self, id: u64) -> Open {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    pub(super) fn keep_off(&self, key: &Key, id: u64) -> Open {
+        let opened = Opened { key: key.clone(), overtaken: false };
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, opened);
         Open { id, all: Arc::clone(&self.open) }
     }
 
     fn is_open(&self, id: u64) -> bool {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
     /// What tells of an attempt without the key's claim whether it is under way.
     pub(super) fn watch(&self) -> impl Fn(u64) -> bool + Send + 'static {
         let open = Arc::clone(&self.open);
-        move |id| open.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+        move |id| open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
     fn push(&self, due: Instant, job: Job) {
