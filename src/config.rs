@@ -211,7 +211,8 @@ pub struct Rebuild {
     #[allow(missing_docs, reason = "each flag is documented where it is declared")]
     pub common: Common,
 
-    /// An older index: its states, MD5s, headers and intents are kept where the files agree
+    /// An older index, or a dump of one: its states, MD5s, headers and intents are kept where the files agree,
+    /// and so are its buckets and the uploads under way
     #[arg(long, env = "DAVKV_FROM", value_name = "PATH")]
     pub from: Option<PathBuf>,
 

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::index::notes::{Note, Notes};
 use crate::index::scratch::{Found, Scratch};
-use crate::index::{self, Entry, Failure, Index, Loaded};
+use crate::index::{self, Entry, Failure, Index, Loaded, dump};
 use crate::key::{Key, Name};
 use crate::placement::Placement;
 use crate::progress::Progress;
@@ -37,6 +37,9 @@ use walk::Walk;
 
 /// Files on their way to the scratch, in batches.
 const WINDOW: usize = 2;
+
+/// A dump is read in pieces of so many bytes.
+const READ_BYTES: usize = 256 * 1024;
 
 /// Keys that are judged together.
 const BATCH: usize = 500;
@@ -56,7 +59,7 @@ pub struct Options {
     pub jobs: usize,
     /// Whether a key that is found on too few volumes is live.
     pub keep_suspects: bool,
-    /// An older index, whose states, MD5s, headers and intents count where the files agree.
+    /// An older index, or a dump of one, whose states, MD5s, headers and intents count where the files agree.
     pub from: Option<PathBuf>,
     /// Whether records are written as minikeyvalue has them.
     pub minikeyvalue: bool,
@@ -109,12 +112,12 @@ pub async fn rebuild(
     remark: impl Fn(Remark) + Send + Sync + 'static,
 ) -> Result<Summary, String> {
     let place = WorkPlace::take(&options.db)?;
-    let old_written = options.from.as_deref().map_or(Ok(0), last_written)?;
-    let old = match &options.from {
-        Some(path) => {
-            Some(Arc::new(open(path.clone(), index::Options { create: false, ..options.index }).await?))
+    let (old, old_written) = match &options.from {
+        Some(from) => {
+            let (index, written) = older(from, options.index, &place, progress).await?;
+            (Some(Arc::new(index)), written)
         }
-        None => None,
+        None => (None, 0),
     };
     let scratch_path = place.directory.join("scratch");
     let index_options = options.index;
@@ -158,7 +161,7 @@ struct Run<'a, R> {
     volumes: Volumes,
     scratch: Arc<Scratch>,
     old: Option<Arc<Index>>,
-    /// When the older index was last written, in seconds since 1970.
+    /// The last second, since 1970, in which the older index was written.
     old_written: u64,
     /// The uploads whose parts are kept.
     uploads: HashSet<u64>,
@@ -425,7 +428,7 @@ impl WorkPlace {
         let lock = fs::File::create(directory.join("lock")).map_err(|error| failed(&error))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_held| failed(&"another rebuild is running"))?;
-        for leftover in ["scratch", "index"] {
+        for leftover in ["scratch", "index", "older"] {
             match fs::remove_dir_all(directory.join(leftover)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error)),
                 _ => {}
@@ -481,6 +484,38 @@ fn are_apart(a: &Found, b: &Found) -> bool {
     a.modified.zip(b.modified).is_some_and(|(a, b)| a.abs_diff(b) > SECONDS)
 }
 
+/// The older index that `from` is, or that is made of the dump that it is, and the last second of which it knows
+/// all.
+async fn older(
+    from: &Path,
+    options: index::Options,
+    place: &WorkPlace,
+    progress: &Arc<Progress>,
+) -> Result<(Index, u64), String> {
+    let existing = index::Options { create: false, ..options };
+    if fs::metadata(from).map_err(|error| unseen(from, &error))?.is_dir() {
+        let written = last_written(from)?;
+        return Ok((open(from.to_owned(), existing).await?, written));
+    }
+    progress.begin("reading the dump (rows)", 0);
+    let path = place.directory.join("older");
+    let (from, loaded, progress) = (from.to_owned(), path.clone(), Arc::clone(progress));
+    let taken = crate::blocking(move || {
+        let failed =
+            |why: &dyn std::fmt::Display| format!("can't use the dump {} (--from): {why}", from.display());
+        let file = fs::File::open(&from).map_err(|error| failed(&error))?;
+        let file = io::BufReader::with_capacity(READ_BYTES, file);
+        dump::load(file, &loaded, options, |rows| progress.step(rows)).map_err(|flaw| failed(&flaw))
+    })
+    .await??;
+    // the master went on within the second in which it was taken
+    Ok((open(path, existing).await?, taken.saturating_sub(1)))
+}
+
+fn unseen(index: &Path, error: &io::Error) -> String {
+    format!("can't look at the older index {} (--from): {error}", index.display())
+}
+
 /// When the newest file of an index was written. Asked before it is opened, which writes.
 fn last_written(index: &Path) -> Result<u64, String> {
     let newest = || -> io::Result<u64> {
@@ -492,7 +527,7 @@ fn last_written(index: &Path) -> Result<u64, String> {
         }
         Ok(newest)
     };
-    newest().map_err(|error| format!("can't look at the older index {} (--from): {error}", index.display()))
+    newest().map_err(|error| unseen(index, &error))
 }
 
 async fn open(path: PathBuf, options: index::Options) -> Result<Index, String> {

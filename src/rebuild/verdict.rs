@@ -9,7 +9,8 @@
 //!
 //! An older index adds what files can't tell, to the value that it knows: its state, MD5 and headers,
 //! and that few files are enough. What its intents name is doomed, unless it was written after that
-//! index was: then the intent ended meanwhile and the name was used again, and it counts for nothing.
+//! index was: then the intent ended meanwhile and the name was used again, as plain names are, and it counts
+//! for nothing.
 
 use crate::index::Entry;
 use crate::index::scratch::Found;
@@ -27,7 +28,7 @@ pub(super) struct Candidate {
 /// What an older index says of a key.
 pub(super) struct Known<'a> {
     pub(super) entry: &'a Entry,
-    /// When that index was last written, in seconds since 1970.
+    /// The last second, since 1970, in which that index was written.
     pub(super) written: u64,
 }
 
@@ -65,7 +66,8 @@ pub(super) fn judge(
     for intent in &mut intents {
         intent.files.retain(|file| {
             let newer = |one: &Candidate| one.found.modified.is_some_and(|time| time > known.written);
-            !candidates.iter().any(|one| one.found.replica == *file && newer(one))
+            let is_used_again = |one: &Candidate| one.found.replica == *file && newer(one);
+            file.name != Name::Plain || !candidates.iter().any(is_used_again)
         });
     }
     intents.retain(|intent| !intent.files.is_empty());
@@ -345,6 +347,15 @@ mod tests {
             (vec![], vec![]),
             "the intent's name was used again"
         );
+    }
+
+    #[test]
+    fn a_name_of_an_attempt_of_its_own_is_not_used_again() {
+        let files = ["a", "b", "c"].map(|volume| written_at(7, &file(volume, NEW, 9)));
+        let replicas = files.iter().map(|file| file.found.replica.clone()).collect();
+        let doomed = Entry { record: None, intents: vec![Intent { id: 1, files: replicas }] };
+        let verdict = judge(files.to_vec(), &Known { entry: &doomed, written: 6 }, 3, &[]);
+        assert_eq!((verdict.record, verdict.intents), (None, doomed.intents));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use davkv::index::dump;
@@ -11,7 +12,7 @@ use davkv::record::{Record, State};
 
 use crate::common::Master;
 use crate::common::http::{Connection, Response, head, request};
-use crate::common::{Gate, Order, Stage, eventually};
+use crate::common::{Gate, Order, Stage, Volume, eventually};
 use crate::rig::{
     PATIENCE, cluster, cluster_with, hex_md5, master_over, placement, record, refused, refuses,
 };
@@ -66,6 +67,57 @@ fn the_dump_of_an_empty_index_is_whole() {
     let cluster = cluster();
     let (index, ..) = loaded(&dumped(&cluster.master).body);
     assert_eq!(index.first_unreserved().unwrap(), 1);
+}
+
+/// Of two keys that are written one after the other it never has the later one alone, wherever in the dump they
+/// stand, and nothing that was written while its client waited.
+#[test]
+fn a_dump_is_of_one_moment_while_writes_go_on() {
+    let tempdir = tempfile::tempdir().unwrap();
+    let volume = Volume::start(&tempdir.path().join("volume"));
+    let db = tempdir.path().join("db");
+    drop(master_with_a_large_index(&db));
+    let master = Master::start(&db, &[volume.addr()], &["--replicas", "1"]);
+    let addr = master.addr();
+    let (pairs, enough) = (AtomicU64::new(0), AtomicBool::new(false));
+    let write = || {
+        // so many are never needed, and it ends even when the test fails
+        while !enough.load(Ordering::SeqCst) && pairs.load(Ordering::SeqCst) < 20_000 {
+            for prefix in ["z", "a"] {
+                let key = format!("/{prefix}/{:06}", pairs.load(Ordering::SeqCst));
+                assert_eq!(request(&addr, "PUT", key, &[], b"v").status, 201);
+            }
+            pairs.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let written = || pairs.load(Ordering::SeqCst);
+    let (dump, begun) = std::thread::scope(|scope| {
+        scope.spawn(write);
+        eventually("some are written", PATIENCE, || written() > 10);
+        let mut connection = Connection::open(None, &addr).unwrap();
+        connection.send(&head(&addr, "GET", b"/?dump", &[], 0)).unwrap();
+        connection.wait().unwrap();
+        let begun = written();
+        eventually("more are written", PATIENCE, || written() > begun + 10);
+        enough.store(true, Ordering::SeqCst);
+        (connection.receive("GET").unwrap().body, begun)
+    });
+    let (path, mut rows) = (tempdir.path().join("again"), 0);
+    dump::load(&*dump, &path, OPTIONS, |more| rows += more).unwrap();
+    let index = Index::open(&path, OPTIONS).unwrap();
+    let (earlier, later) = (records(&index, b"/z/"), records(&index, b"/a/"));
+    assert!(earlier == later || earlier == later + 1, "{earlier} and {later}");
+    assert!((10..=begun + 1).contains(&later), "{later} of {begun}");
+    // and the generation counter
+    assert_eq!(rows, LARGE + earlier + later + 1);
+}
+
+/// How many keys there are, all of which have a record that can be read.
+fn records(index: &Index, prefix: &[u8]) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let page = runtime.block_on(index.page(prefix, b"", None)).unwrap();
+    assert_eq!(page.next, None);
+    page.rows.len() as u64
 }
 
 /// Its intent would doom what is about to become the value.

@@ -180,6 +180,11 @@ impl Connection {
         Ok(bytes)
     }
 
+    /// Waits until the first bytes of an answer are there, and leaves them.
+    pub fn wait(&mut self) -> io::Result<()> {
+        self.stream.fill_buf().map(|_| ())
+    }
+
     /// Reads one line, without its end.
     pub fn line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();

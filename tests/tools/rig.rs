@@ -285,6 +285,15 @@ impl Rig {
         model
     }
 
+    /// A dump of the master's index, in a file of that name.
+    #[track_caller]
+    pub(crate) fn dump(&self, name: &str) -> PathBuf {
+        let answer = request(&self.master.as_ref().unwrap().addr(), "GET", "/?dump", &[], b"");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        fs::write(self.path(name), answer.body).unwrap();
+        self.path(name)
+    }
+
     /// Where the file of that rank lies, with all volumes in use.
     pub(crate) fn replica(&self, key: &Key, rank: usize, name: Name) -> Replica {
         let placement = Placement::new(self.addresses(), REPLICAS, 10);

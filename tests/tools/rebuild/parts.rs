@@ -18,7 +18,7 @@ use crate::rig::{
 const UPLOAD: u64 = 100;
 
 /// An index in which three parts of an upload and their bucket are noted, with the parts on the volumes.
-struct Parts {
+pub(crate) struct Parts {
     rig: Rig,
     index: Index,
     records: BTreeMap<Key, Record>,
@@ -26,7 +26,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let rig = Rig::new(3);
         let index = open(&rig.db(), true);
         block_on(index.reserve_beyond(UPLOAD)).unwrap();
@@ -37,7 +37,8 @@ impl Parts {
             parts.records.insert(key, record);
         }
         let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
-        let noted = Record { headers, ..without_replicas() };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let noted = Record { headers, modified: Some(now), ..without_replicas() };
         for note in [Note::Bucket(b"bucket".to_vec()), Note::Upload(key("/bucket/object"), UPLOAD)] {
             block_on(parts.index.set_note(&note, Some(&noted))).unwrap();
             parts.notes.insert(note, noted.clone());
@@ -78,7 +79,7 @@ impl Parts {
     }
 
     /// Closes the index.
-    fn close(self) -> (Rig, BTreeMap<Key, Record>, BTreeMap<Note, Record>) {
+    pub(crate) fn close(self) -> (Rig, BTreeMap<Key, Record>, BTreeMap<Note, Record>) {
         self.index.close();
         (self.rig, self.records, self.notes)
     }
