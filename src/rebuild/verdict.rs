@@ -7,7 +7,7 @@
 //! An empty file may be an empty value, or what a volume that lost its power kept of any. No empty value has
 //! a plain name; with a name of its own it is suspect, unless an older index knows it.
 //!
-//! An older index adds what files can't tell, to the value that it knows: its state, MD5 and headers,
+//! An older index adds what files can't tell, to the value that it knows, moved or not: its state, MD5 and headers,
 //! and that few files are enough. What its intents name is doomed, unless it was written after that
 //! index was: then the intent ended meanwhile and the name was used again, as plain names are, and it counts
 //! for nothing.
@@ -145,13 +145,16 @@ impl Group {
         self.files.first().map_or(0, |one| one.found.size)
     }
 
-    /// Whether it holds a file that the record names, of the size and time that the record knows.
+    /// Whether it holds a file that the record names, of the size and time that the record knows; or one that
+    /// was moved since: a copy has the time of the value, and mostly its name.
     fn is_of(&self, record: &Record) -> bool {
         self.files.iter().any(|one| {
             let Found { replica, size, modified } = &one.found;
             let same_time = record.modified.is_none() || modified.is_none() || record.modified == *modified;
             let same_size = record.size.is_none_or(|known| known == *size);
-            record.replicas.contains(replica) && same_size && same_time
+            let is_told = record.modified.is_some() && modified.is_some() && record.size.is_some();
+            let same_name = || record.replicas.iter().any(|known| known.name == replica.name);
+            same_size && same_time && (record.replicas.contains(replica) || (is_told && same_name()))
         })
     }
 
@@ -334,6 +337,27 @@ mod tests {
         assert_eq!(verdict.record.as_ref().map(|record| record.replicas.len()), Some(3));
         assert_eq!(verdict.record.and_then(|record| record.md5), Some([1; 16]));
         assert_eq!(verdict.leftovers, []);
+    }
+
+    #[test]
+    fn a_value_of_which_all_replicas_moved_since_is_known_by_its_name_its_size_and_its_time() {
+        let moved = ["d", "e", "f"].map(|volume| file(volume, PLAIN, 9));
+        let judged = |files: &[Candidate], old: &Entry| {
+            judge(files.to_vec(), &Known { entry: old, written: 5 }, 3, &[]).record.unwrap()
+        };
+        let record = judged(&moved, &old());
+        assert_eq!((record.state, record.headers.len(), record.replicas.len()), (State::Unlinked, 1, 3));
+
+        let later = moved.each_ref().map(|one| written_at(6, one));
+        let longer = ["d", "e", "f"].map(|volume| file(volume, PLAIN, 8));
+        let renamed = ["d", "e", "f"].map(|volume| file(volume, NEW, 9));
+        for others in [later, longer, renamed] {
+            assert_eq!(judged(&others, &old()).headers, []);
+        }
+        // minikeyvalue's records know no time
+        let mut unsure = old();
+        unsure.record.as_mut().unwrap().modified = None;
+        assert_eq!(judged(&moved, &unsure).headers, []);
     }
 
     #[test]

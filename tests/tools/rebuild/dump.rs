@@ -128,6 +128,24 @@ fn what_was_written_after_the_dump_is_taken_as_the_files_are() {
     }
 }
 
+#[test]
+fn values_that_were_all_moved_after_the_dump_are_known_still() {
+    let (mut rig, _) = store();
+    rig.serve(&[]);
+    let dump = rig.dump("dump");
+    rig.end_master();
+    // no replica stays where it was
+    rig.rebalance(&rig.addresses(), &["--subvolumes", "1"]).assert_done();
+    let ended = lose_and_rebuild(&mut rig, &dump);
+    ended.assert_done();
+    let (old, new) = (contents(&rig.path("lost")).records, contents(&rig.db()).records);
+    assert_eq!(new.keys().collect::<Vec<_>>(), old.keys().collect::<Vec<_>>());
+    for (key, record) in &new {
+        let placed = Record { replicas: record.replicas.clone(), ..old[key].clone() };
+        assert_eq!(*record, placed, "{key}");
+    }
+}
+
 /// At the moment of the dump, an intent named its files.
 #[test]
 fn a_value_that_was_on_its_way_during_the_dump_is_live() {
