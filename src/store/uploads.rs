@@ -116,22 +116,24 @@ impl Store {
         start: u16,
         most: usize,
     ) -> Result<(Vec<(u16, Record)>, Option<u16>)> {
-        self.upload(key, upload)?;
         let (mut parts, mut start) = (Vec::new(), Key::part(upload, start).as_bytes().to_vec());
-        loop {
+        let next = 'scan: loop {
             let page = self.0.index.page(&parts_of(upload), &start, None).await?;
             for (key, record) in page.rows {
                 let Some((_, number)) = key.as_part() else { continue };
                 if parts.len() == most {
-                    return Ok((parts, Some(number)));
+                    break 'scan Some(number);
                 }
                 parts.push((number, record));
             }
             match page.next {
                 Some(next) => start = next,
-                None => return Ok((parts, None)),
+                None => break None,
             }
-        }
+        };
+        // now: had it ended meanwhile, some of them would be missing
+        self.upload(key, upload)?;
+        Ok((parts, next))
     }
 
     /// Makes the key's value of these parts, in this order, and ends the upload. Readers see what the key

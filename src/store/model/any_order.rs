@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use super::case::{Case, KEYS, READER_GRACE, VOLUMES, options};
 use super::fault::Fate;
 use super::history::Request;
-use super::step::{Over, Shape, Step};
+use super::step::{Over, PARTS, Shape, Step};
 use super::world::Script;
 
 /// Unless `PROPTEST_CASES` says otherwise: some ten seconds of them.
@@ -18,14 +18,34 @@ const CASES: u32 = 2500;
 /// Values that were there before.
 const OLD: usize = 1000;
 
+/// Values that come in parts, two for each upload, …
+const IN_PARTS: usize = 2000;
+/// … of which those begin with this number that weren't there before.
+const NEW_UPLOADS: usize = 10;
+
 /// What one client does next.
 #[derive(Clone, Copy, Debug)]
 enum Action {
     Put(usize, Shape),
     Write(usize, Shape, Over),
     Ask(usize, Request),
+    Begin(usize),
+    /// A part of one of the values that the upload may become.
+    Part(Which, u16, usize, Shape),
+    Complete(Which, Over),
+    Abort(Which),
+    Expire(Which),
     Wait(Duration),
     Outage(usize, Duration),
+}
+
+/// An upload in parts.
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    /// The one to that key that was there before.
+    Old(usize),
+    /// The one that the client began last.
+    New,
 }
 
 /// What the world is like before the clients begin.
@@ -36,6 +56,8 @@ struct Before {
     unlinked: bool,
     /// It lies where the best volume was down.
     misplaced: bool,
+    /// An upload to the key was begun, and so many of its parts are there.
+    parts: Option<u16>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +102,23 @@ fn over() -> impl Strategy<Value = Over> {
     prop_oneof![1 => Just(Over::Nothing), 3 => Just(Over::Anything), 2 => numbers.prop_map(Over::Value)]
 }
 
+fn which() -> impl Strategy<Value = Which> {
+    prop_oneof![3 => key().prop_map(Which::Old), 1 => Just(Which::New)]
+}
+
+fn of_upload() -> impl Strategy<Value = Action> {
+    let value = prop_oneof![4 => Just(0), 1 => Just(1_usize)];
+    prop_oneof![
+        1 => key().prop_map(Action::Begin),
+        6 => (which(), 1..=PARTS, value, shape()).prop_map(|(which, number, value, shape)| {
+            Action::Part(which, number, value, shape)
+        }),
+        6 => (which(), over()).prop_map(|(which, over)| Action::Complete(which, over)),
+        2 => which().prop_map(Action::Abort),
+        1 => which().prop_map(Action::Expire),
+    ]
+}
+
 fn pause() -> impl Strategy<Value = Duration> {
     let millis = |millis: std::ops::Range<u64>| millis.prop_map(Duration::from_millis);
     prop_oneof![6 => millis(0..50), 3 => millis(50..6000), 1 => millis(6000..900_000)]
@@ -90,6 +129,7 @@ fn action() -> impl Strategy<Value = Action> {
         8 => (key(), shape()).prop_map(|(key, shape)| Action::Put(key, shape)),
         5 => (key(), shape(), over()).prop_map(|(key, shape, over)| Action::Write(key, shape, over)),
         8 => (key(), request()).prop_map(|(key, request)| Action::Ask(key, request)),
+        8 => of_upload(),
         2 => pause().prop_map(Action::Wait),
         1 => (0..VOLUMES.len(), pause()).prop_map(|(rank, pause)| Action::Outage(rank, pause)),
     ]
@@ -97,7 +137,13 @@ fn action() -> impl Strategy<Value = Action> {
 
 fn before() -> impl Strategy<Value = Before> {
     let bits = (prop::bool::weighted(0.7), any::<bool>(), any::<bool>());
-    bits.prop_map(|(written, unlinked, misplaced)| Before { written, unlinked, misplaced })
+    let parts = prop_oneof![2 => Just(None), 1 => Just(Some(1)), 2 => Just(Some(PARTS))];
+    (bits, parts).prop_map(|((written, unlinked, misplaced), parts)| Before {
+        written,
+        unlinked,
+        misplaced,
+        parts,
+    })
 }
 
 fn story() -> impl Strategy<Value = Story> {
@@ -129,6 +175,12 @@ impl Story {
             case.let_do([[Step::Put(key, OLD + key, Shape::Whole)].into_iter().chain(unlink).collect()]);
             case.prepare();
         }
+        for (key, before) in self.before.iter().enumerate() {
+            let Some(parts) = before.parts else { continue };
+            let parts = (1..=parts).map(|number| part(key, number, 0, Shape::Whole));
+            case.let_do([[Step::Begin(key, key)].into_iter().chain(parts).collect()]);
+            case.prepare();
+        }
         case.options = options(if self.few_volumes { &[0, 1, 2] } else { &[0, 1, 2, 3, 4] });
         case.options.reader_grace = self.reader_grace;
         case.world.state().latencies.clone_from(&self.latencies);
@@ -138,12 +190,30 @@ impl Story {
     }
 }
 
+fn part(upload: usize, number: u16, value: usize, shape: Shape) -> Step {
+    Step::Part(upload, number, IN_PARTS + 2 * upload + value, shape)
+}
+
 fn steps(client: usize, actions: &[Action]) -> Vec<Step> {
+    let begun = |turn: usize| NEW_UPLOADS + client * 100 + turn;
+    let upload = |which: Which, turn: usize| match which {
+        Which::Old(key) => key,
+        // none, perhaps
+        Which::New => {
+            let last = actions[..turn].iter().rposition(|action| matches!(action, Action::Begin(_)));
+            begun(last.unwrap_or(turn))
+        }
+    };
     let steps = actions.iter().enumerate().map(|(turn, action)| match *action {
         // no two have the same value
         Action::Put(key, shape) => vec![Step::Put(key, client * 100 + turn, shape)],
         Action::Write(key, shape, over) => vec![Step::Write(key, client * 100 + turn, shape, over)],
         Action::Ask(key, request) => vec![Step::Ask(key, request)],
+        Action::Begin(key) => vec![Step::Begin(key, begun(turn))],
+        Action::Part(which, number, value, shape) => vec![part(upload(which, turn), number, value, shape)],
+        Action::Complete(which, over) => vec![Step::Complete(upload(which, turn), over)],
+        Action::Abort(which) => vec![Step::Abort(upload(which, turn))],
+        Action::Expire(which) => vec![Step::Expire(upload(which, turn))],
         Action::Wait(pause) => vec![Step::Wait(pause)],
         Action::Outage(rank, pause) => vec![Step::Down(rank), Step::Wait(pause), Step::Up(rank)],
     });

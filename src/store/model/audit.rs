@@ -1,12 +1,13 @@
 //! What must hold when all is quiet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use md5::{Digest, Md5};
 
 use super::case::{Case, KEYS, REPLICAS};
 use super::history::{Held, Request, Told};
-use super::step::{Shape, Step, number_of};
+use super::step::{Over, PARTS, Shape, Step, number_of};
 use super::world::{State, Whereabouts};
 use crate::key::Key;
 use crate::record::{self, Record};
@@ -29,6 +30,7 @@ impl Case {
             self.world.state().damaged.clear();
             self.look();
         }
+        self.end_uploads();
         self.use_keys();
         std::mem::take(&mut self.world.state().violations)
     }
@@ -51,13 +53,32 @@ impl Case {
             self.see(number, held);
         }
         let mut world = self.world.state();
+        let left: Vec<String> = world.left_parts().map(|part| format!("{part} has no upload")).collect();
+        let parts = world.rows.iter().filter(|(key, _)| key.as_part().is_some());
+        named.extend(parts.flat_map(|(key, entry)| entry.record.iter().flat_map(|r| files_of(key, r))));
+        world.violations.extend(left);
         let State { files, violations, gone, .. } = &mut *world;
         let orphans = files.keys().filter(|file| !named.contains(*file) && !gone.contains(&file.0));
         violations.extend(orphans.map(|orphan| format!("nothing names {orphan:?}")));
     }
 
-    /// All replicas are whole, are the same value, and are what the record says.
     fn look_at_value(&self, key: &Key, record: &Record) -> Held {
+        let Some(number) = self.look_at_files(key, record, number_of) else { return Held::Nothing };
+        if let Some(before) = self.dressed.borrow().get(&number)
+            && (&before.headers, before.modified) != (&record.headers, record.modified)
+        {
+            self.violation(format!("{key} was {before:?}, and now is {record:?}"));
+        }
+        if record.state == record::State::Live { Held::Live(number) } else { Held::Unlinked(number) }
+    }
+
+    /// All replicas are whole, are the same value, and are what the record says. The number of that value.
+    pub(super) fn look_at_files(
+        &self,
+        key: &Key,
+        record: &Record,
+        number_of: impl Fn(&Bytes) -> Option<usize>,
+    ) -> Option<usize> {
         let files = files_of(key, record);
         let volumes: BTreeSet<&String> = files.iter().map(|(volume, _)| volume).collect();
         if volumes.len() != REPLICAS || record.replicas.len() != REPLICAS {
@@ -88,14 +109,28 @@ impl Case {
         let mut found = found.into_iter();
         let (Some(number), None) = (found.next(), found.next()) else {
             self.violation(format!("{key} is not one value"));
-            return Held::Nothing;
+            return None;
         };
-        if let Some(before) = self.dressed.borrow().get(&number)
-            && (&before.headers, before.modified) != (&record.headers, record.modified)
-        {
-            self.violation(format!("{key} was {before:?}, and now is {record:?}"));
+        Some(number)
+    }
+
+    /// No upload is stuck: each can be completed if it has all its parts, and aborted, and then nothing is
+    /// left of it.
+    fn end_uploads(&mut self) {
+        let uploads: Vec<_> = self.used().into_iter().flat_map(|key| self.uploads_to(key)).collect();
+        if uploads.is_empty() {
+            return;
         }
-        if record.state == record::State::Live { Held::Live(number) } else { Held::Unlinked(number) }
+        let end = |(upload, parts): (usize, BTreeMap<u16, usize>)| {
+            let of: BTreeSet<usize> = parts.values().copied().collect();
+            let complete = parts.len() == usize::from(PARTS) && of.len() == 1;
+            (if complete { Step::Complete(upload, Over::Anything) } else { Step::Abort(upload) }, Told::Done)
+        };
+        self.demand(uploads.into_iter().map(end).collect());
+        self.look();
+        if !self.world.state().notes.is_empty() {
+            self.violation("an upload that ended is still there".into());
+        }
     }
 
     /// No key is stuck: each can be read, deleted and written, and then nothing is left of it.

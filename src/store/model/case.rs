@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::history::{Held, History, Request, Told};
 use super::step::{Step, happen, number_of};
+use super::uploads::Known;
 use super::world::{Call, Script, World};
 use super::{Index, Volumes};
 use crate::error::{Error, Result};
@@ -70,6 +71,8 @@ pub(super) struct Case {
     clients: Vec<RefCell<VecDeque<Step>>>,
     /// What they were told so far.
     told: RefCell<Vec<Told>>,
+    /// Uploads in parts that clients know of, by their numbers.
+    pub(super) uploads: RefCell<BTreeMap<usize, Known>>,
     /// Modification time and headers that values had before a rebalance.
     pub(super) dressed: RefCell<BTreeMap<usize, Record>>,
 }
@@ -111,6 +114,7 @@ impl Clone for Case {
             steps: self.steps.clone(),
             clients: self.clients.clone(),
             told: self.told.clone(),
+            uploads: self.uploads.clone(),
             dressed: self.dressed.clone(),
         }
     }
@@ -129,6 +133,7 @@ impl Case {
             steps: Vec::new(),
             clients: Vec::new(),
             told: RefCell::default(),
+            uploads: RefCell::default(),
             dressed: RefCell::default(),
         }
     }
@@ -253,6 +258,9 @@ impl Case {
                 let told = self.request(store, &KEYS[key], request).await;
                 self.tell(key, asked, told);
             }
+            Step::Begin(..) | Step::Part(..) | Step::Complete(..) | Step::Abort(_) | Step::Expire(_) => {
+                self.make_of_upload(store, step).await;
+            }
             Step::PlanRebalance(key) => drop(store.plan_rebalance(&KEYS[key]).await),
             Step::Forget => drop(store.forget().await),
             Step::ReapOnce => drop(store.reap_once().await),
@@ -273,7 +281,7 @@ impl Case {
             Request::Unlink => self.meaning(&store.set_state(key, record::State::Unlinked).await),
             Request::Relink => self.meaning(&store.set_state(key, record::State::Live).await),
             Request::Rebalance => self.meaning(&store.rebalance(key).await),
-            Request::Put(_) | Request::Replace(_) | Request::Swap(..) => unreachable!("a PUT has a shape"),
+            request => unreachable!("{request:?} is made by a step of its own"),
         }
     }
 
@@ -322,12 +330,13 @@ impl Case {
         }
     }
 
-    fn meaning<T>(&self, result: &Result<T>) -> Told {
+    pub(super) fn meaning<T>(&self, result: &Result<T>) -> Told {
         match result {
             Ok(_) => Told::Done,
             Err(Error::NotFound) => Told::NotFound,
             Err(Error::Exists) => Told::Exists,
             Err(Error::Changed) => Told::Changed,
+            Err(Error::NoUpload) => Told::NoUpload,
             Err(Error::Index(_)) => Told::Nothing,
             Err(Error::Panicked) => {
                 self.violation("a task panicked".into());
@@ -341,15 +350,26 @@ impl Case {
         }
     }
 
-    fn ask(&self, key: usize, request: Request) -> u32 {
+    pub(super) fn ask(&self, key: usize, request: Request) -> u32 {
         self.histories.borrow_mut()[key].ask(request)
     }
 
-    fn tell(&self, key: usize, asked: u32, told: Told) {
+    pub(super) fn tell(&self, key: usize, asked: u32, told: Told) {
+        self.note_told(told);
+        self.hold_against(key, asked, told);
+    }
+
+    pub(super) fn note_told(&self, told: Told) {
+        if !self.world.state().has_stopped() {
+            self.told.borrow_mut().push(told);
+        }
+    }
+
+    /// Holds an answer against what clients were told before.
+    pub(super) fn hold_against(&self, key: usize, asked: u32, told: Told) {
         if self.world.state().has_stopped() {
             return;
         }
-        self.told.borrow_mut().push(told);
         if !self.histories.borrow_mut()[key].tell(asked, told) {
             self.violation(format!("{} can't be, after all that clients were told", said(key, told)));
         }
@@ -363,8 +383,10 @@ impl Case {
 
     /// Holds what is seen of a key against what clients were told.
     pub(super) fn see(&self, key: usize, held: Held) {
-        if !self.histories.borrow_mut()[key].see(held) {
-            self.violation(format!("{} is {held:?}, against what clients were told", KEYS[key]));
+        let uploads = self.uploads_to(key);
+        if !self.histories.borrow_mut()[key].see(held, uploads.clone()) {
+            let what = format!("{} is {held:?}, with the uploads {uploads:?}", KEYS[key]);
+            self.violation(format!("{what}, against what clients were told"));
         }
     }
 

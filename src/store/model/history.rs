@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::step::Over;
+
 /// What a key holds, in the eyes of clients; values go by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Held {
@@ -32,7 +34,19 @@ pub(super) enum Request {
     Unlink,
     Relink,
     Rebalance,
+    /// An upload in parts, by its number.
+    Begin(usize),
+    /// A part of the upload, by its number, of the last number's value.
+    Part(usize, u16, usize),
+    /// The upload's parts.
+    List(usize),
+    /// The value that the upload's parts make.
+    Complete(usize, usize, Over),
+    Abort(usize),
 }
+
+/// The uploads to a key, and the values that their parts are of.
+pub(super) type Uploads = BTreeMap<usize, BTreeMap<u16, usize>>;
 
 /// What a client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +56,7 @@ pub(super) enum Told {
     NotFound,
     Exists,
     Changed,
+    NoUpload,
     /// That nothing was done, for a reason that isn't in the key's state.
     Refused,
     /// Nothing at all, or that the index failed.
@@ -58,15 +73,49 @@ pub(super) struct History {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct State {
     held: Held,
+    uploads: Uploads,
     /// Steps that have not taken effect yet.
     open: BTreeMap<u32, Request>,
     /// Those that have, with the answer that this makes, until it is given.
     done: BTreeMap<u32, Told>,
 }
 
+impl State {
+    fn new(held: Held, uploads: Uploads) -> Self {
+        Self { held, uploads, open: BTreeMap::new(), done: BTreeMap::new() }
+    }
+}
+
 impl Request {
     /// What it makes of the state, and what is answered.
-    fn apply(self, held: Held) -> (Held, Told) {
+    fn apply(self, state: &mut State) -> Told {
+        let State { held, uploads, .. } = state;
+        match self {
+            Self::Begin(upload) => drop(uploads.insert(upload, BTreeMap::new())),
+            Self::List(upload) if uploads.contains_key(&upload) => {}
+            Self::Part(upload, number, of) if uploads.contains_key(&upload) => {
+                uploads.entry(upload).or_default().insert(number, of);
+            }
+            Self::Complete(upload, value, over) if uploads.contains_key(&upload) => {
+                let (after, told) = over.request(value).apply_to(*held);
+                if told == Told::Done {
+                    uploads.remove(&upload);
+                }
+                *held = after;
+                return told;
+            }
+            Self::Abort(upload) if uploads.remove(&upload).is_some() => {}
+            Self::List(_) | Self::Part(..) | Self::Complete(..) | Self::Abort(_) => return Told::NoUpload,
+            request => {
+                let (after, told) = request.apply_to(*held);
+                *held = after;
+                return told;
+            }
+        }
+        Told::Done
+    }
+
+    fn apply_to(self, held: Held) -> (Held, Told) {
         use Held::{Live, Nothing, Unlinked};
         match (self, held) {
             (Self::Put(_), Live(_)) => (held, Told::Exists),
@@ -87,7 +136,7 @@ impl Request {
 impl History {
     /// Of a key that was never heard of.
     pub(super) fn new() -> Self {
-        let state = State { held: Held::Nothing, open: BTreeMap::new(), done: BTreeMap::new() };
+        let state = State::new(Held::Nothing, Uploads::new());
         Self { begun: 0, states: BTreeSet::from([state]) }
     }
 
@@ -127,11 +176,10 @@ impl History {
     }
 
     /// The key is seen in that state when nothing is under way; false if that can't be.
-    pub(super) fn see(&mut self, held: Held) -> bool {
+    pub(super) fn see(&mut self, held: Held, uploads: Uploads) -> bool {
         self.settle();
-        let seen = self.states.iter().any(|state| state.held == held);
-        let state = State { held, open: BTreeMap::new(), done: BTreeMap::new() };
-        self.states = BTreeSet::from([state]);
+        let seen = self.states.iter().any(|state| state.held == held && state.uploads == uploads);
+        self.states = BTreeSet::from([State::new(held, uploads)]);
         seen
     }
 
@@ -141,8 +189,7 @@ impl History {
         while let Some(state) = new.pop() {
             for (&step, &request) in &state.open {
                 let mut after = state.clone();
-                let (held, told) = request.apply(state.held);
-                after.held = held;
+                let told = request.apply(&mut after);
                 after.open.remove(&step);
                 after.done.insert(step, told);
                 if self.states.insert(after.clone()) {
@@ -208,7 +255,30 @@ mod tests {
         let mut history = History::new();
         let step = history.ask(Request::Put(1));
         assert!(history.tell(step, Told::Nothing));
-        assert!(history.clone().see(Held::Nothing) && history.clone().see(Held::Live(1)));
-        assert!(!history.clone().see(Held::Live(2)) && !history.see(Held::Unlinked(1)));
+        let see = |held| history.clone().see(held, Uploads::new());
+        assert!(see(Held::Nothing) && see(Held::Live(1)));
+        assert!(!see(Held::Live(2)) && !see(Held::Unlinked(1)));
+    }
+
+    #[test]
+    fn an_upload_ends_once_and_keeps_its_parts_until_then() {
+        use Request::{Abort, Begin, Complete, Get, Part};
+        use Told::{Done, NoUpload, Value};
+        let complete = Complete(7, 1, Over::Anything);
+        let parts = [(Begin(7), Done), (Part(7, 1, 1), Done), (Part(7, 2, 1), Done)];
+        let with = |end: &[(Request, Told)]| can_be(&[&parts, end].concat());
+        assert!(with(&[(complete, Done), (Get, Value(1)), (complete, NoUpload), (Abort(7), NoUpload)]));
+        assert!(with(&[(Abort(7), Done), (complete, NoUpload), (Part(7, 1, 1), NoUpload)]));
+        assert!(!with(&[(complete, Done), (complete, Done)]));
+        assert!(!with(&[(Abort(7), Done), (complete, Done)]));
+        assert!(!with(&[(complete, NoUpload)]));
+        let mut history = History::new();
+        for (request, told) in parts {
+            let step = history.ask(request);
+            assert!(history.tell(step, told));
+        }
+        let see = |parts| history.clone().see(Held::Nothing, Uploads::from([(7, parts)]));
+        assert!(see(BTreeMap::from([(1, 1), (2, 1)])));
+        assert!(!see(BTreeMap::from([(1, 1)])) && !see(BTreeMap::from([(1, 1), (2, 2)])));
     }
 }

@@ -89,6 +89,7 @@ impl Index {
         if self.world.meet(Kind::Page, "").await.is_some() {
             return Err(failure("a scan failed"));
         }
+        self.world.linger_scanning().await;
         let notes = self.world.state().notes.clone();
         let under = |note: &Note| matches!(note, Note::Upload(key, _) if key.as_bytes().starts_with(prefix));
         let mut rows = notes.into_iter().filter(|(note, _)| under(note) && Some(note) >= start);
@@ -106,6 +107,7 @@ impl Index {
         if self.world.meet(Kind::Page, "").await.is_some() {
             return Err(failure("a scan failed"));
         }
+        self.world.linger_scanning().await;
         let mut keys = self.listed(prefix, start, state.unwrap_or(State::Live));
         let row = keys.next().map(|key| (key.clone(), self.world.state().entry(&key).record.unwrap()));
         let next = keys.next().map(|key| key.as_bytes().to_vec());
@@ -121,6 +123,7 @@ impl Index {
         if self.world.meet(Kind::Page, "").await.is_some() {
             return Err(failure("a scan failed"));
         }
+        self.world.linger_scanning().await;
         let keys = self.listed(&folded.prefix, start, State::Live);
         let mut folders: Vec<Vec<u8>> = keys.map(|key| folded.folder(key.as_bytes()).unwrap()).collect();
         folders.dedup();

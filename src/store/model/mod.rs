@@ -12,6 +12,7 @@
 //! | [`audit`] | what must hold when all is quiet |
 //! | [`scenarios`], [`every_call`] | each scenario again and again, each time with another call failing, or the last |
 //! | [`reading`] | a read that takes longer than its value is there |
+//! | [`uploads`] | what clients do with uploads in parts |
 //! | [`unclaimed`] | an attempt that others don't wait for, and the reaper |
 //! | [`any_order`] | random steps of clients at once, and random faults |
 //!
@@ -35,6 +36,7 @@ mod reading;
 mod scenarios;
 mod step;
 mod unclaimed;
+mod uploads;
 mod volume;
 mod world;
 

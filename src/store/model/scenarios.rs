@@ -1,5 +1,7 @@
 //! What every call of is tried.
 
+mod uploads;
+
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -17,6 +19,10 @@ pub(super) struct Scenario {
     given: Vec<Step>,
     given_volumes: &'static [usize],
     when: Vec<Step>,
+    /// What another client does at the same time.
+    beside: Vec<Step>,
+    /// What answers take, in milliseconds, in turn.
+    latencies: Vec<u8>,
     volumes: &'static [usize],
     adapt: fn(&mut Options),
     /// Whether the steps are those of the offline tool.
@@ -40,6 +46,8 @@ impl Scenario {
             given: Vec::new(),
             given_volumes: ALL,
             when: when.into(),
+            beside: Vec::new(),
+            latencies: Vec::new(),
             volumes: ALL,
             adapt: |_| {},
             tool: false,
@@ -56,12 +64,21 @@ impl Scenario {
         Self { given_volumes, volumes, ..self }
     }
 
+    /// What another client does at the same time, when answers take so long.
+    fn beside(self, beside: impl Into<Vec<Step>>, latencies: impl Into<Vec<u8>>) -> Self {
+        Self { beside: beside.into(), latencies: latencies.into(), ..self }
+    }
+
     fn with(self, adapt: fn(&mut Options)) -> Self {
         Self { adapt, ..self }
     }
 
     fn by_tool(self) -> Self {
         Self { tool: true, ..self }
+    }
+
+    pub(super) fn has_one_client(&self) -> bool {
+        self.beside.is_empty()
     }
 
     /// The case at which the scenario begins.
@@ -76,7 +93,8 @@ impl Scenario {
         }
         (self.adapt)(&mut case.options);
         case.world.state().gone.extend(case.options.forgotten.0.iter().cloned());
-        case.let_do([self.when.clone()]);
+        case.world.state().latencies.clone_from(&self.latencies);
+        case.let_do([self.when.clone(), self.beside.clone()]);
         case
     }
 }
@@ -98,6 +116,7 @@ pub(super) fn all() -> Vec<Scenario> {
     let mut all = puts();
     all.extend(bad_puts());
     all.extend(overwrites());
+    all.extend(uploads::all());
     all.extend(deletes());
     all.extend(rebalances());
     all.extend(left_overs());

@@ -29,6 +29,15 @@ pub(super) enum Step {
     Write(usize, usize, Shape, Over),
     /// Anything but a PUT.
     Ask(usize, Request),
+    /// Begins an upload in parts to a key.
+    Begin(usize, usize),
+    /// Puts that part of a value to an upload.
+    Part(usize, u16, usize, Shape),
+    /// Completes an upload, if its parts are those of one value.
+    Complete(usize, Over),
+    Abort(usize),
+    /// The upload was begun long ago.
+    Expire(usize),
     PlanRebalance(usize),
     Forget,
     ReapOnce,
@@ -53,7 +62,7 @@ pub(super) enum Step {
 }
 
 /// What a value may take the place of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Over {
     Nothing,
     Anything,
@@ -122,9 +131,29 @@ pub(super) fn number_of(bytes: &Bytes) -> Option<usize> {
     (value(number) == bytes).then_some(number)
 }
 
+/// A value comes in so many parts.
+pub(super) const PARTS: u16 = 2;
+
+/// The value's part of that number. No part of one value is a part of another.
+pub(super) fn part(of: usize, number: u16) -> Bytes {
+    let value = value(of);
+    let half = value.len() / 2;
+    if number == 1 { value.slice(..half) } else { value.slice(half..) }
+}
+
+/// The number of the value whose part of that number these bytes are.
+pub(super) fn number_of_part(number: u16, bytes: &Bytes) -> Option<usize> {
+    let digits = if number == 1 { 0..4 } else { bytes.len().checked_sub(4)?..bytes.len() };
+    let of = std::str::from_utf8(bytes.get(digits)?).ok()?.parse().ok()?;
+    (part(of, number) == bytes).then_some(of)
+}
+
 impl Shape {
     pub(super) fn upload(self, number: usize) -> Upload<Body> {
-        let value = value(number);
+        self.send(&value(number))
+    }
+
+    pub(super) fn send(self, value: &Bytes) -> Upload<Body> {
         let length = value.len();
         let pieces = match self {
             Self::Whole | Self::WrongMd5 => vec![value.clone()],

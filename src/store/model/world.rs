@@ -116,6 +116,9 @@ pub(super) struct Stopped;
 /// sender has given it up, from when on the quarantine counts.
 const BEFORE_THE_END: Duration = Duration::from_secs(1);
 
+/// A scan of the index takes so many times as long as other calls: a whole upload may begin meanwhile.
+const SCAN: u32 = 50;
+
 impl World {
     pub(super) fn of(state: State) -> Self {
         Self(Arc::new(Shared { state: Mutex::new(state), stopped: Notify::new() }))
@@ -186,7 +189,16 @@ impl World {
 
     /// Waits for as long as the call takes that was numbered last.
     pub(super) async fn linger(&self) {
-        let latency = self.state().latency();
+        self.linger_for(1).await;
+    }
+
+    /// Waits for as long as a scan takes.
+    pub(super) async fn linger_scanning(&self) {
+        self.linger_for(SCAN).await;
+    }
+
+    async fn linger_for(&self, times: u32) {
+        let latency = self.state().latency() * times;
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
@@ -206,9 +218,19 @@ impl State {
         self.read_only
     }
 
-    /// Whether nothing is on its way, and no intent is left.
+    /// Whether nothing is on its way, no intent is left, and nothing of an upload that is over.
     pub(super) fn is_quiet(&self) -> bool {
-        self.on_their_way.is_empty() && self.rows.values().all(|entry| entry.intents.is_empty())
+        self.on_their_way.is_empty()
+            && self.rows.values().all(|entry| entry.intents.is_empty())
+            && self.left_parts().next().is_none()
+            && self.notes.values().all(|record| record.modified != Some(0))
+    }
+
+    /// Parts of uploads that aren't noted.
+    pub(super) fn left_parts(&self) -> impl Iterator<Item = &Key> {
+        let noted: BTreeSet<u64> = self.notes.keys().map(upload_of).collect();
+        let there = self.rows.iter().filter(|(_, entry)| entry.record.is_some()).map(|(key, _)| key);
+        there.filter(move |key| key.as_part().is_some_and(|(upload, _)| !noted.contains(&upload)))
     }
 
     pub(super) fn entry(&self, key: &Key) -> Entry {
@@ -371,6 +393,11 @@ impl State {
             }
         }
     }
+}
+
+fn upload_of(note: &Note) -> u64 {
+    let Note::Upload(_, upload) = note else { unreachable!("no buckets are made") };
+    *upload
 }
 
 impl File {
