@@ -6,11 +6,13 @@ use tokio::time::sleep;
 
 use super::case::{KEYS, QUARANTINE, VOLUMES, started};
 use super::world::{File, World};
+use crate::error::Error;
 use crate::index::Entry;
+use crate::key::Key;
 use crate::placement::Place;
-use crate::record::Replica;
+use crate::record::{Record, Replica, State};
 use crate::store::attempt::Attempt;
-use crate::store::path;
+use crate::store::{Store, When, path};
 
 /// Though the reaper may find its intent: after another write of the key panicked, or when it scans the
 /// index because more came up than it had room for.
@@ -34,4 +36,41 @@ async fn it_keeps_its_files_until_it_ends() {
     assert!(!world.state().entry(key).intents.is_empty(), "a PUT may still be on its way");
     sleep(QUARANTINE * 2).await;
     assert!(world.state().entry(key).intents.is_empty());
+}
+
+/// An attempt whose file lies on its volume, and the record that it would commit.
+async fn attempt<'a>(world: &World, store: &'a Store, key: &'a Key) -> (Attempt<'a>, Record) {
+    let entry = store.0.index.get(key).unwrap();
+    let mut attempt = Attempt::begin(&store.0, key, None, entry).await.unwrap();
+    let replica = Replica { place: Place::new(&VOLUMES[0]), name: attempt.own_name() };
+    attempt.intend(std::slice::from_ref(&replica)).await.unwrap();
+    let file = (VOLUMES[0].clone(), path(key, &replica));
+    world.state().files.insert(file, File::new("bytes".into(), 1, 1));
+    let (state, md5, size, modified) = (State::Live, None, Some(5), Some(1));
+    (attempt, Record { state, replicas: vec![replica], md5, size, modified, headers: Vec::new() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_a_later_one_overtook_has_come_just_before_it() {
+    let (world, key) = (World::default(), &KEYS[0]);
+    let store = started(&world).await;
+    let (first, early) = attempt(&world, &store, key).await;
+    let (second, late) = attempt(&world, &store, key).await;
+    second.commit(late.clone(), &When::Always, None).await.unwrap();
+    let files = world.state().files.len();
+    first.commit(early, &When::Always, None).await.unwrap();
+    assert_eq!(world.state().entry(key).record, Some(late));
+    assert_eq!(world.state().files.len(), files - 1, "its file is deleted");
+}
+
+/// It would have been what the later one found.
+#[tokio::test(start_paused = true)]
+async fn one_that_a_conditional_one_overtook_is_refused() {
+    let (world, key) = (World::default(), &KEYS[0]);
+    let store = started(&world).await;
+    let (first, early) = attempt(&world, &store, key).await;
+    let (second, late) = attempt(&world, &store, key).await;
+    second.commit(late.clone(), &When::Absent, None).await.unwrap();
+    assert!(matches!(first.commit(early, &When::Always, None).await, Err(Error::Busy)));
+    assert_eq!(world.state().entry(key).record, Some(late));
 }
