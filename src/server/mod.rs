@@ -13,8 +13,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryFutureExt as _;
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -123,12 +125,18 @@ where
         match admitted {
             Ok((stream, place)) => {
                 let http = builder(&places);
-                let (answer, mut leave) = (answer.clone(), places.leave.subscribe());
+                let answer = answer.clone();
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let asks_first = request.headers().contains_key(EXPECT);
+                    answer(request)
+                        .map_ok(move |answer| if asks_first { instead_of_100(answer) } else { answer })
+                });
+                let mut leave = places.leave.subscribe();
                 let served = workers.serve(stream, async move |stream| {
                     // given back last: who finds all places free may close the index
                     let _place = place;
                     let stream = TokioIo::new(Patient::new(stream, READ_TIMEOUT));
-                    let connection = http.serve_connection(stream, service_fn(answer));
+                    let connection = http.serve_connection(stream, service);
                     tokio::pin!(connection);
                     let ended = tokio::select! {
                         ended = connection.as_mut() => ended,
@@ -160,6 +168,15 @@ where
         tracing::warn!("requests in flight were cut off after the grace period");
     }
     grace.saturating_sub(stopped.elapsed())
+}
+
+/// A refusal of a body that was not asked for. The connection ends with it, as nobody knows whether the body
+/// comes all the same: it says so, or the client's next request is sent to nobody.
+fn instead_of_100<B>(mut answer: Response<B>) -> Response<B> {
+    if answer.status().is_client_error() || answer.status().is_server_error() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 fn builder(places: &Places) -> http1::Builder {

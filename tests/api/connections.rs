@@ -21,7 +21,11 @@ fn a_refusal_comes_instead_of_100_continue() {
         let mut connection = Connection::open(None, &addr).unwrap();
         let head = head(&addr, "PUT", target.as_bytes(), &[("Expect", "100-continue")], 5);
         connection.send(&head).unwrap();
-        refused(&connection.receive_any("PUT").unwrap(), status);
+        let refusal = connection.receive_any("PUT").unwrap();
+        refused(&refusal, status);
+        // the next request would not be answered
+        assert_eq!(refusal.header("connection"), Some("close"), "{target}");
+        assert!(connection.rest().unwrap().is_empty());
     }
 }
 
