@@ -140,7 +140,6 @@ fn strangers_are_401_whether_the_key_exists_or_not() {
         basic("nobody", "root-secret"),
         "Bearer root".to_owned(),
         "Basic root:root-secret".to_owned(),
-        "AWS4-HMAC-SHA256 Credential=root/20260101/us-east-1/s3/aws4_request".to_owned(),
     ];
     for authorization in wrong.iter().map(|wrong| Some(wrong.as_str())).chain([None]) {
         for method in METHODS {
