@@ -67,17 +67,18 @@ impl Asked<'_> {
         let mut start = self.after.map_or_else(Vec::new, |after| self.start(&within, after));
         loop {
             // one more tells whether there are more
-            let missing = self.most + 1 - page.objects.len() - page.folders.len();
+            let missing = self.most + 1 - page.len();
             let found = store.index().items(&folded, &start, missing).await.map_err(failed)?;
             for item in found.rows {
-                if page.objects.len() + page.folders.len() == self.most {
-                    page.next = last;
-                    return page.with_sizes(store, &within).await;
-                }
                 let name = match &item {
                     Item::Key(key, _) => name(&within, key.as_bytes()),
                     Item::Folder(prefix) => name(&within, prefix),
                 };
+                let Some(name) = name else { continue };
+                if page.len() == self.most {
+                    page.next = last;
+                    return page.with_sizes(store, &within).await;
+                }
                 last = Some(name.clone());
                 match item {
                     Item::Key(_, record) => page.objects.push((name, record)),
@@ -141,10 +142,11 @@ impl Page {
     }
 }
 
-/// The name of a key within the bucket; of what isn't UTF-8 (only an old index has such), replacement
-/// characters.
-fn name(within: &[u8], key: &[u8]) -> String {
-    String::from_utf8_lossy(key.get(within.len()..).unwrap_or_default()).into_owned()
+/// The name of a key within the bucket. None that S3 has for what isn't UTF-8 (only an old index holds such),
+/// nor for `/bucket/` itself: no request could ask for it, and no listing go on after it.
+fn name(within: &[u8], key: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(key.get(within.len()..)?).ok()?;
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 pub(super) async fn v1(store: &Store, input: ListObjectsInput) -> S3Result<ListObjectsOutput> {
