@@ -215,7 +215,8 @@ pub(super) async fn list_parts(store: &Store, input: ListPartsInput) -> S3Result
     let (parts, next) = store.parts(&key, upload, start, most).await.map_err(refused)?;
     let (checksum_algorithm, checksum_type) = Checked::shown(Checked::of(&noted).as_ref());
     Ok(ListPartsOutput {
-        is_truncated: Some(next.is_some()),
+        // who wants none gets all of them
+        is_truncated: Some(next.is_some() && most > 0),
         next_part_number_marker: parts.last().map(|(number, _)| i32::from(*number)),
         parts: Some(parts.iter().map(|(number, record)| part(*number, record)).collect()),
         part_number_marker: Some(after),
@@ -263,6 +264,9 @@ pub(super) async fn list(
     let (mut uploads, mut folders) = (Vec::new(), Vec::new());
     let mut last: Option<(String, u64)> = None;
     let truncated = 'all: loop {
+        if most == 0 {
+            break false;
+        }
         let page = store.uploads(&[&within, prefix.as_bytes()].concat(), start).await.map_err(refused)?;
         let next = page.next_note();
         for (key, upload, record) in page.rows {
