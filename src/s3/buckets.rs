@@ -72,10 +72,15 @@ impl Buckets {
 
     /// Makes a bucket.
     pub(super) async fn create(&self, bucket: &str) -> S3Result<()> {
+        let exists = || s3_error!(BucketAlreadyOwnedByYou, "the bucket exists");
+        // clients make sure of their buckets all the time, and who writes into one has its lock
+        if self.is_noted(bucket)? {
+            return Err(exists());
+        }
         let lock = self.lock(bucket);
         let _lock = lock.write().await;
         if self.is_noted(bucket)? {
-            return Err(s3_error!(BucketAlreadyOwnedByYou, "the bucket exists"));
+            return Err(exists());
         }
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let modified = Some(since.map_or(0, |since| since.as_secs()));
