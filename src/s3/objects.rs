@@ -297,6 +297,7 @@ pub(super) async fn delete_all(
     let deletions = delete.objects.into_iter().map(async |object| {
         let matches = object.e_tag.map(ETagCondition::ETag);
         let deleted = match check_version(object.version_id.as_deref()) {
+            Ok(()) if object.key.is_empty() => Err(s3_error!(UserKeyMustBeSpecified, "a key isn't empty")),
             Ok(()) => self::delete(store, &key(bucket, &object.key), matches).await,
             Err(refusal) => Err(refusal),
         };
