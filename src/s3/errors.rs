@@ -55,6 +55,26 @@ pub(super) fn failed(failure: Failure) -> S3Error {
     refused(failure.into())
 }
 
+/// Why a request fails with an error that s3s made, and for which it has no words.
+pub(super) fn words(code: &str) -> &'static str {
+    match code {
+        "SignatureDoesNotMatch" => {
+            "the signature isn't the one that the access key's secret makes of the request"
+        }
+        "InvalidURI" => "the path or the query isn't UTF-8, percent-encoded",
+        "InvalidBucketName" => "no bucket can have that name",
+        "KeyTooLongError" => "a key has at most 1024 bytes",
+        "MalformedXML" => "the body isn't the XML that the request needs",
+        "MissingRequestBodyError" => "the request needs a body",
+        "MissingContentLength" => "the request needs a Content-Length",
+        "IncompleteBody" => "the body is shorter than announced",
+        "MaxMessageLengthExceeded" => "the body is too long",
+        "MethodNotAllowed" => "nothing is done here by that method",
+        "InternalError" => "the master failed, see its log",
+        _ => "the request can't be carried out",
+    }
+}
+
 /// What isn't done here, by a name that the client knows.
 pub(super) fn unsupported(what: &str) -> S3Error {
     s3_error!(NotImplemented, "{what} is not supported")

@@ -1,10 +1,17 @@
 //! Who may do what: s3s checks signatures with the credentials file's secrets, and asks for each operation.
 
+use std::borrow::Cow;
+
+use hyper::header::{AUTHORIZATION, HeaderMap};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
 
+use super::request::pairs;
 use crate::access::{Access, Right};
+
+/// How long a URL is good that was signed beforehand, in seconds: a week, as in S3.
+const LONGEST_EXPIRES: u64 = 7 * 24 * 60 * 60;
 
 /// The credentials file, as s3s asks for it.
 #[derive(Clone)]
@@ -24,6 +31,9 @@ impl S3Auth for Keys {
 #[async_trait::async_trait]
 impl S3Access for Keys {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if context.credentials().is_some() {
+            check_signed(context.uri().query().unwrap_or_default(), context.headers())?;
+        }
         let operation = context.s3_op().name();
         // it shows only what may be read
         if operation == "ListBuckets" && context.credentials().is_some() {
@@ -31,6 +41,34 @@ impl S3Access for Keys {
         }
         let bucket = context.s3_path().get_bucket_name();
         check(&self.0, context.credentials(), right(operation), bucket)
+    }
+}
+
+/// That a good signature is one of all that it must be of, and not good for too long. Who was given a signed
+/// URL could make another request of it otherwise, by a header.
+fn check_signed(query: &str, headers: &HeaderMap) -> S3Result<()> {
+    let value = |name: &str| pairs(query).find(|(other, _)| other == name).map(|(_, value)| value);
+    let signed = if value("X-Amz-Signature").is_some() {
+        let expires = value("X-Amz-Expires").and_then(|seconds| seconds.parse::<u64>().ok());
+        if expires.is_none_or(|seconds| seconds > LONGEST_EXPIRES) {
+            return Err(s3_error!(AuthorizationQueryParametersError, "X-Amz-Expires is more than a week"));
+        }
+        value("X-Amz-SignedHeaders").unwrap_or_default()
+    } else {
+        let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let (_, signed) = authorization.unwrap_or_default().split_once("SignedHeaders=").unwrap_or_default();
+        Cow::Borrowed(signed.split(',').next().unwrap_or_default())
+    };
+    // these two are part of what is signed, whether or not they are named
+    let is_signed = |name: &str| {
+        matches!(name, "x-amz-date" | "x-amz-content-sha256")
+            || signed.split(';').any(|own| own.trim() == name)
+    };
+    let unsigned =
+        headers.keys().find(|name| name.as_str().starts_with("x-amz-") && !is_signed(name.as_str()));
+    match unsigned {
+        None => Ok(()),
+        Some(name) => Err(s3_error!(AccessDenied, "{name} is not among the signed headers")),
     }
 }
 

@@ -28,12 +28,13 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use futures_util::future::Either;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
@@ -45,10 +46,16 @@ use crate::store::Store;
 use api::Operations;
 use buckets::{Buckets, Names};
 pub use cors::Origins;
+use errors::words;
 use keys::Keys;
 pub use request::{Body, Broken};
 
 const REQUEST_ID: &str = "x-amz-request-id";
+
+const XML: HeaderValue = HeaderValue::from_static("application/xml");
+
+/// So many characters of why a request failed are in the log.
+const LONGEST_WHY: usize = 512;
 
 /// The longest XML of a request, in bytes: a thousand deletions of the longest keys, or a completion with
 /// ten thousand parts, fit.
@@ -124,7 +131,8 @@ impl Api {
     /// Never: failures are answers, too.
     pub async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let (head, body) = request.into_parts();
-        let (method, uri) = (head.method.clone(), head.uri.clone());
+        let id = format!("{:016X}", self.requests.fetch_add(1, Ordering::Relaxed));
+        let asked = Asked { method: head.method.clone(), path: head.uri.path().to_owned(), id };
         let origin = self.origins.of(&head);
         let preflight = self.origins.is_preflight(&head).then(|| self.origins.preflight(&head));
         let answer = match preflight {
@@ -132,54 +140,86 @@ impl Api {
             None => self.run(head, body).await,
         };
         let mut answer = answer.unwrap_or_else(request::refusal);
-        let id = format!("{:016X}", self.requests.fetch_add(1, Ordering::Relaxed));
-        log(&method, &uri, &answer, &id);
-        if let Ok(id) = HeaderValue::try_from(id) {
-            answer.headers_mut().insert(REQUEST_ID, id);
-        }
+        asked.end(&mut answer);
         if let Some(origin) = origin {
             Origins::allow(&mut answer, origin);
         }
-        Ok(request::finish(answer))
+        Ok(request::finish(answer, asked))
     }
 
     async fn run(&self, head: Parts, body: Incoming) -> S3Result<s3s::HttpResponse> {
-        if !self.open && request::is_signed_by_v2(&head) {
-            return Err(s3_error!(
-                InvalidRequest,
-                "signatures of version 2 are not accepted: use AWS4-HMAC-SHA256"
-            ));
-        }
-        let (request, verdict) = request::prepare(head, body, self.open)?;
+        let (request, gathered) = request::prepare(head, body, self.open)?;
         let failed = |_failure| S3Error::new(S3ErrorCode::InternalError);
         let panicked = |_panic| s3_error!(InternalError, "the master failed, see its log");
-        let answer = caught(self.service.call(request)).await.map_err(panicked)?.map_err(failed)?;
-        verdict.refusal().map_or(Ok(answer), Err)
+        let answer = caught(self.service.call(request)).await;
+        // s3s takes whatever is wrong with a body for a failure of ours
+        gathered.check()?;
+        answer.map_err(panicked)?.map_err(failed)
     }
 }
 
-/// The line of a request that failed. That something isn't there, or isn't what was expected, is an answer.
-fn log(method: &Method, uri: &Uri, answer: &s3s::HttpResponse, request: &str) {
-    let status = answer.status();
-    // s3s hides the query of signatures nowhere
-    let (code, target) = (status.as_u16(), || escaped(uri.path()));
-    if !status.is_client_error() && !status.is_server_error() {
-        tracing::debug!(%method, target = target(), status = code, request, "answered");
-        return;
+/// The text of an XML element, for the log: not without end.
+fn plain(text: &str) -> String {
+    let entities = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
+    let text = entities.iter().fold(text.to_owned(), |text, (entity, char)| text.replace(entity, char));
+    text.chars().take(LONGEST_WHY).collect()
+}
+
+/// A request, for the log.
+struct Asked {
+    method: Method,
+    /// Without the query, which may hold a signature.
+    path: String,
+    /// The number of the request.
+    id: String,
+}
+
+impl Asked {
+    /// Numbers an answer, says in it what s3s doesn't, and logs it.
+    fn end(&self, answer: &mut s3s::HttpResponse) {
+        let status = answer.status();
+        if let Ok(id) = HeaderValue::try_from(&self.id) {
+            answer.headers_mut().insert(REQUEST_ID, id);
+        }
+        if !status.is_client_error() && !status.is_server_error() {
+            let (Self { method, id, .. }, target) = (self, self.target());
+            tracing::debug!(%method, target, status = status.as_u16(), request = id, "answered");
+            return;
+        }
+        let xml = answer.body().bytes().unwrap_or_default();
+        if !xml.is_empty() {
+            *answer.body_mut() = s3s::Body::from(self.fail(&xml, status));
+            // s3s forgets it where an error has headers of its own
+            answer.headers_mut().insert(CONTENT_TYPE, XML);
+        }
     }
-    if matches!(status, StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED) {
-        return;
+
+    /// Completes the XML of an error, and logs it. That something isn't there, or isn't what was expected, is
+    /// an answer.
+    fn fail(&self, xml: &[u8], status: StatusCode) -> Bytes {
+        let xml = String::from_utf8_lossy(xml);
+        let part = |name: &str| {
+            let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+            rest.split_once(&format!("</{name}>")).map(|(value, _)| value)
+        };
+        let (error, message) = (part("Code").unwrap_or_default(), part("Message"));
+        let why = message.map_or_else(|| words(error).to_owned(), plain);
+        let (Self { method, id, .. }, target, code) = (self, self.target(), status.as_u16());
+        // by its code, where it comes after the status
+        let is_answer = matches!(status, StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED)
+            || matches!(error, "NoSuchUpload" | "PreconditionFailed");
+        let is_failure = (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
+            || matches!(error, "InternalError" | "ServiceUnavailable" | "InsufficientStorage");
+        if is_failure {
+            tracing::warn!(%method, target, status = code, error, why, request = id, "failed");
+        } else if !is_answer {
+            tracing::info!(%method, target, status = code, error, why, request = id, "refused");
+        }
+        let said = message.map_or_else(|| format!("<Message>{}</Message>", words(error)), |_| String::new());
+        xml.replace("</Error>", &format!("{said}<RequestId>{id}</RequestId></Error>")).into()
     }
-    let text = answer.body().bytes().unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let part = |name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        rest.split_once(&format!("</{name}>")).map(|(value, _)| escaped(value))
-    };
-    let (error, why) = (part("Code").unwrap_or_default(), part("Message").unwrap_or_default());
-    if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
-        tracing::warn!(%method, target = target(), status = code, error, why, request, "failed");
-    } else {
-        tracing::info!(%method, target = target(), status = code, error, why, request, "refused");
+
+    fn target(&self) -> String {
+        escaped(&self.path)
     }
 }

@@ -3,39 +3,46 @@
 //! s3s gathers in memory what it decodes, and knows no requests without credentials but unsigned ones. So
 //! bodies that are to be stored go past it, and where anybody may do anything, signatures are taken off.
 
+use std::borrow::Cow;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, TryStreamExt as _};
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, LOCATION, RANGE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, LOCATION, RANGE, TRANSFER_ENCODING,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use md5::{Digest as _, Md5};
-use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
-use tokio::time::{Sleep, sleep};
+use percent_encoding::percent_decode_str;
+use s3s::dto::Range;
+use s3s::{S3Error, S3Request, S3Result, s3_error};
+use tokio::time::timeout;
 
 use super::checksum::Algorithm;
-use super::errors::malformed;
+use super::errors::{malformed, refused};
 use super::objects::Bytestream;
 use super::payload::{Announced, Outcome, Payload, Wrong};
 use super::signature::ChunkSigner;
+use super::{Asked, LONGEST_XML};
 use crate::error::Error;
 use crate::http::{ClientBody, LONGEST_FILE, check_framing};
 use crate::store::Upload;
 
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
+/// What the type of a browser's form begins with.
+const FORM: &[u8] = b"multipart/form-data";
+
 /// How long a request in XML may take to come in.
 const XML_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What the query of an upload may say; anything else is another operation on the object.
-const OF_UPLOADS: [&str; 3] = ["partNumber", "uploadId", "x-id"];
 
 /// What the queries of other operations say.
 const SUBRESOURCES: [&str; 45] = [
@@ -101,7 +108,7 @@ pub(super) enum Instead {
 /// or asks for what only S3 has.
 pub(super) fn is_s3(head: &Parts) -> bool {
     let signed = |value: &[u8]| value.starts_with(b"AWS4-") || value.starts_with(b"AWS ");
-    let header = |(name, value): (&HeaderName, &hyper::header::HeaderValue)| {
+    let header = |(name, value): (&HeaderName, &HeaderValue)| {
         let name_text = name.as_str();
         name_text.starts_with("x-amz-")
             || name_text.starts_with("amz-sdk-")
@@ -112,16 +119,32 @@ pub(super) fn is_s3(head: &Parts) -> bool {
 
 fn is_s3s_query(query: &str) -> bool {
     names(query).any(|name| {
-        is_signature(name)
+        is_signature(&name)
             || name == "x-id"
             || name.starts_with("response-")
-            || SUBRESOURCES.binary_search(&name).is_ok()
+            || SUBRESOURCES.binary_search(&&*name).is_ok()
     })
 }
 
-/// The names that a query says something of, as they are written.
-fn names(query: &str) -> impl Iterator<Item = &str> {
-    query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name))
+/// The names that a query says something of.
+fn names(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    pairs(query).map(|(name, _)| name)
+}
+
+/// The names and values of a query, decoded as s3s does it.
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split('&').map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), decoded(value))
+    })
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    if text.contains('+') {
+        let text = text.replace('+', " ");
+        return percent_decode_str(&text).decode_utf8_lossy().into_owned().into();
+    }
+    percent_decode_str(text).decode_utf8_lossy()
 }
 
 /// Whether that is part of a signature in a query: of version 4 or 2.
@@ -131,66 +154,122 @@ fn is_signature(name: &str) -> bool {
         || matches!(name, "Signature" | "AWSAccessKeyId")
 }
 
-/// The request as s3s shall see it.
-pub(super) fn prepare(mut head: Parts, body: Incoming, open: bool) -> S3Result<(s3s::HttpRequest, Verdict)> {
+/// The request as s3s shall see it, and what tells whether its XML was as announced.
+pub(super) fn prepare(mut head: Parts, body: Incoming, open: bool) -> S3Result<(s3s::HttpRequest, Gathered)> {
     let length = body.size_hint().exact();
     // from here on the body is read to its end or away, however this turns out
     let body = ClientBody::new(body, head.headers.contains_key(EXPECT));
     check_framing(head.version, &head.headers)
         .map_err(|_why| s3_error!(InvalidRequest, "the request isn't framed as HTTP/1.1 has it"))?;
-    check_known(&head)?;
     if open {
         take_off_signature(&mut head)?;
+    } else if is_signed_by_v2(&head) {
+        return Err(s3_error!(
+            InvalidRequest,
+            "signatures of version 2 are not accepted: use AWS4-HMAC-SHA256"
+        ));
     }
-    // several ranges at once are all of it, as in S3 (and RFC 9110 section 14.2)
-    if head.headers.get(RANGE).is_some_and(|range| range.as_bytes().contains(&b',')) {
+    check_known(&head)?;
+    // several ranges at once are all of it, as in S3, and what is no range is nothing (RFC 9110 section 14.2)
+    let is_range = |range: &HeaderValue| range.to_str().is_ok_and(|range| Range::parse(range).is_ok());
+    if !head.headers.get(RANGE).is_some_and(is_range) {
         head.headers.remove(RANGE);
     }
-    let verdict = Verdict::default();
+    let gathered = Gathered::default();
     let body = if is_upload(&head) {
         head.extensions.insert(Length(length));
         head.extensions.insert::<Detached>(Arc::new(Mutex::new(Some(body))));
         s3s::Body::empty()
-    } else if body.is_end_stream() {
+    } else if length == Some(0) {
         s3s::Body::empty()
     } else {
-        s3s::Body::http_body_unsync(xml(&mut head, body, length, verdict.clone())?)
+        xml(&mut head, body, length, open, &gathered)?
     };
-    Ok((Request::from_parts(head, body), verdict))
+    Ok((Request::from_parts(head, body), gathered))
 }
 
-/// The XML of a request.
-fn xml(head: &mut Parts, body: ClientBody, length: Option<u64>, verdict: Verdict) -> S3Result<Xml> {
-    let is_completion = head.uri.query().is_some_and(|query| names(query).any(|name| name == "uploadId"));
-    let announced = if is_completion {
-        // they are of the object
+/// Why the XML of a request couldn't be read, if it couldn't.
+#[derive(Clone, Default)]
+pub(super) struct Gathered(Arc<Mutex<Option<S3Error>>>);
+
+impl Gathered {
+    pub(super) fn check(&self) -> S3Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+}
+
+/// A body of XML. It is read when s3s wants it, which is after it has looked who wants what; and it must be
+/// what the headers say.
+fn xml(
+    head: &mut Parts,
+    body: ClientBody,
+    length: Option<u64>,
+    open: bool,
+    gathered: &Gathered,
+) -> S3Result<s3s::Body> {
+    let query = head.uri.query().unwrap_or_default();
+    // checksums of who completes an upload are the object's
+    let announced = if names(query).any(|name| name == "uploadId") {
         Announced::read_framing(&head.headers, length)
     } else {
         Announced::read(&head.headers, length)
     };
-    let announced = announced.map_err(|wrong| malformed(&wrong))?;
-    let in_chunks = head.headers.get("x-amz-content-sha256");
-    let in_chunks = in_chunks.is_some_and(|payload| payload.as_bytes().starts_with(b"STREAMING-"));
-    if in_chunks && head.headers.contains_key(AUTHORIZATION) {
-        // s3s would look for the chunks once more
+    let is_framed = announced.as_ref().is_ok_and(|announced| !announced.is_plain());
+    if is_framed && !open {
+        // s3s would take them off, and have each in memory, however large; no client sends such
         return Err(s3_error!(NotImplemented, "XML in chunks is not supported: send it as it is"));
     }
-    if let Some(length) = announced.length {
-        // without its framing
-        head.headers.insert(CONTENT_LENGTH, length.into());
+    if is_framed
+        && let Ok(Announced { length: Some(length), .. }) = &announced
+        && let Ok(length) = length.to_string().try_into()
+    {
+        head.headers.insert(CONTENT_LENGTH, length);
     }
-    Ok(Xml::new(body, announced, verdict))
+    let gathered = gathered.clone();
+    let bytes = async move {
+        gather(body, announced).await.map_err(|refusal| {
+            *gathered.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+            std::io::Error::from(std::io::ErrorKind::InvalidData)
+        })
+    };
+    Ok(s3s::Body::http_body_unsync(StreamBody::new(stream::once(bytes).map_ok(Frame::data))))
 }
 
-/// Refuses what s3s would do and we don't: browsers' forms, which it gathers in memory, and signatures of
-/// version 2, which nobody should use any more.
-fn check_known(head: &Parts) -> S3Result<()> {
-    let starts = |name, start: &[u8]| {
-        head.headers
-            .get(name)
-            .is_some_and(|value: &hyper::header::HeaderValue| value.as_bytes().starts_with(start))
+async fn gather(body: ClientBody, announced: Result<Announced, Wrong>) -> S3Result<Bytes> {
+    let announced = announced.map_err(|wrong| malformed(&wrong))?;
+    let md5 = announced.md5;
+    let (mut body, outcome) = Payload::new(body, announced, None);
+    let read = async {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_broken| Error::CutShort)?;
+            bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+            if bytes.len() > LONGEST_XML {
+                return Ok(bytes);
+            }
+        }
+        Ok(bytes)
     };
-    if head.method == Method::POST && starts(CONTENT_TYPE, b"multipart/form-data") {
+    let bytes = timeout(XML_TIMEOUT, read).await.unwrap_or(Err(Error::Stalled));
+    let bytes = bytes.map_err(|error| super::objects::wrong(&outcome, error))?.freeze();
+    if bytes.len() > LONGEST_XML {
+        return Err(s3_error!(MaxMessageLengthExceeded, "the XML is longer than {LONGEST_XML} bytes"));
+    }
+    if md5.is_some_and(|md5| md5 != <[u8; 16]>::from(Md5::digest(&bytes))) {
+        return Err(refused(Error::WrongMd5));
+    }
+    Ok(bytes)
+}
+
+/// Refuses what s3s would do and we don't: browsers' forms, which it gathers in memory, and what it takes
+/// for another operation because it doesn't know it. `DELETE /bucket?…` must not delete the bucket, whatever
+/// S3 may come to have there.
+fn check_known(head: &Parts) -> S3Result<()> {
+    let is_form = |content_type: &HeaderValue| {
+        let start = content_type.as_bytes().get(..FORM.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(FORM))
+    };
+    if head.method == Method::POST && head.headers.get(CONTENT_TYPE).is_some_and(is_form) {
         return Err(s3_error!(
             NotImplemented,
             "uploads by browsers' forms are not supported: use a presigned PUT"
@@ -199,23 +278,45 @@ fn check_known(head: &Parts) -> S3Result<()> {
     if head.headers.get(HOST).is_some_and(|host| host.to_str().is_err()) {
         return Err(s3_error!(InvalidRequest, "the Host is no text"));
     }
+    let known: &[&str] = match (head.method.as_str(), is_object(head.uri.path())) {
+        ("PUT", true) => &["partNumber", "uploadId"],
+        ("DELETE", true) => &["uploadId", "versionId"],
+        ("POST", true) => &["uploadId", "uploads"],
+        ("POST", false) => &["delete"],
+        ("PUT" | "DELETE", false) => &[],
+        _ => return Ok(()),
+    };
+    let is_known =
+        |name: &str| name.is_empty() || name.starts_with("x-") || is_signature(name) || known.contains(&name);
+    let query = head.uri.query().unwrap_or_default();
+    if let Some(other) = names(query).find(|name| !is_known(name)) {
+        let method = &head.method;
+        return Err(s3_error!(NotImplemented, "{method} with the query {other:?} is not supported"));
+    }
+    let has = |name: &str| names(query).any(|other| other == name);
+    if head.method == Method::PUT && has("partNumber") != has("uploadId") {
+        return Err(s3_error!(InvalidArgument, "a part has both a partNumber and an uploadId"));
+    }
     Ok(())
 }
 
 /// Whether a request is signed in the old way, which isn't believed.
-pub(super) fn is_signed_by_v2(head: &Parts) -> bool {
+fn is_signed_by_v2(head: &Parts) -> bool {
     let header = head.headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS "));
-    header || head.uri.query().is_some_and(|query| names(query).any(|name| name == "AWSAccessKeyId"))
+    let in_query = |query| names(query).any(|name| matches!(&*name, "AWSAccessKeyId" | "Signature"));
+    header || head.uri.query().is_some_and(in_query)
 }
 
 /// Takes the signature off: anybody may do anything.
 fn take_off_signature(head: &mut Parts) -> S3Result<()> {
     head.headers.remove(AUTHORIZATION);
-    let Some(query) = head.uri.query().filter(|query| names(query).any(is_signature)) else { return Ok(()) };
+    let Some(query) = head.uri.query().filter(|query| names(query).any(|name| is_signature(&name))) else {
+        return Ok(());
+    };
     let old = names(query).any(|name| name == "Signature");
     let kept: Vec<&str> = query
         .split('&')
-        .filter(|pair| !names(pair).any(|name| is_signature(name) || (old && name == "Expires")))
+        .filter(|pair| !names(pair).any(|name| is_signature(&name) || (old && name == "Expires")))
         .collect();
     let path = head.uri.path();
     let target = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
@@ -227,15 +328,13 @@ fn take_off_signature(head: &mut Parts) -> S3Result<()> {
 
 /// Whether the body is an object's, or a part's.
 fn is_upload(head: &Parts) -> bool {
-    let object = |path: &str| {
-        path.strip_prefix('/').and_then(|path| path.split_once('/')).is_some_and(|(_, key)| !key.is_empty())
-    };
-    let query = head.uri.query().unwrap_or_default();
-    let upload = |name| is_signature(name) || OF_UPLOADS.contains(&name) || name.is_empty();
-    head.method == Method::PUT
-        && object(head.uri.path())
-        && !head.headers.contains_key(COPY_SOURCE)
-        && names(query).all(upload)
+    head.method == Method::PUT && is_object(head.uri.path()) && !head.headers.contains_key(COPY_SOURCE)
+}
+
+/// Whether that is the path of an object, and not of a bucket.
+fn is_object(path: &str) -> bool {
+    let path = percent_decode_str(path).decode_utf8_lossy();
+    path.strip_prefix('/').and_then(|path| path.split_once('/')).is_some_and(|(_, key)| !key.is_empty())
 }
 
 /// The length of a body as it is sent, framing and all, if that is known.
@@ -277,6 +376,26 @@ pub enum Body {
     Written(s3s::Body),
     /// An object's.
     Bytes(Bytestream),
+    /// As s3s writes it, where the answer begins before it is known how it ends.
+    Late(Late),
+}
+
+/// An answer that may come to be an error after its beginning.
+pub struct Late {
+    body: s3s::Body,
+    asked: Asked,
+    has_begun: bool,
+}
+
+impl Late {
+    /// Puts right how s3s ends it: as if it were only beginning.
+    fn piece(&mut self, piece: Bytes) -> Bytes {
+        if !std::mem::replace(&mut self.has_begun, true) || !piece.starts_with(b"<?xml") {
+            return piece;
+        }
+        let end = piece.windows(2).position(|two| two == b"?>").map_or(0, |at| at + 2);
+        self.asked.fail(&piece.slice(end..), StatusCode::OK)
+    }
 }
 
 impl http_body::Body for Body {
@@ -291,6 +410,13 @@ impl http_body::Body for Body {
             Self::Written(body) => {
                 let frame = ready!(http_body::Body::poll_frame(Pin::new(body), context));
                 Poll::Ready(frame.map(|frame| frame.map_err(|error| Broken(error.to_string()))))
+            }
+            Self::Late(late) => {
+                let frame = ready!(http_body::Body::poll_frame(Pin::new(&mut late.body), context));
+                Poll::Ready(frame.map(|frame| match frame {
+                    Ok(frame) => Ok(frame.map_data(|piece| late.piece(piece))),
+                    Err(error) => Err(Broken(error.to_string())),
+                }))
             }
             Self::Bytes(bytes) => {
                 let piece = ready!(bytes.as_mut().poll_next(context));
@@ -308,14 +434,14 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Written(body) => http_body::Body::is_end_stream(body),
-            Self::Bytes(_) => false,
+            Self::Bytes(_) | Self::Late(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Written(body) => http_body::Body::size_hint(body),
-            Self::Bytes(_) => SizeHint::default(),
+            Self::Bytes(_) | Self::Late(_) => SizeHint::default(),
         }
     }
 }
@@ -333,14 +459,21 @@ impl std::fmt::Display for Broken {
 impl std::error::Error for Broken {}
 
 /// The answer as the client shall see it.
-pub(super) fn finish(mut answer: s3s::HttpResponse) -> Response<Body> {
+pub(super) fn finish(mut answer: s3s::HttpResponse, asked: Asked) -> Response<Body> {
     let instead = answer.extensions_mut().remove::<Arc<Mutex<Option<Instead>>>>();
     let instead = instead.and_then(|it| it.lock().unwrap_or_else(PoisonError::into_inner).take());
     if answer.status() == StatusCode::NOT_MODIFIED {
         *answer.body_mut() = s3s::Body::empty();
         answer.headers_mut().remove(CONTENT_TYPE);
     }
+    // s3s has a 206 for GET alone
+    if answer.status() == StatusCode::OK && answer.headers().contains_key(CONTENT_RANGE) {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
     match instead {
+        None if answer.headers().contains_key(TRANSFER_ENCODING) => {
+            answer.map(|body| Body::Late(Late { body, asked, has_begun: false }))
+        }
         None => answer.map(Body::Written),
         Some(Instead::Bytes(bytes)) => answer.map(|_none| Body::Bytes(bytes)),
         Some(Instead::Redirect(url)) => {
@@ -354,7 +487,7 @@ pub(super) fn finish(mut answer: s3s::HttpResponse) -> Response<Body> {
             if let Ok(url) = url.try_into() {
                 redirect.headers_mut().insert(LOCATION, url);
             }
-            redirect.headers_mut().insert(CONTENT_LENGTH, hyper::header::HeaderValue::from_static("0"));
+            redirect.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             redirect
         }
     }
@@ -367,90 +500,4 @@ pub(super) fn refusal(error: S3Error) -> s3s::HttpResponse {
         *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         answer
     })
-}
-
-/// Why s3s couldn't read a request's XML, which it would take for a failure of ours.
-#[derive(Clone, Default)]
-pub(super) struct Verdict(Arc<OnceLock<S3ErrorCode>>);
-
-impl Verdict {
-    /// The refusal that takes the place of s3s's answer, if there is reason for one.
-    pub(super) fn refusal(&self) -> Option<S3Error> {
-        let code = self.0.get()?.clone();
-        let why = match code {
-            S3ErrorCode::RequestTimeout => "the request didn't come in in time",
-            S3ErrorCode::BadDigest => "the body doesn't have the checksum that was announced",
-            _ => "the body isn't what its headers say",
-        };
-        let mut refusal = S3Error::with_message(code, why);
-        refusal.set_status_code(StatusCode::BAD_REQUEST);
-        Some(refusal)
-    }
-}
-
-/// XML on its way in: within [`XML_TIMEOUT`], as s3s would wait for ever; and with the checksums that were
-/// announced, as s3s would not look at them.
-struct Xml {
-    body: Payload<ClientBody>,
-    /// What it shall have, and what it has so far.
-    md5: Option<([u8; 16], Md5)>,
-    deadline: Option<Pin<Box<Sleep>>>,
-    outcome: Outcome,
-    verdict: Verdict,
-}
-
-impl Xml {
-    fn new(body: ClientBody, announced: Announced, verdict: Verdict) -> Self {
-        let md5 = announced.md5.map(|md5| (md5, Md5::new()));
-        let (body, outcome) = Payload::new(body, announced, None);
-        Self { body, md5, deadline: None, outcome, verdict }
-    }
-
-    fn wrong(&self, code: S3ErrorCode) -> std::io::Error {
-        // the first reason counts
-        drop(self.verdict.0.set(code));
-        std::io::ErrorKind::InvalidData.into()
-    }
-
-    /// Looks at what came in.
-    fn take(&mut self, frame: Option<&Frame<Bytes>>) -> Result<(), std::io::Error> {
-        if let Some((_, md5)) = &mut self.md5
-            && let Some(data) = frame.and_then(Frame::data_ref)
-        {
-            md5.update(data);
-        }
-        if frame.is_some() {
-            return Ok(());
-        }
-        let same = |(announced, md5): ([u8; 16], Md5)| announced == <[u8; 16]>::from(md5.finalize());
-        if self.md5.take().is_none_or(same) { Ok(()) } else { Err(self.wrong(S3ErrorCode::BadDigest)) }
-    }
-}
-
-impl http_body::Body for Xml {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(None) => Poll::Ready(self.take(None).err().map(Err)),
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(self.take(Some(&frame)).map(|()| frame))),
-            Poll::Ready(Some(Err(_why))) => {
-                let code = self.outcome.finish().err().map(|wrong| malformed(&wrong).code().clone());
-                Poll::Ready(Some(Err(self.wrong(code.unwrap_or(S3ErrorCode::IncompleteBody)))))
-            }
-            Poll::Pending => {
-                let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(XML_TIMEOUT)));
-                ready!(deadline.as_mut().poll(context));
-                Poll::Ready(Some(Err(self.wrong(S3ErrorCode::RequestTimeout))))
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

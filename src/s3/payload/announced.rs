@@ -82,6 +82,11 @@ impl Announced {
         Ok(announced)
     }
 
+    /// Whether the value is the body, and nothing is around it.
+    pub(in crate::s3) fn is_plain(&self) -> bool {
+        self.framing == Framing::Plain
+    }
+
     /// Whether the chunks are to be checked with a [`ChunkSigner`](crate::s3::signature::ChunkSigner),
     /// where signatures matter.
     pub(in crate::s3) fn has_signed_chunks(&self) -> bool {
