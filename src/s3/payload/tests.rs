@@ -466,8 +466,26 @@ fn signed_chunks_must_be_signed_each_and_in_order() {
         assert_eq!(read.outcome, Err(Wrong::Signature), "{other}");
         assert_eq!(read.whole(), None);
     }
-    let read = read_all_ways(&upload.headers(), body.as_bytes(), || upload.signer());
-    assert_eq!(read.whole(), Some(&upload.value[..]));
+    // names of trailers are signed in lower case
+    let upper = body.replace("x-amz-", "X-Amz-");
+    for body in [body, upper] {
+        let read = read_all_ways(&upload.headers(), body.as_bytes(), || upload.signer());
+        assert_eq!(read.whole(), Some(&upload.value[..]), "{body}");
+    }
+}
+
+#[test]
+fn chunks_are_signed_where_that_was_announced_and_nowhere_else() {
+    let upload = |signed| Upload { value: b"hello world".to_vec(), chunk: 4, signed, trailers: vec![] };
+    let signer = || upload(true).signer();
+    let bare = read_all_ways(&upload(true).headers(), &upload(false).body(), signer);
+    assert_eq!((bare.whole(), &bare.outcome), (None, &Err(Wrong::Signature)));
+    for signed in [false, true] {
+        let unsigned = read_all_ways(&upload(false).headers(), &upload(signed).body(), signer);
+        assert_eq!(unsigned.whole(), Some(&b"hello world"[..]));
+        assert!(!upload(false).announced().has_signed_chunks());
+    }
+    assert!(upload(true).announced().has_signed_chunks());
 }
 
 #[test]
@@ -521,16 +539,17 @@ fn all_checksums_are_compared_and_told() {
 
 #[test]
 fn a_body_that_breaks_off_or_is_left_is_not_whole() {
-    let announced = || Announced::read(&HeaderMap::new(), Some(5)).unwrap();
-    let frames = stream::iter([Ok(Frame::data(Bytes::from_static(b"hel"))), Err("reset")]);
-    let (mut payload, outcome) = Payload::new(StreamBody::new(frames), announced(), None);
-    assert_eq!(outcome.finish(), Err(Wrong::Short), "before it began");
-    assert!(payload.frame().now_or_never().unwrap().unwrap().is_ok());
-    let broken = payload.frame().now_or_never().unwrap();
-    assert!(matches!(broken, Some(Err(Broken::Body("reset")))));
-    assert!(matches!(payload.frame().now_or_never().unwrap(), Some(Err(Broken::Wrong(Wrong::Short)))));
-    drop(payload);
-    assert_eq!(outcome.finish(), Err(Wrong::Short));
+    for length in [None, Some(5)] {
+        let announced = Announced::read(&HeaderMap::new(), length).unwrap();
+        let frames = stream::iter([Ok(Frame::data(Bytes::from_static(b"hel"))), Err("reset")]);
+        let (mut payload, outcome) = Payload::new(StreamBody::new(frames), announced, None);
+        assert_eq!(outcome.finish(), Err(Wrong::Short), "before it began");
+        assert!(payload.frame().now_or_never().unwrap().unwrap().is_ok());
+        assert!(matches!(payload.frame().now_or_never().unwrap(), Some(Err(Broken::Body("reset")))));
+        assert!(matches!(payload.frame().now_or_never().unwrap(), Some(Err(Broken::Wrong(Wrong::Short)))));
+        drop(payload);
+        assert_eq!(outcome.finish(), Err(Wrong::Short));
+    }
 }
 
 #[test]
