@@ -344,18 +344,21 @@ pub(super) async fn complete(
     let key = key(&input.bucket, &input.key);
     let upload = number(&input.upload_id)?;
     let (bucket, object) = (input.bucket.clone(), input.key.clone());
+    // somebody may ask again who didn't hear the answer, or didn't wait for it
+    let ended =
+        || completed(store, &key, upload).map(|record| output(bucket.clone(), object.clone(), &record));
     let noted = match store.upload(&key, upload) {
         Ok(noted) => noted,
-        // somebody may ask again who didn't hear the answer
-        Err(Error::NoUpload) => {
-            return completed(store, &key, upload).map(|record| output(bucket, object, &record));
-        }
+        Err(Error::NoUpload) => return ended(),
         Err(error) => return Err(refused(error)),
     };
     let when = condition::when(input.if_match.take(), input.if_none_match.take())?;
     let announced = given_checksums!(input);
     let given = input.multipart_upload.take().and_then(|given| given.parts).unwrap_or_default();
-    let parts = chosen(store, &key, upload, given).await?;
+    let parts = match chosen(store, &key, upload, given).await {
+        Err(_) if matches!(store.upload(&key, upload), Err(Error::NoUpload)) => return ended(),
+        parts => parts?,
+    };
     let size: u64 = parts.iter().filter_map(|(_, record)| record.size).sum();
     if input.mpu_object_size.is_some_and(|announced| u64::try_from(announced) != Ok(size)) {
         return Err(s3_error!(
@@ -390,9 +393,6 @@ pub(super) async fn complete(
             Ok(record) => record,
             // somebody else completed it meanwhile
             Err(Error::NoUpload) => self::completed(&completing, &key, upload)?,
-            Err(Error::Changed) if completing.upload(&key, upload).is_err() => {
-                return Err(refused(Error::NoUpload));
-            }
             Err(Error::WrongMd5) => {
                 return Err(s3_error!(BadDigest, "the checksum of the object isn't the announced one"));
             }
