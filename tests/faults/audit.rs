@@ -6,17 +6,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use davkv::index::notes::{Note, Notes};
 use davkv::index::{Entry, Index, Options};
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
 use davkv::record::{Intent, Record, State};
 use md5::{Digest, Md5};
-use percent_encoding::percent_decode_str;
 
 use crate::bench::{Bench, REPLICAS};
 use crate::common::{eventually, request};
 use crate::linear::{self, Action, Outcome};
-use crate::load::Load;
+use crate::load::{Client, Load, decoded};
 use crate::report::assert_doubt_is_rare;
 
 /// How long after a restart anything may lie around that the index doesn't want.
@@ -32,29 +32,43 @@ impl Bench {
     /// and all that clients saw is explained.
     #[track_caller]
     pub fn assert_tidy_and_explained(&self, load: &Load, within: Duration) {
-        eventually("nothing lies on the volumes but the values", within, || self.is_tidy());
         let auditor = load.auditor();
+        end_uploads_that_nobody_knows(load, &auditor);
+        eventually("nothing lies on the volumes but the values", within, || self.is_tidy(&auditor));
+        let shared: Vec<_> = Load::buckets().map(|bucket| format!("/{bucket}/")).collect();
         for key in load.unchecked_keys() {
+            for upload in load.uploads.of(&key).iter().filter(|upload| !upload.has_ended()) {
+                auditor.list_parts(upload);
+            }
+            if shared.iter().any(|bucket| key.starts_with(bucket)) {
+                auditor.look(&key);
+            }
             let mut found = None;
             eventually("the key can be read", SETTLED, || {
                 found = auditor.read(&key);
                 found.is_some()
             });
-            let name = percent_decode_str(&key).decode_utf8().unwrap();
-            let listed = self.list(&format!("{key}?list")).iter().any(|listed| *listed == name);
+            let name = decoded(&key);
+            let listed = self.list(&format!("{key}?list")).contains(&name);
             assert_eq!(listed, found != Some(Outcome::Refused), "{key} in the list, and as it is read");
         }
-        for (key, history) in load.unchecked() {
-            linear::check(&history).unwrap_or_else(|violation| panic!("{key}: {violation}"));
+        for (register, history) in load.unchecked() {
+            linear::check(&history).unwrap_or_else(|violation| panic!("{register:?}: {violation}"));
         }
         load.assert_errors_are_explained();
     }
 
-    /// Whether each key that is listed has its replicas on volumes of their own, and nothing else is there.
-    fn is_tidy(&self) -> bool {
+    /// Whether each key that is listed has its replicas on volumes of their own, as has each part of an
+    /// upload that is listed, and nothing else is there.
+    fn is_tidy(&self, auditor: &Client<'_>) -> bool {
         let listed = self.list("/?list").into_iter().chain(self.list("/?unlinked"));
         let mut missing: BTreeMap<Key, usize> =
             listed.map(|name| (Key::new(name.as_bytes()), REPLICAS)).collect();
+        for (key, id) in Load::buckets().flat_map(|bucket| auditor.list_uploads(&bucket)) {
+            let upload = u64::from_str_radix(&id, 16).unwrap();
+            let parts = auditor.numbers_of_parts(&key, &id);
+            missing.extend(parts.into_iter().map(|number| (Key::part(upload, number), REPLICAS)));
+        }
         for volume in &self.volumes {
             let mut here = BTreeSet::new();
             for path in volume.paths() {
@@ -74,12 +88,15 @@ impl Bench {
     pub fn audit(mut self, load: &Load) {
         self.assert_tidy_and_explained(load, SETTLED);
         assert_no_key_is_stuck(load);
+        assert_no_upload_is_stuck(load);
         self.assert_tidy_and_explained(load, SETTLED);
+        let open = load.uploads.open().into_keys().collect::<BTreeSet<_>>();
         assert_doubt_is_rare(load);
         let copy = self.tempdir.path().join("copy of the index");
         eventually("no intent outlives its reason", SETTLED, || no_intents(&self.db, &copy));
         assert!(self.master.terminate().success());
 
+        assert_eq!(uploads(&self.db), open, "the uploads that are noted");
         let entries = entries(&self.db);
         assert_whole(&entries, &self.files());
         self.assert_rebuilt_index_is_the_same(&entries);
@@ -108,13 +125,18 @@ impl Bench {
     #[track_caller]
     fn assert_rebuilt_index_is_the_same(&self, live: &BTreeMap<Key, Entry>) {
         let rebuilt = self.tempdir.path().join("rebuilt");
-        // volumes know neither states nor MD5s
-        let forgetful = |record: &Record| Record { state: State::Live, md5: None, ..record.clone() };
+        // volumes know neither states nor MD5s, nor what S3's clients say of a value
+        let forgetful =
+            |record: &Record| Record { state: State::Live, md5: None, headers: Vec::new(), ..record.clone() };
         self.run(env!("CARGO_BIN_EXE_davkv-rebuild"), &rebuilt, &[]);
-        assert_same(&entries(&rebuilt), live, forgetful);
+        // nor what an upload is for, of which its parts are left over
+        let rebuilt: BTreeMap<_, _> = entries(&rebuilt).into_iter().filter(is_no_part).collect();
+        let live_keys = live.clone().into_iter().filter(is_no_part).collect();
+        assert_same(&rebuilt, &live_keys, forgetful);
         let from_old = self.tempdir.path().join("rebuilt from the old one");
         self.run(env!("CARGO_BIN_EXE_davkv-rebuild"), &from_old, &["--from", self.db.to_str().unwrap()]);
         assert_same(&entries(&from_old), live, Record::clone);
+        assert_eq!(uploads(&from_old), uploads(&self.db), "the uploads that are noted");
     }
 
     #[track_caller]
@@ -143,6 +165,21 @@ impl Bench {
     }
 }
 
+/// The uploads that are listed are those whose end nobody has heard of, and at most so many more as were
+/// begun in doubt, which are aborted.
+#[track_caller]
+fn end_uploads_that_nobody_knows(load: &Load, auditor: &Client<'_>) {
+    let known = load.uploads.known();
+    for (key, id) in Load::buckets().flat_map(|bucket| auditor.list_uploads(&bucket)) {
+        if let Some(upload) = known.get(&id) {
+            assert!(!upload.has_ended(), "{key} has the upload {id}, which has ended");
+        } else {
+            assert!(load.uploads.find_doubtful(&key), "{key} has the upload {id}, which nobody began");
+            auditor.abort_unknown(&key, &id);
+        }
+    }
+}
+
 /// Each key can be deleted, written, and read.
 #[track_caller]
 fn assert_no_key_is_stuck(load: &Load) {
@@ -154,6 +191,24 @@ fn assert_no_key_is_stuck(load: &Load) {
             auditor.put(&key);
             matches!(auditor.read(&key), Some(Outcome::Read(_)))
         });
+    }
+}
+
+/// Each upload whose parts are there can be completed, or aborted; some stay.
+#[track_caller]
+fn assert_no_upload_is_stuck(load: &Load) {
+    let mut auditor = load.auditor();
+    for (number, upload) in load.uploads.open().into_values().enumerate() {
+        match number % 3 {
+            0 if upload.is_whole() => {
+                auditor.complete_always(&upload);
+                auditor.look(&upload.key);
+                auditor.read_by_s3(&upload.key);
+            }
+            1 => auditor.abort(&upload),
+            _ => continue,
+        }
+        assert!(upload.has_ended(), "{}", upload.key);
     }
 }
 
@@ -214,13 +269,35 @@ fn no_intents(db: &Path, copy: &Path) -> bool {
 
 const OPTIONS: Options = Options { create: false, cache_bytes: 1 << 20, sync: false };
 
-/// All that an index holds; its master is down.
-fn entries(db: &Path) -> BTreeMap<Key, Entry> {
+fn is_no_part((key, _): &(Key, Entry)) -> bool {
+    key.as_part().is_none()
+}
+
+/// The ids of the uploads that an index has noted.
+fn uploads(db: &Path) -> BTreeSet<String> {
     let index = Index::open(db, OPTIONS).unwrap();
-    let (mut entries, mut start) = (BTreeMap::<Key, Entry>::new(), Vec::new());
+    let (mut uploads, mut start) = (BTreeSet::new(), None);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     loop {
-        let page = runtime.block_on(index.page(b"/", &start, None)).unwrap();
+        let page = runtime.block_on(index.notes_page(Notes::Uploads, b"", start.as_ref())).unwrap();
+        start = page.next_note();
+        uploads.extend(page.rows.into_iter().map(|(note, _)| match note {
+            Note::Upload(_, id) => format!("{id:016x}"),
+            Note::Bucket(_) => unreachable!(),
+        }));
+        if start.is_none() {
+            return uploads;
+        }
+    }
+}
+
+/// All that an index holds of keys, and of parts; its master is down.
+fn entries(db: &Path) -> BTreeMap<Key, Entry> {
+    let index = Index::open(db, OPTIONS).unwrap();
+    let (mut entries, mut start) = (BTreeMap::<Key, Entry>::new(), b"/".to_vec());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    loop {
+        let page = runtime.block_on(index.page(b"", &start, None)).unwrap();
         entries.extend(
             page.rows.into_iter().map(|(key, record)| (key, Entry { record: Some(record), intents: vec![] })),
         );

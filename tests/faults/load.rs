@@ -1,19 +1,26 @@
-//! Clients that write and read the same keys at the same time, and note what they saw.
+//! Clients that write and read the same keys at the same time, and note what they saw. Half of the keys are
+//! written by the native API alone, the others by S3's, too (see [`s3`](crate::s3)).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use md5::{Digest as _, Md5};
+use percent_encoding::percent_decode_str;
+
 use crate::common::http::{Connection, Response, head};
 use crate::common::{Random, eventually};
-use crate::linear::{Action, Operation, Outcome, Value};
+use crate::linear::{Action, Operation, Outcome, Value, When};
+use crate::s3::{self, Part};
 
 /// More would make a key's history hard to decide.
 const CLIENTS: usize = 6;
 /// Few, so that the clients meet.
 const SLOTS: u64 = 12;
+/// Keys of the slots from here on are S3's, too.
+const SHARED: u64 = 6;
 /// After so many operations a slot gets a new key.
 const OPERATIONS: usize = 150;
 
@@ -22,7 +29,7 @@ const MASTER_PATIENCE: Duration = Duration::from_secs(20);
 /// … and from a volume, before the master is asked again.
 const VOLUME_PATIENCE: Duration = Duration::from_secs(1);
 /// The pause after a connection was refused, or a redirect led to a volume that has gone since; …
-const BACKOFF: Duration = Duration::from_millis(20);
+pub const BACKOFF: Duration = Duration::from_millis(20);
 /// … and after an answer that leaves a write in doubt, of which a history must not be full.
 const BACKOFF_IN_DOUBT: Duration = Duration::from_millis(200);
 
@@ -30,14 +37,17 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The clients' common ground.
 pub struct Load {
-    master: String,
+    pub master: String,
     /// The longest values, in bytes.
     longest: u64,
     begun: Instant,
     slots: Vec<Mutex<Slot>>,
-    histories: Mutex<BTreeMap<String, Vec<Operation>>>,
-    /// Keys with operations that nobody has checked yet.
-    unchecked: Mutex<BTreeSet<String>>,
+    histories: Mutex<BTreeMap<Register, Vec<Operation>>>,
+    /// Those with operations that nobody has checked yet.
+    unchecked: Mutex<BTreeSet<Register>>,
+    /// The values by their entity tags.
+    tags: Mutex<HashMap<String, Value>>,
+    pub uploads: s3::Uploads,
     /// Ends of masters.
     deaths: Mutex<Vec<u64>>,
     /// Times in which the master was away.
@@ -51,6 +61,19 @@ pub struct Load {
     retries: AtomicUsize,
     answers: AtomicUsize,
     stop: AtomicBool,
+}
+
+/// What has a history of its own: a key, or a part of one of its uploads.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Register {
+    pub key: String,
+    pub part: Option<Part>,
+}
+
+impl Register {
+    pub fn key(key: &str) -> Self {
+        Self { key: key.to_owned(), part: None }
+    }
 }
 
 /// Where a key lives as long as its history is short.
@@ -77,9 +100,11 @@ impl Request {
 
 /// How a client sends a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Manner {
+pub enum Manner {
     WithLength,
     InChunks,
+    /// In the chunks that S3's clients have inside of HTTP's bodies.
+    InS3sChunks,
     /// All of it, and leaves before the answer.
     Unheard,
     LeavesAfterTheHead,
@@ -89,6 +114,15 @@ enum Manner {
     WrongMd5,
     /// A byte, and another a second later; then it leaves.
     Drips,
+}
+
+/// What a client shall do something with.
+struct Chosen {
+    key: String,
+    /// Whether S3 may write it, too.
+    shared: bool,
+    /// A key that is done with.
+    retired: Option<String>,
 }
 
 /// Tells the clients to stop.
@@ -109,6 +143,8 @@ impl Load {
             slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
             histories: Mutex::default(),
             unchecked: Mutex::default(),
+            tags: Mutex::default(),
+            uploads: s3::Uploads::default(),
             deaths: Mutex::default(),
             absences: Mutex::default(),
             index_failures: Mutex::default(),
@@ -154,12 +190,16 @@ impl Load {
     }
 
     /// A client that failed stops all.
-    fn stopped(&self) -> bool {
+    pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
     pub fn answers(&self) -> usize {
         self.answers.load(Ordering::Relaxed)
+    }
+
+    pub fn note_retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn retries(&self) -> usize {
@@ -192,7 +232,8 @@ impl Load {
         let (absences, index_failures) = (lock(&self.absences), lock(&self.index_failures));
         let there = |request: &Request| {
             let away = request.falls_into(&absences);
-            !away && (request.method == "GET" || !request.falls_into(&index_failures))
+            let reads = matches!(request.method, "GET" | "S3 GET" | "S3 HEAD" | "S3 LIST");
+            !away && (reads || !request.falls_into(&index_failures))
         };
         std::mem::take(&mut *lock(&self.requests)).into_iter().filter(there).collect()
     }
@@ -219,14 +260,20 @@ impl Load {
         self.slots.iter().enumerate().map(name).collect()
     }
 
+    /// The buckets that S3 writes to.
+    pub fn buckets() -> impl Iterator<Item = String> {
+        (SHARED..SLOTS).map(|slot| slot.to_string())
+    }
+
     /// The keys of [`Load::unchecked`].
     pub fn unchecked_keys(&self) -> Vec<String> {
-        lock(&self.unchecked).iter().cloned().collect()
+        let unchecked = lock(&self.unchecked);
+        unchecked.iter().filter(|register| register.part.is_none()).map(|key| key.key.clone()).collect()
     }
 
     /// The histories that have changed since they were last asked for, their doubts ended by the deaths of
     /// masters.
-    pub fn unchecked(&self) -> Vec<(String, Vec<Operation>)> {
+    pub fn unchecked(&self) -> Vec<(Register, Vec<Operation>)> {
         let (histories, deaths) = (lock(&self.histories), lock(&self.deaths));
         let settled = |operation: &Operation| {
             let death = deaths.iter().find(|death| **death >= operation.called).copied();
@@ -235,17 +282,34 @@ impl Load {
                 _ => *operation,
             }
         };
-        let keys = std::mem::take(&mut *lock(&self.unchecked));
-        let history = |key: String| {
-            let history = histories[&key].iter().map(settled).collect();
-            (key, history)
+        let registers = std::mem::take(&mut *lock(&self.unchecked));
+        let history = |register: Register| {
+            let history = histories[&register].iter().map(settled).collect();
+            (register, history)
         };
-        keys.into_iter().map(history).collect()
+        registers.into_iter().map(history).collect()
     }
 
     /// All operations.
     pub fn operations(&self) -> Vec<Operation> {
         lock(&self.histories).values().flatten().copied().collect()
+    }
+
+    /// Notes the entity tag that a value is going to have.
+    pub fn will_have_tag(&self, value: Value, tag: &str) {
+        lock(&self.tags).insert(tag.to_owned(), value);
+    }
+
+    /// The value with the entity tag that an answer has.
+    #[track_caller]
+    pub fn tagged(&self, answer: &Response) -> Value {
+        self.value_of(answer.header("etag").expect("an ETag").trim_matches('"'))
+    }
+
+    /// The value with that entity tag.
+    #[track_caller]
+    pub fn value_of(&self, tag: &str) -> Value {
+        *lock(&self.tags).get(tag).unwrap_or_else(|| panic!("{tag} is no value that was ever sent"))
     }
 
     /// A client of the test itself, beside none or all of the others.
@@ -257,8 +321,8 @@ impl Load {
 /// One client. A wrong answer panics.
 pub struct Client<'a> {
     number: usize,
-    random: Random,
-    load: &'a Load,
+    pub random: Random,
+    pub load: &'a Load,
 }
 
 impl Client<'_> {
@@ -266,25 +330,34 @@ impl Client<'_> {
         // one that fails stops all
         let failing = StopOnDrop(&self.load.stop);
         while !self.load.stopped() {
-            let (key, retired) = self.choose();
+            let Chosen { key, shared, retired } = self.choose();
             if let Some(retired) = retired {
                 self.write(&retired, Action::Delete);
+                self.abort_all(&retired);
             }
-            match self.random.below(100) {
-                0..45 => drop(self.read(&key)),
-                45..75 => self.put(&key),
-                75..89 => self.write(&key, Action::Delete),
-                89..93 => self.write(&key, Action::Unlink),
-                93..97 => self.write(&key, Action::Relink),
-                _ => self.write(&key, Action::Rebalance),
+            if shared && self.random.below(2) == 0 {
+                self.act_by_s3(&key);
+            } else {
+                self.act(&key);
             }
         }
         drop(failing);
     }
 
+    fn act(&mut self, key: &str) {
+        match self.random.below(100) {
+            0..45 => drop(self.read(key)),
+            45..75 => self.put(key),
+            75..89 => self.write(key, Action::Delete),
+            89..93 => self.write(key, Action::Unlink),
+            93..97 => self.write(key, Action::Relink),
+            _ => self.write(key, Action::Rebalance),
+        }
+    }
+
     /// The key of a slot; where its history is long enough, a new one, and mostly the old one, to be
     /// deleted.
-    fn choose(&mut self) -> (String, Option<String>) {
+    fn choose(&mut self) -> Chosen {
         let number = self.random.below(SLOTS);
         let mut slot = lock(&self.load.slots[usize::try_from(number).unwrap()]);
         slot.operations += 1;
@@ -293,7 +366,7 @@ impl Client<'_> {
             retired = (self.random.below(4) > 0).then(|| name(number, slot.keys));
             *slot = Slot { keys: slot.keys + 1, operations: 1 };
         }
-        (name(number, slot.keys), retired)
+        Chosen { key: name(number, slot.keys), shared: number >= SHARED, retired }
     }
 
     /// Reads the key, and notes it. `None`: the master had no answer that tells.
@@ -308,9 +381,10 @@ impl Client<'_> {
                 302 => {
                     let url = answer.as_ref().and_then(|answer| answer.header("location")).unwrap();
                     if let Some(value) = self.follow(url) {
+                        assert_eq!(self.load.tagged(answer.as_ref().unwrap()), value, "the ETag of {key}");
                         return Some(self.note_read(key, called, 302, Outcome::Read(value)));
                     }
-                    self.load.retries.fetch_add(1, Ordering::Relaxed);
+                    self.load.note_retry();
                 }
                 503 => {
                     self.note_request("GET", called, 503);
@@ -340,16 +414,17 @@ impl Client<'_> {
             connection.send(&head(addr, "GET", format!("/{path}").as_bytes(), &[], 0))?;
             connection.receive("GET")
         });
-        let bytes = answer.ok().filter(|answer| answer.status == 200)?.body;
-        let number = std::str::from_utf8(bytes.get(..16)?).ok();
-        let number = number.and_then(|digits| Value::from_str_radix(digits, 16).ok());
-        let number = number.unwrap_or_else(|| panic!("{url} is no value that was ever sent"));
-        assert!(bytes == value(number, self.load.longest), "{url} has wrong bytes");
-        Some(number)
+        let answer = answer.ok().filter(|answer| answer.status == 200)?;
+        Some(self.load.identify(&answer.body, url))
     }
 
-    pub fn put(&mut self, key: &str) {
-        let manner = match self.random.below(1000) {
+    /// A number that no other value has.
+    pub fn new_value(&mut self) -> Value {
+        (self.number as u64) << 48 | self.random.next() >> 16
+    }
+
+    pub fn draw_manner(&mut self) -> Manner {
+        match self.random.below(1000) {
             0..700 => Manner::WithLength,
             700..960 => Manner::InChunks,
             960..970 => Manner::Unheard,
@@ -358,20 +433,27 @@ impl Client<'_> {
             984..991 => Manner::TooShort,
             991..998 => Manner::WrongMd5,
             _ => Manner::Drips,
-        };
-        let number = (self.number as u64) << 48 | self.random.next() >> 16;
+        }
+    }
+
+    pub fn put(&mut self, key: &str) {
+        let manner = self.draw_manner();
+        let number = self.new_value();
+        let action = Action::Put(When::Absent, number);
+        let value = self.load.value(number);
+        self.load.will_have_tag(number, &hex_md5(&value));
         let Some(connection) = self.connect() else { return };
         let called = self.load.now();
-        let status = self.send_value(connection, key, manner, &value(number, self.load.longest)).unwrap_or(0);
-        let whole = matches!(manner, Manner::WithLength | Manner::InChunks | Manner::Unheard);
+        let status = self.send_value(connection, key, &[], manner, &value).map_or(0, |answer| answer.status);
+        let whole = manner.is_whole();
         assert!(whole || status != 201, "{manner:?} was stored");
-        if manner == Manner::WithLength || manner == Manner::InChunks || status == 500 {
+        if manner.is_honest() || status == 500 {
             self.note_request("PUT", called, status);
         }
         match status {
-            201 => self.note(key, called, Action::Put(number), Outcome::Done),
-            403 => self.note(key, called, Action::Put(number), Outcome::Refused),
-            0 | 500 if whole => self.note_doubt(key, called, Action::Put(number)),
+            201 => self.note(key, called, action, Outcome::Done),
+            403 => self.note(key, called, action, Outcome::Refused),
+            0 | 500 if whole => self.note_doubt(Register::key(key), called, action),
             0 | 400 | 500 if !whole => {}
             // such answers promise that nothing was stored
             409 | 503 | 507 => {}
@@ -379,22 +461,36 @@ impl Client<'_> {
         }
     }
 
-    /// Sends the value in that manner, and returns the status of the answer, if it came.
-    fn send_value(
+    /// Sends the value in that manner, and returns the answer, if it came.
+    pub fn send_value(
         &mut self,
         mut connection: Connection,
-        key: &str,
+        target: &str,
+        headers: &[(&str, &str)],
         manner: Manner,
         value: &[u8],
-    ) -> Option<u16> {
+    ) -> Option<Response> {
+        let framed;
+        let (decoded_length, mut value) = (value.len().to_string(), value);
+        if manner == Manner::InS3sChunks {
+            framed = s3::framed(value, 1 + usize::try_from(self.random.below(1 << 17)).unwrap());
+            value = &framed;
+        }
         let length = value.len() + if manner == Manner::TooShort { 10 } else { 0 };
         let length = length.to_string();
-        let headers: &[(&str, &str)] = match manner {
+        let framing: &[(&str, &str)] = match manner {
             Manner::InChunks => &[("Transfer-Encoding", "chunked")],
+            Manner::InS3sChunks => &[
+                ("Content-Length", &length),
+                ("Content-Encoding", "aws-chunked"),
+                ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+                ("x-amz-decoded-content-length", &decoded_length),
+            ],
             Manner::WrongMd5 => &[("Content-Length", &length), ("Content-MD5", "1B2M2Y8AsgTpgAmY7PhCfg==")],
             _ => &[("Content-Length", &length)],
         };
-        let head = head(&self.load.master, "PUT", key.as_bytes(), headers, value.len());
+        let headers = [headers, framing].concat();
+        let head = head(&self.load.master, "PUT", target.as_bytes(), &headers, value.len());
         let part = 1 + usize::try_from(self.random.below(value.len() as u64 - 1)).unwrap();
         let mut send = || -> io::Result<()> {
             connection.send(&head)?;
@@ -415,14 +511,16 @@ impl Client<'_> {
                     connection.send(b"0\r\n\r\n")
                 }
                 Manner::TooShort => connection.send(value).and_then(|()| connection.finish()),
-                Manner::WithLength | Manner::Unheard | Manner::WrongMd5 => connection.send(value),
+                Manner::WithLength | Manner::InS3sChunks | Manner::Unheard | Manner::WrongMd5 => {
+                    connection.send(value)
+                }
             }
         };
         // a refusal may come before all is sent
         drop(send());
         match manner {
             Manner::Unheard | Manner::LeavesAfterTheHead | Manner::LeavesMidway | Manner::Drips => None,
-            _ => connection.receive("PUT").ok().map(|answer| answer.status),
+            _ => connection.receive("PUT").ok(),
         }
     }
 
@@ -433,7 +531,7 @@ impl Client<'_> {
             Action::Unlink => "UNLINK",
             Action::Relink => "RELINK",
             Action::Rebalance => "REBALANCE",
-            Action::Get | Action::Put(_) => unreachable!(),
+            other => unreachable!("{other:?} isn't native, or has a body"),
         };
         let Some(connection) = self.connect() else { return };
         let called = self.load.now();
@@ -442,7 +540,7 @@ impl Client<'_> {
         match status {
             204 => self.note(key, called, action, Outcome::Done),
             404 => self.note(key, called, action, Outcome::Refused),
-            0 | 500 => self.note_doubt(key, called, action),
+            0 | 500 => self.note_doubt(Register::key(key), called, action),
             // such answers promise that nothing was done
             409 | 503 | 507 => {}
             _ => panic!("{method} {key}: {status}"),
@@ -450,7 +548,7 @@ impl Client<'_> {
     }
 
     /// A connection to the master; without one, nothing can have been sent.
-    fn connect(&self) -> Option<Connection> {
+    pub fn connect(&self) -> Option<Connection> {
         let connection = Connection::open_within(MASTER_PATIENCE, None, &self.load.master);
         if connection.is_err() && !self.load.stopped() {
             std::thread::sleep(BACKOFF);
@@ -459,12 +557,12 @@ impl Client<'_> {
     }
 
     /// Sends a request without a body, and returns the answer, if it came.
-    fn ask(&self, mut connection: Connection, method: &str, key: &str) -> Option<Response> {
+    pub fn ask(&self, mut connection: Connection, method: &str, key: &str) -> Option<Response> {
         connection.send(&head(&self.load.master, method, key.as_bytes(), &[], 0)).ok()?;
         connection.receive(method).ok()
     }
 
-    fn note_request(&self, method: &'static str, called: u64, status: u16) {
+    pub fn note_request(&self, method: &'static str, called: u64, status: u16) {
         let answered = self.load.now();
         if status == 500 {
             lock(&self.load.errors).push(Request { method, called, answered, status });
@@ -473,21 +571,26 @@ impl Client<'_> {
         self.load.answers.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn note_doubt(&self, key: &str, called: u64, action: Action) {
+    pub fn note_doubt(&self, register: Register, called: u64, action: Action) {
         // one that nobody would have seen needs no explanation
         if action != Action::Rebalance {
-            self.note(key, called, action, Outcome::Doubtful);
+            self.note_of(register, called, action, Outcome::Doubtful);
         }
         if !self.load.stopped() {
             std::thread::sleep(BACKOFF_IN_DOUBT);
         }
     }
 
-    fn note(&self, key: &str, called: u64, action: Action, outcome: Outcome) {
+    pub fn note(&self, key: &str, called: u64, action: Action, outcome: Outcome) {
+        self.note_of(Register::key(key), called, action, outcome);
+    }
+
+    /// Notes an operation on a key, or on a part.
+    pub fn note_of(&self, register: Register, called: u64, action: Action, outcome: Outcome) {
         let answered = if outcome == Outcome::Doubtful { u64::MAX } else { self.load.now() };
         let operation = Operation { client: self.number, action, outcome, called, answered };
-        lock(&self.load.histories).entry(key.to_owned()).or_default().push(operation);
-        lock(&self.load.unchecked).insert(key.to_owned());
+        lock(&self.load.unchecked).insert(register.clone());
+        lock(&self.load.histories).entry(register).or_default().push(operation);
     }
 }
 
@@ -503,21 +606,55 @@ fn name(slot: u64, number: usize) -> String {
     }
 }
 
-/// The bytes of a value: its number, and what follows from it.
-pub fn value(number: Value, longest: u64) -> Vec<u8> {
-    let mut random = Random(number);
-    let length = match random.below(8) {
-        0 => longest / 2 + random.below(longest / 2),
-        _ => 16 + random.below(4096),
-    };
-    let mut bytes = format!("{number:016x}").into_bytes();
-    while bytes.len() < usize::try_from(length).unwrap() {
-        bytes.extend(random.next().to_le_bytes());
+impl Load {
+    /// The bytes of a value: its number, and what follows from it.
+    pub fn value(&self, number: Value) -> Vec<u8> {
+        let mut random = Random(number);
+        let length = match random.below(8) {
+            _ if number & s3::IN_TWO_PARTS > 0 => s3::FIRST_PART as u64 + 1 + random.below(4096),
+            0 => self.longest / 2 + random.below(self.longest / 2),
+            _ => 16 + random.below(4096),
+        };
+        let mut bytes = format!("{number:016x}").into_bytes();
+        while bytes.len() < usize::try_from(length).unwrap() {
+            bytes.extend(random.next().to_le_bytes());
+        }
+        bytes
     }
-    bytes
+
+    /// The number of the value whose bytes these are.
+    #[track_caller]
+    pub fn identify(&self, bytes: &[u8], place: &str) -> Value {
+        let number = bytes.get(..16).and_then(|digits| std::str::from_utf8(digits).ok());
+        let number = number.and_then(|digits| Value::from_str_radix(digits, 16).ok());
+        let number = number.unwrap_or_else(|| panic!("{place} is no value that was ever sent"));
+        assert!(bytes == self.value(number), "{place} has wrong bytes");
+        number
+    }
+}
+
+impl Manner {
+    /// Whether the value may be stored.
+    pub fn is_whole(self) -> bool {
+        self.is_honest() || self == Self::Unheard
+    }
+
+    /// Whether the client wants to know, too.
+    pub fn is_honest(self) -> bool {
+        matches!(self, Self::WithLength | Self::InChunks | Self::InS3sChunks)
+    }
+}
+
+/// A key as it is, of one as it stands in a request.
+pub fn decoded(key: &str) -> String {
+    percent_decode_str(key).decode_utf8().unwrap().into_owned()
+}
+
+pub fn hex_md5(bytes: &[u8]) -> String {
+    davkv::record::hex(&Md5::digest(bytes).into())
 }
 
 /// A client that panics stops the load; what it noted until then counts.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -24,6 +24,7 @@ mod common;
 mod linear;
 mod load;
 mod report;
+mod s3;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::linear::{Action, Outcome};
+use crate::linear::{Action, Outcome, When};
 use crate::load::{Load, Request};
 
 /// More of the writes in doubt, and the histories prove nothing.
@@ -16,6 +16,10 @@ pub struct Availability {
     /// Those that got an answer which tells, of all.
     gets: (usize, usize),
     puts: (usize, usize),
+    /// The same by S3.
+    s3_gets: (usize, usize),
+    s3_puts: (usize, usize),
+    completions: (usize, usize),
     /// From the request to the last byte of the value, redirects that led nowhere included.
     get_p999: Duration,
 }
@@ -26,6 +30,13 @@ impl Availability {
     pub fn assert_is_as_promised(&self) {
         assert_eq!(self.gets.0, self.gets.1, "GETs that were answered");
         assert!(share(self.puts) > 0.99, "{} of {} PUTs were carried out", self.puts.0, self.puts.1);
+        assert_eq!(self.s3_gets.0, self.s3_gets.1, "GETs through the master that were answered");
+        assert!(
+            share(self.s3_puts) > 0.99,
+            "{} of {} PUTs by S3 were carried out",
+            self.s3_puts.0,
+            self.s3_puts.1
+        );
         assert!(self.get_p999 <= Duration::from_secs(2), "GET, 99.9th percentile: {:?}", self.get_p999);
     }
 }
@@ -38,11 +49,16 @@ pub fn report(load: &Load, faults: &BTreeMap<String, usize>) -> Availability {
     for operation in &operations {
         let action = match operation.action {
             Action::Get => "GET",
-            Action::Put(_) => "PUT",
-            Action::Delete => "DELETE",
+            Action::Put(When::Absent, _) => "PUT",
+            Action::Put(When::Always, _) => "overwrite",
+            Action::Put(When::Holds(_), _) => "overwrite if",
+            Action::Delete | Action::Erase(_) => "DELETE",
             Action::Unlink => "UNLINK",
             Action::Relink => "RELINK",
             Action::Rebalance => "REBALANCE",
+            Action::Complete(..) => "complete",
+            Action::Abort(_) => "abort",
+            Action::Touch(_) => "of parts",
         };
         *kinds.entry(action).or_default() += 1;
     }
@@ -67,14 +83,20 @@ pub fn report(load: &Load, faults: &BTreeMap<String, usize>) -> Availability {
     let availability = Availability {
         gets: of("GET", &|status| matches!(status, 302 | 404)),
         puts: of("PUT", &|status| matches!(status, 201 | 403 | 409)),
+        s3_gets: of("S3 GET", &|status| matches!(status, 200 | 404)),
+        s3_puts: of("S3 PUT", &|status| matches!(status, 200 | 404 | 409 | 412)),
+        completions: of("S3 COMPLETE", &|status| matches!(status, 200 | 400 | 404 | 409 | 412)),
         get_p999: Duration::from_micros(latencies.value_at_quantile(0.999)),
     };
     println!(
-        "availability: GET {:.4} %, 99.9 % within {:?}, all within {:?}; PUT {:.3} %",
+        "availability: GET {:.4} %, 99.9 % within {:?}, all within {:?}; PUT {:.3} %; by S3 GET {:.4} %, PUT {:.3} %, completion {:.3} %",
         100.0 * share(availability.gets),
         availability.get_p999,
         Duration::from_micros(latencies.max()),
         100.0 * share(availability.puts),
+        100.0 * share(availability.s3_gets),
+        100.0 * share(availability.s3_puts),
+        100.0 * share(availability.completions),
     );
     availability
 }
@@ -87,8 +109,8 @@ pub fn assert_doubt_is_rare(load: &Load) {
 }
 
 fn doubtful(load: &Load) -> (usize, usize) {
-    let writes: Vec<_> =
-        load.operations().into_iter().filter(|operation| operation.action != Action::Get).collect();
+    let reads = |action| matches!(action, Action::Get | Action::Touch(_));
+    let writes: Vec<_> = load.operations().into_iter().filter(|operation| !reads(operation.action)).collect();
     (writes.iter().filter(|operation| operation.outcome == Outcome::Doubtful).count(), writes.len())
 }
 
