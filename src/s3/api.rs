@@ -18,7 +18,7 @@ use super::listing::{self, owner, shown};
 use super::metadata::{self, Described, described, modified, timestamp};
 use super::objects::{self, Wanted, key};
 use super::request::{Instead, body};
-use super::uploads;
+use super::{REGION, uploads};
 use crate::access::{Access, Right};
 use crate::store::Store;
 
@@ -190,7 +190,17 @@ impl S3 for Operations {
         };
         let wanted = Wanted { range: input.range, part_number: input.part_number };
         let found = objects::find(&self.store, &key(&input.bucket, &input.key), &expected, wanted).await?;
-        answer(head(&found, input.checksum_mode.as_ref()))
+        let found = head(&found, input.checksum_mode.as_ref());
+        // s3s does that for GET alone
+        answer(HeadObjectOutput {
+            cache_control: input.response_cache_control.or(found.cache_control),
+            content_disposition: input.response_content_disposition.or(found.content_disposition),
+            content_encoding: input.response_content_encoding.or(found.content_encoding),
+            content_language: input.response_content_language.or(found.content_language),
+            content_type: input.response_content_type.or(found.content_type),
+            expires: input.response_expires.or(found.expires),
+            ..found
+        })
     }
 
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
@@ -481,9 +491,6 @@ impl S3 for Operations {
         answer(AbortMultipartUploadOutput::default())
     }
 }
-
-/// The region that clients take where none is named.
-const REGION: &str = "us-east-1";
 
 impl Operations {
     async fn check_bucket(&self, bucket: &str) -> S3Result<()> {

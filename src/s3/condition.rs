@@ -1,5 +1,6 @@
 //! Conditions of requests: what the client expects an object to be (RFC 9110 section 13, as S3 applies it).
 
+use hyper::HeaderMap;
 use s3s::dto::{ETag, ETagCondition, Timestamp};
 use s3s::{S3Error, S3Result, s3_error};
 
@@ -45,6 +46,23 @@ impl Expected {
         }
         Ok(())
     }
+}
+
+/// The conditions of requests, as S3 calls them.
+const NAMES: [&str; 7] = [
+    "If-Match",
+    "If-None-Match",
+    "If-Unmodified-Since",
+    "x-amz-copy-source-If-Match",
+    "x-amz-copy-source-If-None-Match",
+    "x-amz-copy-source-If-Unmodified-Since",
+    "x-amz-copy-source-If-Modified-Since",
+];
+
+/// Which condition a request states that can fail it, if it states one.
+pub(super) fn named(headers: &HeaderMap) -> Option<&'static str> {
+    let mut stated = NAMES.into_iter().filter(|name| headers.contains_key(*name));
+    stated.next().filter(|_| stated.next().is_none())
 }
 
 fn is_met(condition: &ETagCondition, record: &Record) -> bool {

@@ -38,7 +38,12 @@ pub(super) fn refused(error: Error) -> S3Error {
     }
     let full = matches!(error, Error::Full);
     let busy = code == S3ErrorCode::ServiceUnavailable;
-    let mut refusal = S3Error::with_message(code, error.to_string());
+    let message = match error {
+        // values are immutable in the native API alone
+        Error::Exists => "there is an object of that key".to_owned(),
+        error => error.to_string(),
+    };
+    let mut refusal = S3Error::with_message(code, message);
     if full {
         refusal.set_status_code(StatusCode::INSUFFICIENT_STORAGE);
     }

@@ -50,6 +50,9 @@ use errors::words;
 use keys::Keys;
 pub use request::{Body, Broken};
 
+/// The region that clients take where none is named.
+const REGION: &str = "us-east-1";
+
 const REQUEST_ID: &str = "x-amz-request-id";
 
 const XML: HeaderValue = HeaderValue::from_static("application/xml");
@@ -132,7 +135,8 @@ impl Api {
     pub async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let (head, body) = request.into_parts();
         let id = format!("{:016X}", self.requests.fetch_add(1, Ordering::Relaxed));
-        let asked = Asked { method: head.method.clone(), path: head.uri.path().to_owned(), id };
+        let condition = condition::named(&head.headers);
+        let asked = Asked { method: head.method.clone(), path: head.uri.path().to_owned(), condition, id };
         let origin = self.origins.of(&head);
         let preflight = self.origins.is_preflight(&head).then(|| self.origins.preflight(&head));
         let answer = match preflight {
@@ -170,6 +174,8 @@ struct Asked {
     method: Method,
     /// Without the query, which may hold a signature.
     path: String,
+    /// The condition that wasn't met, if any wasn't.
+    condition: Option<&'static str>,
     /// The number of the request.
     id: String,
 }
@@ -216,7 +222,14 @@ impl Asked {
             tracing::info!(%method, target, status = code, error, why, request = id, "refused");
         }
         let said = message.map_or_else(|| format!("<Message>{}</Message>", words(error)), |_| String::new());
-        xml.replace("</Error>", &format!("{said}<RequestId>{id}</RequestId></Error>")).into()
+        let more = match (error, self.condition) {
+            // fsspec reads it
+            ("PreconditionFailed", Some(condition)) => format!("<Condition>{condition}</Condition>"),
+            // s3cmd does
+            ("AuthorizationHeaderMalformed", _) => format!("<Region>{REGION}</Region>"),
+            _ => String::new(),
+        };
+        xml.replace("</Error>", &format!("{said}{more}<RequestId>{id}</RequestId></Error>")).into()
     }
 
     fn target(&self) -> String {

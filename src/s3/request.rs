@@ -31,7 +31,7 @@ use super::errors::{malformed, refused};
 use super::objects::Bytestream;
 use super::payload::{Announced, Outcome, Payload, Wrong};
 use super::signature::ChunkSigner;
-use super::{Asked, LONGEST_XML};
+use super::{Asked, LONGEST_XML, REGION};
 use crate::error::Error;
 use crate::http::{ClientBody, LONGEST_FILE, check_framing};
 use crate::store::Upload;
@@ -168,11 +168,14 @@ pub(super) fn prepare(mut head: Parts, body: Incoming, open: bool) -> S3Result<(
             InvalidRequest,
             "signatures of version 2 are not accepted: use AWS4-HMAC-SHA256"
         ));
+    } else {
+        check_region(&head.headers)?;
     }
     check_known(&head)?;
-    // several ranges at once are all of it, as in S3, and what is no range is nothing (RFC 9110 section 14.2)
+    // several ranges at once are all of it, as in S3, and what is no range is nothing (RFC 9110 section 14.2);
+    // what is signed has to stay, and s3s refuses it
     let is_range = |range: &HeaderValue| range.to_str().is_ok_and(|range| Range::parse(range).is_ok());
-    if !head.headers.get(RANGE).is_some_and(is_range) {
+    if !head.headers.get(RANGE).is_some_and(is_range) && !is_signed(&head.headers, &RANGE) {
         head.headers.remove(RANGE);
     }
     let gathered = Gathered::default();
@@ -186,6 +189,33 @@ pub(super) fn prepare(mut head: Parts, body: Incoming, open: bool) -> S3Result<(
         xml(&mut head, body, length, open, &gathered)?
     };
     Ok((Request::from_parts(head, body), gathered))
+}
+
+/// What the Authorization header says of that.
+fn of_authorization<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let text = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("AWS4-HMAC-SHA256")?;
+    let mut fields = text.split(',').filter_map(|field| field.trim().split_once('='));
+    fields.find(|(field, _)| *field == name).map(|(_, value)| value)
+}
+
+/// Whether the request's signature covers that header.
+fn is_signed(headers: &HeaderMap, name: &HeaderName) -> bool {
+    of_authorization(headers, "SignedHeaders")
+        .is_some_and(|names| names.split(';').any(|signed| signed == name))
+}
+
+/// Refuses the region in a signature if it is none. That is how s3cmd gets to know the region, which signs for
+/// `US` at first; any other is as good as ours.
+fn check_region(headers: &HeaderMap) -> S3Result<()> {
+    // ACCESS KEY/DATE/REGION/s3/aws4_request
+    let region = of_authorization(headers, "Credential").and_then(|credential| credential.rsplit('/').nth(2));
+    let is_one = |region: &str| {
+        region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    if region.is_none_or(is_one) {
+        return Ok(());
+    }
+    Err(s3_error!(AuthorizationHeaderMalformed, "the region in the signature is none: take {REGION}"))
 }
 
 /// Why the XML of a request couldn't be read, if it couldn't.
