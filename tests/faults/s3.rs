@@ -339,7 +339,8 @@ impl Client<'_> {
         let parts: Vec<_> = parts(value, &bytes).map(hex_md5).collect();
         let of_all: Vec<u8> = parts.iter().flat_map(|tag| from_hex(tag)).collect();
         let tag = format!("{}-{}", hex_md5(&of_all), parts.len());
-        for tag in parts.iter().chain([&tag]) {
+        // the last is the one that the native API tells
+        for tag in parts.iter().chain([&tag, &hex_md5(&bytes)]) {
             self.load.will_have_tag(value, tag);
         }
         let mut known = lock(&self.load.uploads.known);
