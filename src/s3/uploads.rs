@@ -406,14 +406,8 @@ pub(super) async fn complete(
     match tokio::time::timeout(QUIET, &mut completion).await {
         Ok(completion) => joined(completion),
         Err(_elapsed) => Ok(CompleteMultipartUploadOutput {
-            future: Some(Box::pin(async move {
-                let completed = joined(completion.await);
-                if let Err(error) = &completed {
-                    let (code, why) = (error.code().as_str(), error.message());
-                    tracing::warn!(upload, code, why, "a completion failed after its answer had begun");
-                }
-                completed
-            })),
+            // a failure is logged with the request, as others are
+            future: Some(Box::pin(async move { joined(completion.await) })),
             ..CompleteMultipartUploadOutput::default()
         }),
     }
