@@ -1,0 +1,22 @@
+//! The S3 API at the level of HTTP, without any SDK: on the real master over real nginx.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics, and that is its report"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod answers;
+mod conditions;
+mod multipart;
+mod overwrite;
+mod rig;
+mod signed;
+mod signer;
+mod speaks;
+mod xml;
