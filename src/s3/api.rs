@@ -31,6 +31,9 @@ pub(super) struct Operations {
     pub(super) redirect: bool,
 }
 
+/// A list of buckets has at most so many, as in S3.
+const MOST_BUCKETS: usize = 10_000;
+
 type Answer<T> = S3Result<S3Response<T>>;
 
 #[allow(clippy::unnecessary_wraps, reason = "it ends methods that can fail")]
@@ -346,16 +349,18 @@ impl S3 for Operations {
 
     async fn list_buckets(&self, req: S3Request<ListBucketsInput>) -> Answer<ListBucketsOutput> {
         let S3Request { input, credentials, .. } = req;
-        let most = input.max_buckets.map_or(Ok(usize::MAX), usize::try_from);
+        let most = input.max_buckets.map_or(Ok(MOST_BUCKETS), usize::try_from);
         let most = most.map_err(|_negative| s3_error!(InvalidArgument, "max-buckets is negative"))?;
+        let most = most.min(MOST_BUCKETS);
         let prefix = input.prefix.unwrap_or_default();
         let after = input.continuation_token.unwrap_or_default();
         let who = credentials.as_ref().map(|credentials| credentials.access_key.as_str());
         let may_read = self.access.readable_by(who);
-        let all = self.buckets.list().await?;
-        let mut seen =
-            all.into_iter().filter(|(name, _)| name.starts_with(&prefix) && *name > after && may_read(name));
-        let shown: Vec<_> = seen.by_ref().take(most).collect();
+        let seen = |name: &str| name.starts_with(&prefix) && may_read(name);
+        // one more tells whether there are more
+        let mut shown = self.buckets.list(&after, most + 1, &seen).await?;
+        let more = shown.len() > most;
+        shown.truncate(most);
         let last = shown.last().map(|(name, _)| name.clone());
         let bucket = |(name, made)| Bucket {
             name: Some(name),
@@ -364,7 +369,7 @@ impl S3 for Operations {
         };
         answer(ListBucketsOutput {
             buckets: Some(shown.into_iter().map(bucket).collect()),
-            continuation_token: last.filter(|_| seen.next().is_some()),
+            continuation_token: last.filter(|_| more),
             owner: Some(owner()),
             prefix: (!prefix.is_empty()).then_some(prefix),
         })

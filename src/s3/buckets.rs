@@ -16,7 +16,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::errors::{failed, refused};
 use crate::error::Error;
-use crate::index::fold::{Folded, Item};
+use crate::index::fold::{Folded, Item, beyond};
 use crate::index::notes::{Note, Notes};
 use crate::record::{Record, State};
 use crate::store::Store;
@@ -119,17 +119,26 @@ impl Buckets {
         self.store.index().set_note(&note(bucket), None).await.map_err(failed)
     }
 
-    /// All buckets, by name, with when they were made, in seconds since 1970.
-    pub(super) async fn list(&self) -> S3Result<BTreeMap<String, u64>> {
-        let mut buckets = BTreeMap::new();
+    /// At most so many of the buckets that may be `seen`, with when they were made, in seconds since 1970; in
+    /// the order of their names with the slash behind them, in which keys lie, and only those that come after
+    /// `after`.
+    pub(super) async fn list(
+        &self,
+        after: &str,
+        most: usize,
+        seen: &impl Fn(&str) -> bool,
+    ) -> S3Result<Vec<(String, u64)>> {
         let index = self.store.index();
+        let after = if after.is_empty() { String::new() } else { format!("{after}/") };
+        let mut buckets = BTreeMap::new();
         let mut start = None;
         loop {
             let page = index.notes_page(Notes::Buckets, b"", start.as_ref()).await.map_err(failed)?;
             start = page.next_note();
             for (note, made) in page.rows {
-                if let Note::Bucket(name) = note {
-                    let name = String::from_utf8_lossy(&name).into_owned();
+                let Note::Bucket(name) = note else { continue };
+                let name = String::from_utf8_lossy(&name).into_owned() + "/";
+                if name > after {
                     buckets.insert(name, made.modified.unwrap_or(0));
                 }
             }
@@ -138,31 +147,44 @@ impl Buckets {
             }
         }
         if !self.strict {
-            self.add_implicit(&mut buckets).await?;
+            self.add_implicit(&mut buckets, &after, most, seen).await?;
         }
-        Ok(buckets)
+        let named = |(mut name, made): (String, u64)| {
+            name.pop();
+            (name, made)
+        };
+        Ok(buckets.into_iter().map(named).filter(|(name, _)| seen(name)).take(most).collect())
     }
 
-    async fn add_implicit(&self, buckets: &mut BTreeMap<String, u64>) -> S3Result<()> {
+    /// Adds at most so many of those that are the first segments of keys.
+    async fn add_implicit(
+        &self,
+        buckets: &mut BTreeMap<String, u64>,
+        after: &str,
+        most: usize,
+        seen: &impl Fn(&str) -> bool,
+    ) -> S3Result<()> {
         let folded = Folded { prefix: b"/".to_vec(), delimiter: b"/".to_vec() };
-        let mut start = Vec::new();
-        loop {
+        let mut start =
+            beyond(format!("/{after}").as_bytes()).filter(|_| !after.is_empty()).unwrap_or_default();
+        let mut found = 0;
+        while found < most {
             let page = self.store.index().items(&folded, &start, AT_A_TIME).await.map_err(failed)?;
             for item in page.rows {
                 // a key without a second slash is in no bucket
-                if let Item::Folder(folder) = item {
-                    let name = folder.strip_prefix(b"/").and_then(|name| name.strip_suffix(b"/"));
-                    let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
-                    if !name.is_empty() {
-                        buckets.entry(name).or_insert(0);
-                    }
+                let Item::Folder(folder) = item else { continue };
+                let name = String::from_utf8_lossy(folder.get(1..).unwrap_or_default()).into_owned();
+                if name.strip_suffix('/').is_some_and(|bucket| !bucket.is_empty() && seen(bucket)) {
+                    found += 1;
+                    buckets.entry(name).or_insert(0);
                 }
             }
             match page.next {
                 Some(next) => start = next,
-                None => return Ok(()),
+                None => break,
             }
         }
+        Ok(())
     }
 
     fn is_noted(&self, bucket: &str) -> S3Result<bool> {
