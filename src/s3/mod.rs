@@ -19,6 +19,7 @@ mod listing;
 mod metadata;
 mod objects;
 mod payload;
+mod presigned;
 mod request;
 mod signature;
 mod uploads;
@@ -79,8 +80,7 @@ pub struct Options {
 #[derive(Clone)]
 pub struct Api {
     service: S3Service,
-    /// Anybody may do anything.
-    open: bool,
+    access: Access,
     origins: Arc<Origins>,
     /// Requests so far, from anywhere on.
     requests: Arc<AtomicU64>,
@@ -94,20 +94,20 @@ impl Api {
     #[must_use]
     pub fn new(store: Store, access: Access, options: Options) -> Self {
         let Options { strict_buckets, redirect, origins } = options;
-        let open = access.is_open();
         let buckets = Buckets::new(store.clone(), strict_buckets);
         let keys = Keys(access.clone());
-        let mut service = S3ServiceBuilder::new(Operations { store, buckets, access, redirect });
+        let mut service =
+            S3ServiceBuilder::new(Operations { store, buckets, access: access.clone(), redirect });
         let mut config = S3Config::default();
         config.xml_max_body_size = LONGEST_XML;
         service.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         service.set_validation(Names { strict: strict_buckets });
-        if !open {
+        if !access.is_open() {
             service.set_auth(keys.clone());
             service.set_access(keys);
         }
         let requests = Arc::new(AtomicU64::new(RandomState::new().hash_one(())));
-        Self { service: service.build(), open, origins: Arc::new(origins), requests }
+        Self { service: service.build(), access, origins: Arc::new(origins), requests }
     }
 
     /// Answers a request in whichever API it speaks.
@@ -152,7 +152,7 @@ impl Api {
     }
 
     async fn run(&self, head: Parts, body: Incoming) -> S3Result<s3s::HttpResponse> {
-        let (request, gathered) = request::prepare(head, body, self.open)?;
+        let (request, gathered) = request::prepare(head, body, &self.access)?;
         let failed = |_failure| S3Error::new(S3ErrorCode::InternalError);
         let panicked = |_panic| s3_error!(InternalError, "the master failed, see its log");
         let answer = caught(self.service.call(request)).await;

@@ -31,7 +31,8 @@ use super::errors::{malformed, refused};
 use super::objects::Bytestream;
 use super::payload::{Announced, Outcome, Payload, Wrong};
 use super::signature::ChunkSigner;
-use super::{Asked, LONGEST_XML, REGION};
+use super::{Asked, LONGEST_XML, REGION, presigned};
+use crate::access::Access;
 use crate::error::Error;
 use crate::http::{ClientBody, LONGEST_FILE, check_framing};
 use crate::store::Upload;
@@ -155,7 +156,12 @@ fn is_signature(name: &str) -> bool {
 }
 
 /// The request as s3s shall see it, and what tells whether its XML was as announced.
-pub(super) fn prepare(mut head: Parts, body: Incoming, open: bool) -> S3Result<(s3s::HttpRequest, Gathered)> {
+pub(super) fn prepare(
+    mut head: Parts,
+    body: Incoming,
+    access: &Access,
+) -> S3Result<(s3s::HttpRequest, Gathered)> {
+    let open = access.is_open();
     let length = body.size_hint().exact();
     // from here on the body is read to its end or away, however this turns out
     let body = ClientBody::new(body, head.headers.contains_key(EXPECT));
@@ -163,11 +169,13 @@ pub(super) fn prepare(mut head: Parts, body: Incoming, open: bool) -> S3Result<(
         .map_err(|_why| s3_error!(InvalidRequest, "the request isn't framed as HTTP/1.1 has it"))?;
     if open {
         take_off_signature(&mut head)?;
-    } else if is_signed_by_v2(&head) {
+    } else if presigned::has_header(&head) {
         return Err(s3_error!(
             InvalidRequest,
-            "signatures of version 2 are not accepted: use AWS4-HMAC-SHA256"
+            "headers signed by version 2 are not accepted: use AWS4-HMAC-SHA256"
         ));
+    } else if presigned::is_signed(&head) {
+        presigned::check(&head, access)?;
     } else {
         check_region(&head.headers)?;
     }
@@ -316,8 +324,14 @@ fn check_known(head: &Parts) -> S3Result<()> {
         ("PUT" | "DELETE", false) => &[],
         _ => return Ok(()),
     };
-    let is_known =
-        |name: &str| name.is_empty() || name.starts_with("x-") || is_signature(name) || known.contains(&name);
+    let old = presigned::is_signed(head);
+    let is_known = |name: &str| {
+        name.is_empty()
+            || name.starts_with("x-")
+            || is_signature(name)
+            || (old && presigned::is_part(name))
+            || known.contains(&name)
+    };
     let query = head.uri.query().unwrap_or_default();
     if let Some(other) = names(query).find(|name| !is_known(name)) {
         let method = &head.method;
@@ -330,23 +344,16 @@ fn check_known(head: &Parts) -> S3Result<()> {
     Ok(())
 }
 
-/// Whether a request is signed in the old way, which isn't believed.
-fn is_signed_by_v2(head: &Parts) -> bool {
-    let header = head.headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS "));
-    let in_query = |query| names(query).any(|name| matches!(&*name, "AWSAccessKeyId" | "Signature"));
-    header || head.uri.query().is_some_and(in_query)
-}
-
 /// Takes the signature off: anybody may do anything.
 fn take_off_signature(head: &mut Parts) -> S3Result<()> {
     head.headers.remove(AUTHORIZATION);
     let Some(query) = head.uri.query().filter(|query| names(query).any(|name| is_signature(&name))) else {
         return Ok(());
     };
-    let old = names(query).any(|name| name == "Signature");
+    let old = presigned::is_signed(head);
     let kept: Vec<&str> = query
         .split('&')
-        .filter(|pair| !names(pair).any(|name| is_signature(&name) || (old && name == "Expires")))
+        .filter(|pair| !names(pair).any(|name| is_signature(&name) || (old && presigned::is_part(&name))))
         .collect();
     let path = head.uri.path();
     let target = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
