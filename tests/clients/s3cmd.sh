@@ -37,8 +37,8 @@ a_file_goes_up_and_down() {
 a_large_file_goes_in_parts() {
     noise $((12 << 20)) >large
     s3cmd put large $bucket/large
-    s3cmd ls --list-md5 $bucket/large >listed
-    says -3 listed
+    aws s3api head-object --bucket s3cmd --key large --query ETag >tag
+    says '-3' tag
     s3cmd get --force $bucket/large back
     same large back
     head -c 6000000 large >back
