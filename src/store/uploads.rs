@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use http_body::Body;
+use http_body_util::BodyExt as _;
 use tokio::time::sleep;
 
 use super::put::Terms;
@@ -143,7 +144,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Store::replace`]; `NoUpload`; `Changed` when a part isn't the one any more that is given;
+    /// As [`Store::replace`]; `NoUpload`; `Busy`, too, when a part isn't the one any more that is given;
     /// `Unreachable` or `Damaged` when one can't be read.
     pub async fn complete_upload(
         &self,
@@ -160,7 +161,10 @@ impl Store {
             Piece { key: Key::part(upload, number), record, part }
         });
         let body = self.splice(pieces.collect(), tap);
-        let body = Upload { length: Some(body.left()), body, md5: None };
+        let length = Some(body.left());
+        // what changed is a part, and not the key's value
+        let body = body.map_err(|error| if matches!(error, Error::Changed) { Error::Busy } else { error });
+        let body = Upload { length, body, md5: None };
         let proviso = Some(Proviso { note: Note::Upload(key.clone(), upload), ends: true });
         let terms = Terms { when, proviso, finish: Box::new(finish), may_be_empty: true };
         let written = key.clone();
@@ -171,7 +175,7 @@ impl Store {
         });
         stored.await.map_err(|error| match error {
             // whoever ended the upload took its parts away
-            Error::Changed if matches!(self.upload(key, upload), Err(Error::NoUpload)) => Error::NoUpload,
+            Error::Busy if matches!(self.upload(key, upload), Err(Error::NoUpload)) => Error::NoUpload,
             // no client sends these bytes
             Error::Stalled => Error::Unreachable,
             error => error,

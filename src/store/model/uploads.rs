@@ -120,11 +120,7 @@ impl Case {
         if completed.is_ok() && *seen.lock().unwrap() != value(of) {
             self.violation(format!("value {of} was {:?} on its way", seen.lock().unwrap()));
         }
-        let told = match (self.meaning(&completed), over) {
-            // a part was put again meanwhile
-            (Told::Changed, Over::Nothing | Over::Anything) => Told::Refused,
-            (told, _) => told,
-        };
+        let told = self.meaning(&completed);
         self.tell(key, asked, told);
     }
 
