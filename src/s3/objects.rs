@@ -124,6 +124,8 @@ pub(super) async fn open(
         match store.read(key, found.record.clone(), found.part.clone()).await {
             Ok(reading) => return Ok((found, reading)),
             Err(Error::Changed | Error::NotFound) if tries < TRIES => tries += 1,
+            // it isn't what the client expected that changed
+            Err(Error::Changed) => return Err(refused(Error::Unreachable)),
             Err(error) => return Err(refused(error)),
         }
     }
@@ -222,12 +224,13 @@ pub(super) fn check_version(version: Option<&str>) -> S3Result<()> {
 /// Removes an object, if there is one.
 pub(super) async fn delete(store: &Store, key: &Key, matches: Option<ETagCondition>) -> S3Result<()> {
     let when = match matches {
-        None | Some(ETagCondition::Any) => When::Always,
+        // what is unlinked isn't there for S3, and stays for RELINK
+        None | Some(ETagCondition::Any) => When::Live,
         Some(ETagCondition::ETag(tag)) => When::Tagged(tag.into_value()),
     };
     match store.record(key) {
         Ok(_) => {}
-        // what is unlinked isn't there for S3, and stays for RELINK
+        // nobody is waited for
         Err(Error::NotFound) => return Ok(()),
         Err(error) => return Err(refused(error)),
     }

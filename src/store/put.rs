@@ -32,6 +32,8 @@ pub enum When {
     Absent,
     /// Anything, or nothing.
     Always,
+    /// A live value, whichever.
+    Live,
     /// A live value of that [tag](Record::tag).
     Tagged(String),
 }
@@ -54,9 +56,9 @@ impl When {
     pub fn check(&self, record: Option<&Record>) -> Result<()> {
         let live = record.filter(|record| record.state == State::Live);
         match (self, live) {
-            (Self::Always, _) | (Self::Absent, None) => Ok(()),
+            (Self::Always, _) | (Self::Absent, None) | (Self::Live, Some(_)) => Ok(()),
             (Self::Absent, Some(_)) => Err(Error::Exists),
-            (Self::Tagged(_), None) => Err(Error::NotFound),
+            (Self::Live | Self::Tagged(_), None) => Err(Error::NotFound),
             (Self::Tagged(tag), Some(record)) if record.tag() == *tag => Ok(()),
             (Self::Tagged(_), Some(_)) => Err(Error::Changed),
         }

@@ -277,7 +277,7 @@ impl Case {
             },
             Request::Read => self.read_through(store, key).await,
             Request::Delete => self.meaning(&store.delete(key).await),
-            Request::Remove => self.meaning(&store.remove(key, When::Always).await),
+            Request::Remove => self.meaning(&store.remove(key, When::Live).await),
             Request::Unlink => self.meaning(&store.set_state(key, record::State::Unlinked).await),
             Request::Relink => self.meaning(&store.set_state(key, record::State::Live).await),
             Request::Rebalance => self.meaning(&store.rebalance(key).await),

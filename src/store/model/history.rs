@@ -125,7 +125,7 @@ impl Request {
             (Self::Swap(value, old), Live(there)) if old == there => (Live(value), Told::Done),
             (Self::Swap(..), Live(_)) => (held, Told::Changed),
             (Self::Get | Self::Read, Live(value)) => (held, Told::Value(value)),
-            (Self::Delete | Self::Remove, Live(_) | Unlinked(_)) => (Nothing, Told::Done),
+            (Self::Delete, Live(_) | Unlinked(_)) | (Self::Remove, Live(_)) => (Nothing, Told::Done),
             (Self::Unlink, Live(value)) => (Unlinked(value), Told::Done),
             (Self::Rebalance, Live(_) | Unlinked(_)) => (held, Told::Done),
             _ => (held, Told::NotFound),
