@@ -15,8 +15,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, LOCATION, RANGE, TRANSFER_ENCODING,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderName, HeaderValue,
+    LAST_MODIFIED, LOCATION, RANGE, TRANSFER_ENCODING, VARY,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
@@ -31,7 +31,7 @@ use super::errors::{malformed, refused};
 use super::objects::Bytestream;
 use super::payload::{Announced, Outcome, Payload, Wrong};
 use super::signature::ChunkSigner;
-use super::{Asked, LONGEST_XML, REGION, presigned};
+use super::{Asked, LONGEST_XML, REGION, REQUEST_ID, presigned};
 use crate::access::Access;
 use crate::error::Error;
 use crate::http::{ClientBody, LONGEST_FILE, check_framing};
@@ -516,11 +516,13 @@ pub(super) fn finish(mut answer: s3s::HttpResponse, asked: Asked) -> Response<Bo
         Some(Instead::Redirect(url)) => {
             let mut redirect = Response::new(Body::Written(s3s::Body::empty()));
             *redirect.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-            let kept = [hyper::header::ETAG, hyper::header::LAST_MODIFIED];
-            *redirect.headers_mut() = kept
-                .into_iter()
-                .filter_map(|name| Some((name.clone(), answer.headers().get(name)?.clone())))
-                .collect::<HeaderMap>();
+            let is_kept = |name: &HeaderName| {
+                [ETAG, LAST_MODIFIED, VARY].contains(name)
+                    || name.as_str() == REQUEST_ID
+                    || name.as_str().starts_with("access-control-")
+            };
+            let kept = answer.headers().iter().filter(|(name, _)| is_kept(name));
+            *redirect.headers_mut() = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
             if let Ok(url) = url.try_into() {
                 redirect.headers_mut().insert(LOCATION, url);
             }
