@@ -12,11 +12,19 @@
 mod common;
 
 mod answers;
+mod bodies;
+mod buckets;
 mod conditions;
+mod cors;
+mod listing;
+mod log;
 mod multipart;
+mod names;
 mod overwrite;
+mod redirect;
 mod rig;
 mod signed;
 mod signer;
 mod speaks;
+mod volumes;
 mod xml;

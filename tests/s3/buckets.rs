@@ -1,0 +1,263 @@
+//! Buckets: implicit ones, strict ones, and that nothing is stored in one that isn't there.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::common::http::{Connection, head};
+use crate::common::{Cluster, eventually};
+use crate::rig::{Client, Halted, PATIENCE, cluster, completion, eventually_holds_only, fails, open, value};
+use crate::xml;
+
+fn strict() -> (Cluster, Client) {
+    let cluster = cluster(&["--s3-buckets", "strict"]);
+    let client = Client::of(&cluster.master);
+    (cluster, client)
+}
+
+#[track_caller]
+fn make(s3: &Client, bucket: &str) {
+    let answer = s3.ask("PUT", bucket, &[], b"");
+    assert_eq!((answer.status, answer.header("location")), (200, Some(bucket)), "{}", answer.text());
+}
+
+fn names(s3: &Client) -> Vec<String> {
+    xml::texts(&s3.get("/").text(), "Name")
+}
+
+#[test]
+fn a_bucket_is_what_keys_begin_with() {
+    let (_cluster, s3) = open();
+    assert!(names(&s3).is_empty());
+    assert_eq!(s3.head("/bucket").status, 404);
+    fails(&s3.get("/bucket?location"), 404, "NoSuchBucket");
+    assert!(s3.keys("bucket").is_empty());
+    s3.put("/bucket/a", b"value");
+    assert_eq!(names(&s3), ["bucket"]);
+    for target in ["/bucket", "/bucket/"] {
+        let answer = s3.head(target);
+        assert_eq!((answer.status, answer.header("x-amz-bucket-region")), (200, Some("us-east-1")));
+        fails(&s3.delete(target), 409, "BucketNotEmpty");
+    }
+    assert_eq!(s3.delete("/bucket/a").status, 204);
+    assert!(names(&s3).is_empty());
+    fails(&s3.delete("/bucket"), 404, "NoSuchBucket");
+    // unless it was made
+    make(&s3, "/bucket");
+    make(&s3, "/empty");
+    s3.put("/bucket/a", b"value");
+    fails(&s3.delete("/bucket"), 409, "BucketNotEmpty");
+    assert_eq!(s3.delete("/bucket/a").status, 204);
+    assert_eq!(names(&s3), ["bucket", "empty"]);
+    assert_eq!(s3.delete("/bucket").status, 204);
+    assert_eq!(names(&s3), ["empty"]);
+}
+
+#[test]
+fn a_strict_bucket_is_made_first() {
+    let (mut cluster, s3) = strict();
+    make(&s3, "/bucket");
+    s3.put("/bucket/a", b"value");
+    let copy = [("x-amz-copy-source", "/bucket/a")];
+    let from_none = [("x-amz-copy-source", "/none/a")];
+    let attributes = [("x-amz-object-attributes", "ETag")];
+    for (method, target, headers) in [
+        ("GET", "/none", &[][..]),
+        ("GET", "/none?list-type=2", &[]),
+        ("GET", "/none?versions", &[]),
+        ("GET", "/none?uploads", &[]),
+        ("GET", "/none?location", &[]),
+        ("GET", "/none?versioning", &[]),
+        ("GET", "/none?acl", &[]),
+        ("DELETE", "/none", &[]),
+        ("GET", "/none/a", &[]),
+        ("GET", "/none/a?acl", &[]),
+        ("GET", "/none/a?attributes", &attributes),
+        ("PUT", "/none/a", &[]),
+        ("PUT", "/none/a", &copy),
+        ("PUT", "/bucket/b", &from_none),
+        ("DELETE", "/none/a", &[]),
+        ("POST", "/none/a?uploads", &[]),
+    ] {
+        let answer = s3.ask(method, target, headers, b"");
+        assert_eq!(answer.status, 404, "{method} {target}: {}", answer.text());
+        fails(&answer, 404, "NoSuchBucket");
+    }
+    fails(&s3.delete_all("none", &["a"]), 404, "NoSuchBucket");
+    for target in ["/none", "/none/a"] {
+        assert_eq!(s3.head(target).status, 404);
+    }
+    // also after a restart
+    fails(&s3.ask("PUT", "/bucket", &[], b""), 409, "BucketAlreadyOwnedByYou");
+    cluster.master.restart();
+    fails(&s3.ask("PUT", "/bucket", &[], b""), 409, "BucketAlreadyOwnedByYou");
+    assert_eq!((names(&s3), s3.keys("bucket")), (vec!["bucket".to_owned()], vec!["a".to_owned()]));
+    assert!(s3.get("/bucket?location").text().contains("<LocationConstraint"));
+    assert!(s3.get("/bucket?versioning").text().contains("<VersioningConfiguration"));
+    fails(&s3.delete("/bucket"), 409, "BucketNotEmpty");
+    assert_eq!(s3.delete("/bucket/a").status, 204);
+    assert_eq!(s3.delete("/bucket").status, 204);
+    fails(&s3.get("/bucket"), 404, "NoSuchBucket");
+    eventually_holds_only(&cluster, &[]);
+}
+
+#[test]
+fn a_missing_bucket_is_told_before_the_body_is_sent() {
+    let (_cluster, s3) = strict();
+    let mut connection = Connection::open(None, &s3.addr).unwrap();
+    let headers = [("expect", "100-continue"), ("x-amz-a", "b")];
+    connection.send(&head(&s3.addr, "PUT", b"/none/a", &headers, 1 << 40)).unwrap();
+    fails(&connection.receive_any("PUT").unwrap(), 404, "NoSuchBucket");
+}
+
+#[test]
+fn a_bucket_ends_with_its_uploads() {
+    let (cluster, s3) = strict();
+    make(&s3, "/bucket");
+    make(&s3, "/buckets");
+    let kept = s3.begin("/buckets/a", &[]);
+    let ended: Vec<_> = (0..3)
+        .map(|n| {
+            let target = format!("/bucket/{n}");
+            let upload = s3.begin(&target, &[]);
+            let tag = s3.put_part(&target, &upload, 1, b"part");
+            (target, upload, tag)
+        })
+        .collect();
+    assert_eq!(s3.delete("/bucket").status, 204);
+    make(&s3, "/bucket");
+    for (target, upload, tag) in ended {
+        fails(&s3.complete(&target, &upload, &[tag]), 404, "NoSuchUpload");
+    }
+    eventually_holds_only(&cluster, &[]);
+    let tag = s3.put_part("/buckets/a", &kept, 1, b"part");
+    assert_eq!(s3.complete("/buckets/a", &kept, &[tag]).status, 200);
+}
+
+#[test]
+fn a_bucket_that_is_written_into_stays_and_holds_nobody_up() {
+    let (cluster, s3) = strict();
+    make(&s3, "/bucket");
+    let body = value(1, 100_000);
+    let upload = Halted::begin(&s3, "/bucket/a", &[], &body);
+    fails(&s3.delete("/bucket"), 409, "OperationAborted");
+    // clients make sure of their buckets all the time
+    fails(&s3.ask("PUT", "/bucket", &[], b""), 409, "BucketAlreadyOwnedByYou");
+    s3.put("/bucket/b", b"value");
+    assert_eq!(s3.keys("bucket"), ["b"]);
+    assert_eq!(upload.finish().status, 200);
+    assert_eq!(s3.keys("bucket"), ["a", "b"]);
+    // one whose client has left is over soon
+    drop(Halted::begin(&s3, "/bucket/a", &[], &body));
+    assert_eq!(s3.delete("/bucket/a").status, 204);
+    assert_eq!(s3.delete("/bucket/b").status, 204);
+    eventually("the bucket can be deleted", PATIENCE, || s3.delete("/bucket").status == 204);
+    eventually_holds_only(&cluster, &[]);
+}
+
+/// Whatever the order in which they meet: no object is in a bucket that isn't there.
+#[test]
+fn objects_and_their_bucket_agree() {
+    let (cluster, s3) = strict();
+    make(&s3, "/sources");
+    s3.put("/sources/a", b"copied");
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = |write: fn(&Client, usize) -> u16| {
+            let (s3, ends) = (&s3, &ends);
+            scope.spawn(move || {
+                let mut written = 0;
+                for n in 0.. {
+                    match write(s3, n) {
+                        200 => written += 1,
+                        404 => {}
+                        status => panic!("{status}"),
+                    }
+                    if ends.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+                written
+            })
+        };
+        let writers = [
+            writer(|s3, n| s3.ask("PUT", &format!("/bucket/put{}", n % 3), &[], b"put").status),
+            writer(|s3, n| {
+                let copy = [("x-amz-copy-source", "/sources/a")];
+                s3.ask("PUT", &format!("/bucket/copy{}", n % 3), &copy, b"").status
+            }),
+            writer(|s3, n| {
+                let target = format!("/bucket/parts{}", n % 3);
+                let begun = s3.ask("POST", &format!("{target}?uploads"), &[], b"");
+                let Some(upload) = xml::text(&begun.text(), "UploadId") else { return begun.status };
+                let part = format!("{target}?partNumber=1&uploadId={upload}");
+                let stored = s3.ask("PUT", &part, &[], b"part");
+                let Some(tag) = stored.header("etag") else { return stored.status };
+                let target = format!("{target}?uploadId={upload}");
+                s3.ask("POST", &target, &[], completion(&[tag.to_owned()]).as_bytes()).status
+            }),
+        ];
+        let mut deleted = 0;
+        let begun = std::time::Instant::now();
+        while deleted < 20 && begun.elapsed() < Duration::from_secs(30) {
+            let made = s3.ask("PUT", "/bucket", &[], b"").status;
+            assert!([200, 409].contains(&made), "{made}");
+            for key in s3.keys("bucket") {
+                assert_eq!(s3.delete(&format!("/bucket/{key}")).status, 204);
+            }
+            match s3.delete("/bucket").status {
+                204 => {
+                    deleted += 1;
+                    let list = cluster.request("GET", "/bucket/?list", b"").text();
+                    assert_eq!(list.trim(), r#"{"next":"","keys":[]}"#);
+                }
+                status => assert_eq!(status, 409),
+            }
+        }
+        ends.store(true, Ordering::Relaxed);
+        let written: Vec<i32> = writers.map(|writer| writer.join().unwrap()).into();
+        println!("{deleted} deletions between writes: {written:?}");
+        assert!(deleted > 0);
+    });
+    // what is there in the end is in a bucket that is there
+    let left = cluster.request("GET", "/bucket/?list", b"").text();
+    if s3.head("/bucket").status == 404 {
+        assert_eq!(left.trim(), r#"{"next":"","keys":[]}"#);
+    } else {
+        for key in s3.keys("bucket") {
+            assert_eq!(s3.delete(&format!("/bucket/{key}")).status, 204);
+        }
+        eventually("the bucket can be deleted", PATIENCE, || s3.delete("/bucket").status == 204);
+    }
+    eventually_holds_only(&cluster, &[("/sources/a", b"copied")]);
+}
+
+#[test]
+fn buckets_are_listed_in_pages() {
+    let (cluster, s3) = open();
+    let all: Vec<String> = (0..25).map(|n| format!("bucket-{n:02}")).collect();
+    for (n, name) in all.iter().enumerate() {
+        if n % 2 == 0 {
+            make(&s3, &format!("/{name}"));
+        } else {
+            s3.put(&format!("/{name}/key"), b"value");
+        }
+    }
+    assert_eq!(cluster.request("PUT", "/key", b"in no bucket").status, 201);
+    assert_eq!(names(&s3), all);
+    for most in [1, 7, 24, 25, 26] {
+        let (mut listed, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = s3.get(&format!("/?max-buckets={most}{token}&x-id=ListBuckets")).text();
+            let names = xml::texts(&page, "Name");
+            assert!(names.len() <= most);
+            listed.extend(names);
+            match xml::text(&page, "ContinuationToken") {
+                Some(next) => token = format!("&continuation-token={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(listed, all, "{most}");
+    }
+    let page = s3.get("/?prefix=bucket-1&x-id=ListBuckets").text();
+    assert_eq!(xml::texts(&page, "Name"), all[10..20]);
+}

@@ -1,0 +1,143 @@
+//! Volumes that are down, fail in the middle, or hold what they shouldn't.
+
+use std::fs;
+
+use crate::common::http::{Connection, head};
+use crate::common::{Cluster, eventually};
+use crate::rig::{Client, PATIENCE, cluster, eventually_holds_only, fails, tag_of, value};
+use crate::xml;
+
+const LARGE: usize = 48 << 20;
+
+fn brief() -> (Cluster, Client) {
+    let cluster = cluster(&["--voltimeout", "500ms", "--streamtimeout", "2s"]);
+    let client = Client::of(&cluster.master);
+    (cluster, client)
+}
+
+#[test]
+fn writes_need_all_volumes_and_reads_one() {
+    let (mut cluster, s3) = brief();
+    let tag = s3.put("/bucket/a", b"value");
+    let upload = s3.begin("/bucket/b", &[]);
+    let part = s3.put_part("/bucket/b", &upload, 1, b"part");
+    cluster.volumes[0].kill();
+    let refused = |answer: &crate::common::Response| {
+        fails(answer, 503, "ServiceUnavailable");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    };
+    refused(&s3.ask("PUT", "/bucket/a", &[], b"other"));
+    refused(&s3.ask("PUT", "/bucket/c", &[("x-amz-copy-source", "/bucket/a")], b""));
+    refused(&s3.ask("PUT", &format!("/bucket/b?partNumber=2&uploadId={upload}"), &[], b"part"));
+    refused(&s3.complete("/bucket/b", &upload, std::slice::from_ref(&part)));
+    for _ in 0..6 {
+        assert_eq!(s3.bytes("/bucket/a"), b"value");
+    }
+    assert_eq!(s3.keys("bucket"), ["a"]);
+    cluster.volumes[1].kill();
+    for _ in 0..6 {
+        assert_eq!(s3.bytes("/bucket/a"), b"value");
+    }
+    cluster.volumes[2].kill();
+    let answer = s3.get("/bucket/a");
+    refused(&answer);
+    // what the index knows it tells all the same
+    assert_eq!(s3.head("/bucket/a").header("etag"), Some(&*tag));
+    assert_eq!(s3.keys("bucket"), ["a"]);
+    for volume in &mut cluster.volumes {
+        volume.restart();
+    }
+    eventually("all volumes are back", PATIENCE, || {
+        s3.complete("/bucket/b", &upload, std::slice::from_ref(&part)).status == 200
+    });
+    eventually_holds_only(&cluster, &[("/bucket/a", b"value"), ("/bucket/b", b"part")]);
+}
+
+#[test]
+fn a_deletion_needs_no_volume() {
+    let (mut cluster, s3) = brief();
+    s3.put("/bucket/a", b"value");
+    s3.put("/bucket/b", b"value");
+    for volume in &mut cluster.volumes {
+        volume.kill();
+    }
+    assert_eq!(s3.delete("/bucket/a").status, 204);
+    assert_eq!(xml::texts(&s3.delete_all("bucket", &["b"]).text(), "Key"), ["b"]);
+    assert!(s3.keys("bucket").is_empty());
+    for volume in &mut cluster.volumes {
+        volume.restart();
+    }
+    eventually_holds_only(&cluster, &[]);
+}
+
+/// Whichever volume the reader was on.
+#[test]
+fn a_read_goes_on_at_another_volume() {
+    let (mut cluster, s3) = brief();
+    let body = value(1, LARGE);
+    s3.put("/bucket/a", &body);
+    for (target, part) in [("/bucket/a", &body[..]), ("/bucket/a?range", &body[1000..LARGE - 1000])] {
+        for killed in 0..3 {
+            let mut connection = Connection::open(None, &s3.addr).unwrap();
+            let range = format!("bytes=1000-{}", LARGE - 1001);
+            let mut headers = vec![("x-amz-a", "b"), ("connection", "close")];
+            if target.ends_with("?range") {
+                headers.push(("range", &range));
+            }
+            connection.send(&head(&s3.addr, "GET", b"/bucket/a", &headers, 0)).unwrap();
+            let status = connection.line().unwrap();
+            assert!(status.starts_with("HTTP/1.1 20"), "{status}");
+            while !connection.line().unwrap().is_empty() {}
+            // the answer is too long for what lies between the volume and its reader
+            cluster.volumes[killed].kill();
+            assert!(connection.rest().unwrap() == part, "{target} without volume {killed}");
+            cluster.volumes[killed].restart();
+        }
+    }
+    assert!(cluster.master.log().contains("a replica can't be read to its end"));
+}
+
+#[test]
+fn a_read_that_cannot_go_on_does_not_look_whole() {
+    let (mut cluster, s3) = brief();
+    let body = value(1, LARGE);
+    s3.put("/bucket/a", &body);
+    let mut connection = Connection::open(None, &s3.addr).unwrap();
+    connection.send(&head(&s3.addr, "GET", b"/bucket/a", &[("x-amz-a", "b")], 0)).unwrap();
+    assert_eq!(connection.line().unwrap(), "HTTP/1.1 200 OK");
+    while !connection.line().unwrap().is_empty() {}
+    for volume in &mut cluster.volumes {
+        volume.kill();
+    }
+    // cut off, with less than was announced
+    let read = connection.rest().map_or(0, |bytes| bytes.len());
+    assert!(read < LARGE, "{read}");
+    eventually("it is logged", PATIENCE, || cluster.master.log().contains("an answer broke off"));
+}
+
+#[test]
+fn damage_is_not_absence() {
+    let (cluster, s3) = brief();
+    let body = value(1, 100_000);
+    s3.put("/bucket/a", &body);
+    // torn, as a volume may leave it that lost its power: the others have it
+    for (n, volume) in cluster.volumes.iter().enumerate() {
+        let path = volume.dir().join(&volume.paths()[0]);
+        fs::write(path, &body[..50_000]).unwrap();
+        if n < 2 {
+            for _ in 0..4 {
+                assert!(s3.bytes("/bucket/a") == body);
+            }
+        }
+    }
+    fails(&s3.get("/bucket/a"), 500, "InternalError");
+    let copied = s3.ask("PUT", "/bucket/b", &[("x-amz-copy-source", "/bucket/a")], b"");
+    fails(&copied, 500, "InternalError");
+    assert_eq!(s3.head("/bucket/a").header("etag"), Some(&*tag_of(&body)));
+    let log = cluster.master.log();
+    assert!(log.contains("replica missing, torn or stale"), "{log}");
+    assert!(log.lines().any(|line| line.contains("InternalError") && line.contains("damaged")), "{log}");
+    // written anew, it is whole
+    s3.put("/bucket/a", &body);
+    assert!(s3.bytes("/bucket/a") == body);
+}
