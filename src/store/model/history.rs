@@ -74,45 +74,77 @@ pub(super) struct History {
 struct State {
     held: Held,
     uploads: Uploads,
+    /// Uploads whose completion has taken effect, and hasn't been answered.
+    ending: BTreeMap<usize, Ending>,
     /// Steps that have not taken effect yet.
     open: BTreeMap<u32, Request>,
     /// Those that have, with the answer that this makes, until it is given.
     done: BTreeMap<u32, Told>,
 }
 
+/// The end of an upload by its completion.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Ending {
+    completion: u32,
+    /// Its value was replaced at once, by a write that the store carried out before: until the answer, the
+    /// upload may still be seen.
+    overtaken: bool,
+}
+
 impl State {
     fn new(held: Held, uploads: Uploads) -> Self {
-        Self { held, uploads, open: BTreeMap::new(), done: BTreeMap::new() }
+        Self { held, uploads, ending: BTreeMap::new(), open: BTreeMap::new(), done: BTreeMap::new() }
+    }
+
+    /// Whether the upload can be seen.
+    fn shows(&self, upload: usize) -> bool {
+        self.uploads.contains_key(&upload) || self.ending.get(&upload).is_some_and(|ending| ending.overtaken)
+    }
+
+    fn overtake(&mut self) {
+        self.ending.values_mut().for_each(|ending| ending.overtaken = true);
     }
 }
 
 impl Request {
-    /// What it makes of the state, and what is answered.
-    fn apply(self, state: &mut State) -> Told {
-        let State { held, uploads, .. } = state;
-        match self {
-            Self::Begin(upload) => drop(uploads.insert(upload, BTreeMap::new())),
-            Self::List(upload) if uploads.contains_key(&upload) => {}
-            Self::Part(upload, number, of) if uploads.contains_key(&upload) => {
-                uploads.entry(upload).or_default().insert(number, of);
+    /// What it makes of the state, and what is answered; nothing if it can't take effect now.
+    fn apply(self, step: u32, state: &mut State) -> Option<Told> {
+        let told = match self {
+            Self::Begin(upload) => {
+                state.uploads.insert(upload, BTreeMap::new());
+                Told::Done
             }
-            Self::Complete(upload, value, over) if uploads.contains_key(&upload) => {
-                let (after, told) = over.request(value).apply_to(*held);
+            Self::Part(upload, number, of) if state.shows(upload) => {
+                state.uploads.get_mut(&upload).map(|parts| parts.insert(number, of));
+                Told::Done
+            }
+            Self::List(upload) if state.shows(upload) => Told::Done,
+            Self::Complete(upload, value, over) if state.uploads.contains_key(&upload) => {
+                let (held, told) = over.request(value).apply_to(state.held);
+                state.held = held;
                 if told == Told::Done {
-                    uploads.remove(&upload);
+                    if over == Over::Anything {
+                        state.overtake();
+                    }
+                    state.uploads.remove(&upload);
+                    state.ending.insert(upload, Ending { completion: step, overtaken: false });
                 }
-                *held = after;
-                return told;
+                told
             }
-            Self::Abort(upload) if uploads.remove(&upload).is_some() => {}
-            Self::List(_) | Self::Part(..) | Self::Complete(..) | Self::Abort(_) => return Told::NoUpload,
+            Self::Abort(upload) if state.uploads.remove(&upload).is_some() => Told::Done,
+            // one of those who want to end it does
+            Self::Complete(upload, ..) | Self::Abort(upload) if state.shows(upload) => return None,
+            Self::List(_) | Self::Part(..) | Self::Complete(..) | Self::Abort(_) => Told::NoUpload,
             request => {
-                let (after, told) = request.apply_to(*held);
-                *held = after;
-                return told;
+                let (held, told) = request.apply_to(state.held);
+                state.held = held;
+                if matches!(request, Self::Replace(_)) {
+                    state.overtake();
+                }
+                told
             }
-        }
-        Told::Done
+        };
+        Some(told)
     }
 
     fn apply_to(self, held: Held) -> (Held, Told) {
@@ -163,7 +195,8 @@ impl History {
             Told::Refused => self.states.retain(|state| state.open.contains_key(&step)),
             _ => {
                 self.settle();
-                self.states.retain(|state| state.done.get(&step) == Some(&told));
+                let over = |state: &State| state.ending.values().all(|ending| ending.completion != step);
+                self.states.retain(|state| state.done.get(&step) == Some(&told) && over(state));
             }
         }
         let without = |mut state: State| {
@@ -178,7 +211,8 @@ impl History {
     /// The key is seen in that state when nothing is under way; false if that can't be.
     pub(super) fn see(&mut self, held: Held, uploads: Uploads) -> bool {
         self.settle();
-        let seen = self.states.iter().any(|state| state.held == held && state.uploads == uploads);
+        let is_it = |state: &State| state.held == held && state.uploads == uploads && state.ending.is_empty();
+        let seen = self.states.iter().any(is_it);
         self.states = BTreeSet::from([State::new(held, uploads)]);
         seen
     }
@@ -187,9 +221,16 @@ impl History {
     fn settle(&mut self) {
         let mut new: Vec<State> = self.states.iter().cloned().collect();
         while let Some(state) = new.pop() {
+            for upload in state.ending.keys() {
+                let mut after = state.clone();
+                after.ending.remove(upload);
+                if self.states.insert(after.clone()) {
+                    new.push(after);
+                }
+            }
             for (&step, &request) in &state.open {
                 let mut after = state.clone();
-                let told = request.apply(&mut after);
+                let Some(told) = request.apply(step, &mut after) else { continue };
                 after.open.remove(&step);
                 after.done.insert(step, told);
                 if self.states.insert(after.clone()) {
@@ -280,5 +321,29 @@ mod tests {
         let see = |parts| history.clone().see(Held::Nothing, Uploads::from([(7, parts)]));
         assert!(see(BTreeMap::from([(1, 1), (2, 1)])));
         assert!(!see(BTreeMap::from([(1, 1)])) && !see(BTreeMap::from([(1, 1), (2, 2)])));
+    }
+
+    #[test]
+    fn an_upload_whose_completion_was_overtaken_may_be_seen_until_the_answer() {
+        use Request::{Begin, Complete, Get, List, Part, Put, Replace};
+        use Told::{Done, NoUpload, Value};
+        let listed_after = |over| {
+            let mut history = History::new();
+            for request in [Begin(7), Put(9)] {
+                let step = history.ask(request);
+                assert!(history.tell(step, Done));
+            }
+            let complete = history.ask(Complete(7, 1, Over::Anything));
+            let then = [(over, Done), (Get, Value(2)), (List(7), Done), (Part(7, 1, 1), Done)];
+            let then = then.iter().all(|(request, told)| {
+                let step = history.ask(*request);
+                history.tell(step, *told)
+            });
+            let answered = then && history.tell(complete, Done);
+            let late = history.ask(List(7));
+            (answered, history.tell(late, NoUpload) && history.see(Held::Live(2), Uploads::new()))
+        };
+        assert_eq!(listed_after(Replace(2)), (true, true));
+        assert_eq!(listed_after(Request::Swap(2, 9)), (true, false), "the completion came later, and holds");
     }
 }

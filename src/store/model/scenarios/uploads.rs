@@ -191,7 +191,13 @@ fn sweeps() -> Vec<Scenario> {
         ),
         Scenario::new(
             "an upload that begins between the looks at parts and at notes",
-            [wait(SWEEP_EVERY.as_secs()), Step::Begin(K, U), part(1, 1, Whole), wait(1)],
+            // each look takes 50 ms, and the first two delay the others
+            [
+                Step::Wait(SWEEP_EVERY + Duration::from_millis(155)),
+                Step::Begin(K, U),
+                part(1, 1, Whole),
+                wait(1),
+            ],
             [Done, Done],
         )
         .beside([], [1]),
@@ -203,13 +209,23 @@ fn at_once() -> Vec<Scenario> {
     use Told::{Done, NoUpload, Refused};
     const LATENCIES: [u8; 1] = [2];
     let after = |millis| Step::Wait(Duration::from_millis(millis));
+    let over_it = |over| Step::Write(K, 2, Whole, over);
     vec![
         Scenario::new("two completions at once", [complete()], [Done, NoUpload])
             .beside([complete()], LATENCIES)
             .given(over_a_value()),
+        Scenario::new("a listing of parts, and an abort in the middle of it", [complete()], [Done, NoUpload])
+            .beside([after(150), Step::Abort(U)], LATENCIES)
+            .given(over_a_value()),
         Scenario::new("a completion, and an abort in the middle of it", [complete()], [Done, NoUpload])
             .beside([after(200), Step::Abort(U)], LATENCIES)
             .given(over_a_value()),
+        Scenario::new("a completion, and an abort just before its batch", [complete()], [Done, NoUpload])
+            .beside([after(217), Step::Abort(U)], LATENCIES)
+            .given(over_a_value()),
+        Scenario::new("a part, and an abort just before its batch", [part(2, 1, Whole)], [Done, NoUpload])
+            .beside([after(5), Step::Abort(U)], LATENCIES)
+            .given(uploaded(1)),
         Scenario::new("a completion, and an abort that is too late", [complete()], [Done, NoUpload])
             .beside([after(260), Step::Abort(U)], LATENCIES)
             .given(over_a_value()),
@@ -230,9 +246,11 @@ fn at_once() -> Vec<Scenario> {
         )
         .beside([wait(7), complete()], LATENCIES)
         .given(over_a_value()),
-        // which began later, and ends first
-        Scenario::new("a completion and a PUT over it", [complete()], [Done, Refused])
-            .beside([after(202), Step::Write(K, 2, Whole, Over::Anything)], LATENCIES)
+        Scenario::new("a completion, and a PUT that overtakes it", [complete()], [Done, Done, Done])
+            .beside([after(201), over_it(Over::Anything), part(2, 1, Whole)], LATENCIES)
+            .given(over_a_value()),
+        Scenario::new("a completion, and a conditional PUT that ends first", [complete()], [Done, Refused])
+            .beside([after(201), over_it(Over::Value(9))], LATENCIES)
             .given(over_a_value()),
         Scenario::new("a completion and a removal", [complete()], [Done, Done])
             .beside([after(200), ask(Request::Remove)], LATENCIES)
