@@ -40,7 +40,7 @@ const GENERATION_BLOCK: u64 = 1 << 16;
 const PAGE_ROWS: usize = 1000;
 /// … comes from at most so many rows looked at, …
 const PAGE_SCANNED: usize = 10_000;
-/// … and ends with the row that brings its keys, or its text, to so many bytes.
+/// … and ends with the row that brings its rows, or its text, to so many bytes.
 const PAGE_BYTES: usize = 256 * 1024;
 
 /// A count looks at so many rows at a time.
@@ -508,7 +508,7 @@ fn scan_page<T>(
         }
         scanned += 1;
         if let Some(found) = row(key, value)? {
-            bytes += key.len();
+            bytes += key.len() + value.len();
             page.rows.push(found);
         }
         rows.advance();
