@@ -16,7 +16,7 @@ use s3s::{S3Result, s3_error};
 use super::buckets::prefix;
 use super::condition::tag;
 use super::errors::{failed, refused};
-use super::metadata::{checksum_type, checksums, modified};
+use super::metadata::{checksum_type, checksums, is_listed, modified};
 use crate::error::Error;
 use crate::index::fold::{Folded, Item, beyond};
 use crate::key::Key;
@@ -81,7 +81,11 @@ impl Asked<'_> {
                 }
                 last = Some(name.clone());
                 match item {
-                    Item::Key(_, record) => page.objects.push((name, record)),
+                    Item::Key(_, mut record) => {
+                        // a page of all that clients said of their objects would be tens of MiB
+                        record.headers.retain(|(name, _)| is_listed(name));
+                        page.objects.push((name, record));
+                    }
                     Item::Folder(_) => page.folders.push(name),
                 }
             }

@@ -141,6 +141,11 @@ pub(super) fn without_sums(headers: &Headers) -> Headers {
     headers.iter().filter(|(name, _)| !own(name)).cloned().collect()
 }
 
+/// Whether a listing tells of the header.
+pub(super) fn is_listed(name: &str) -> bool {
+    name == crate::record::TAG || name.starts_with("x-amz-checksum-")
+}
+
 /// Stores of which upload an object came, and the sizes of its parts.
 pub(super) fn put_parts(headers: &mut Headers, upload: u64, sizes: &[u64]) {
     headers.push((UPLOAD.to_owned(), format!("{upload:016x}")));
