@@ -45,6 +45,10 @@ const FORM: &[u8] = b"multipart/form-data";
 /// How long a request in XML may take to come in.
 const XML_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Of which elements a request may have how many: what begins so, of ten thousand parts with their numbers,
+/// and of a thousand deletions. s3s makes much more memory of each than it has bytes.
+const MOST_ELEMENTS: [(&[u8], usize); 2] = [(b"<Part", 20_000), (b"<Object", 1000)];
+
 /// What the queries of other operations say.
 const SUBRESOURCES: [&str; 45] = [
     "accelerate",
@@ -295,6 +299,12 @@ async fn gather(body: ClientBody, announced: Result<Announced, Wrong>) -> S3Resu
     }
     if md5.is_some_and(|md5| md5 != <[u8; 16]>::from(Md5::digest(&bytes))) {
         return Err(refused(Error::WrongMd5));
+    }
+    let has_too_many = |(start, most): &(&[u8], usize)| {
+        bytes.windows(start.len()).filter(|part| part == start).nth(*most).is_some()
+    };
+    if MOST_ELEMENTS.iter().any(has_too_many) {
+        return Err(s3_error!(MalformedXML, "the XML names too many parts, or objects"));
     }
     Ok(bytes)
 }
