@@ -52,7 +52,7 @@ pub struct Record {
     pub size: Option<u64>,
     /// When the value was written, in seconds since 1970 (UTC).
     pub modified: Option<u64>,
-    /// Content type and user headers, for the S3 API to come; the native API stores none.
+    /// Content type, user headers and what else the S3 API keeps; the native API stores none.
     pub headers: Headers,
 }
 
