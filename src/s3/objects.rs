@@ -62,7 +62,11 @@ pub(super) async fn find(store: &Store, key: &Key, expected: &Expected, wanted: 
     let size = record.size.unwrap_or_default();
     let (part, parts) = match (wanted.range, wanted.part_number) {
         (None, None) => (0..size, None),
-        (Some(range), None) => (range.check(size).map_err(|_outside| invalid_range(size))?, None),
+        (Some(range), None) => {
+            // of nothing there is no last byte
+            let part = range.check(size).ok().filter(|part| !part.is_empty());
+            (part.ok_or_else(|| invalid_range(size))?, None)
+        }
         (None, Some(number)) => {
             let (part, count) = part(&record, size, number)?;
             (part, count)
