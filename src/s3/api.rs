@@ -146,6 +146,10 @@ impl S3 for Operations {
             && input.response_content_language.is_none()
             && input.response_content_type.is_none()
             && input.response_expires.is_none();
+        // else anybody could make a page of whatever lies in a public bucket
+        if !plain && req.credentials.is_none() && !self.access.is_open() {
+            return Err(s3_error!(InvalidRequest, "response headers are for signed requests"));
+        }
         let (found, instead) = if self.redirect && plain && wanted.part_number.is_none() {
             let found = objects::find(&self.store, &key, &expected, wanted).await?;
             let url = self.store.locate(&key).await.map_err(refused)?.url;
