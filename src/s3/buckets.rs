@@ -172,8 +172,8 @@ impl Buckets {
             let page = self.store.index().items(&folded, &start, AT_A_TIME).await.map_err(failed)?;
             for item in page.rows {
                 // a key without a second slash is in no bucket
-                let Item::Folder(folder) = item else { continue };
-                let name = String::from_utf8_lossy(folder.get(1..).unwrap_or_default()).into_owned();
+                let Item::Folder(bucket) = item else { continue };
+                let name = String::from_utf8_lossy(bucket.get(1..).unwrap_or_default()).into_owned();
                 if name.strip_suffix('/').is_some_and(|bucket| !bucket.is_empty() && seen(bucket)) {
                     found += 1;
                     buckets.entry(name).or_insert(0);

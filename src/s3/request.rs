@@ -15,8 +15,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use hyper::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderName, HeaderValue,
-    LAST_MODIFIED, LOCATION, RANGE, TRANSFER_ENCODING, VARY,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, LAST_MODIFIED, LOCATION, RANGE, TRANSFER_ENCODING, VARY,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
