@@ -259,7 +259,7 @@ impl S3 for Operations {
         let when = condition::when(condition("if-match")?, condition("if-none-match")?)?;
         let described = replace.then(|| described!(input).into_headers()).transpose()?;
         let algorithm = algorithm(input.checksum_algorithm.as_ref())?;
-        let lease = self.buckets.lease(&input.bucket).await?;
+        let lease = self.buckets.lease_for_copy(&input.bucket).await?;
         let copy = objects::Copy { source_key, expected, described, algorithm, when };
         let record = copy.run(&self.store, &key, lease).await?;
         let mut result = CopyObjectResult {
@@ -469,7 +469,8 @@ impl S3 for Operations {
         let (bucket, source) = objects::copy_source(&req.input.copy_source)?;
         may(&self.access, req.credentials.as_ref(), Right::Read, bucket)?;
         self.buckets.check_listable(bucket)?;
-        uploads::copy(&self.store, source, req.input).await.and_then(answer)
+        let lease = self.buckets.lease_for_copy(&req.input.bucket).await?;
+        uploads::copy(&self.store, lease, source, req.input).await.and_then(answer)
     }
 
     async fn list_parts(&self, req: S3Request<ListPartsInput>) -> Answer<ListPartsOutput> {
@@ -488,7 +489,7 @@ impl S3 for Operations {
         &self,
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
-        let lease = self.buckets.lease(&req.input.bucket).await?;
+        let lease = self.buckets.lease_for_copy(&req.input.bucket).await?;
         uploads::complete(&self.store, lease, req.input).await.and_then(answer)
     }
 

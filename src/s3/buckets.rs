@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use s3s::{S3Result, s3_error};
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 
 use super::errors::{failed, refused};
 use crate::error::Error;
@@ -27,13 +27,19 @@ pub(super) struct Buckets {
     store: Store,
     strict: bool,
     in_use: Arc<Mutex<HashMap<String, Arc<RwLock<()>>>>>,
+    copies: Arc<Semaphore>,
 }
 
 /// For as long as this is, the bucket isn't deleted.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Lease {
     _held: Option<Arc<OwnedRwLockReadGuard<()>>>,
+    _place: Option<Arc<OwnedSemaphorePermit>>,
 }
+
+/// So many copies and completions go on at a time. They go on without their clients, too, so that no limit on
+/// connections is one on them.
+const COPIES: usize = 64;
 
 /// Locks that nobody uses are dropped when there are so many.
 const MANY: usize = 1024;
@@ -43,7 +49,7 @@ const AT_A_TIME: usize = 1000;
 
 impl Buckets {
     pub(super) fn new(store: Store, strict: bool) -> Self {
-        Self { store, strict, in_use: Arc::default() }
+        Self { store, strict, in_use: Arc::default(), copies: Arc::new(Semaphore::new(COPIES)) }
     }
 
     /// Whether there is such a bucket.
@@ -63,11 +69,19 @@ impl Buckets {
     /// That there is such a bucket, to be written into.
     pub(super) async fn lease(&self, bucket: &str) -> S3Result<Lease> {
         if !self.strict {
-            return Ok(Lease { _held: None });
+            return Ok(Lease::default());
         }
         let lease = self.lock(bucket).read_owned().await;
         self.check_listable(bucket)?;
-        Ok(Lease { _held: Some(Arc::new(lease)) })
+        Ok(Lease { _held: Some(Arc::new(lease)), _place: None })
+    }
+
+    /// That there is such a bucket, and a place for a copy into it.
+    pub(super) async fn lease_for_copy(&self, bucket: &str) -> S3Result<Lease> {
+        let lease = self.lease(bucket).await?;
+        let place = Arc::clone(&self.copies).try_acquire_owned();
+        let place = place.map_err(|_none| s3_error!(SlowDown, "too many copies are under way: try again"))?;
+        Ok(Lease { _place: Some(Arc::new(place)), ..lease })
     }
 
     /// Makes a bucket.

@@ -56,11 +56,16 @@ impl Origins {
         Ok(answer)
     }
 
-    /// Tells a browser that the page may read the answer.
-    pub(super) fn allow(answer: &mut s3s::HttpResponse, origin: HeaderValue) {
+    /// Tells a browser whether the page may read the answer: it may if it is of that origin.
+    pub(super) fn tell(&self, answer: &mut s3s::HttpResponse, origin: Option<HeaderValue>) {
+        if self.0.is_empty() {
+            return;
+        }
         let headers = answer.headers_mut();
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         headers.append(VARY, HeaderValue::from_static("Origin"));
+        if let Some(origin) = origin {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        }
     }
 }

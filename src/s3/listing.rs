@@ -129,6 +129,8 @@ impl Page {
             match (found, self.objects.get_mut(at)) {
                 (Ok(record), Some((_, object))) => *object = record,
                 (Err(Error::NotFound), _) => gone.push(at),
+                // it is there, and who reads it is told what is wrong
+                (Err(Error::Damaged), Some((_, object))) => object.size = Some(0),
                 (Err(error), _) => return Err(refused(error)),
                 (Ok(_), None) => {}
             }

@@ -145,9 +145,7 @@ impl Api {
         };
         let mut answer = answer.unwrap_or_else(request::refusal);
         asked.end(&mut answer);
-        if let Some(origin) = origin {
-            Origins::allow(&mut answer, origin);
-        }
+        self.origins.tell(&mut answer, origin);
         Ok(request::finish(answer, asked))
     }
 

@@ -26,6 +26,9 @@ use crate::store::{Piece, Reading, Received, Store, Upload, When};
 /// A value is looked for again when the key was overwritten meanwhile, at most so often.
 const TRIES: usize = 5;
 
+/// The most bytes of one copy, as in S3: its client hears nothing until it is done.
+const LARGEST_COPY: u64 = 5 * 1024 * 1024 * 1024;
+
 /// Bytes of a value, on their way to a client.
 pub(super) type Bytestream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
@@ -75,7 +78,7 @@ pub(super) async fn find(store: &Store, key: &Key, expected: &Expected, wanted: 
             return Err(s3_error!(InvalidRequest, "a range and a part number don't go together"));
         }
     };
-    let partial = wanted.range.is_some() || (parts.is_some() && part != (0..size));
+    let partial = wanted.range.is_some() || (parts.is_some() && part != (0..size) && !part.is_empty());
     Ok(Found { record, size, part, partial, parts })
 }
 
@@ -203,6 +206,9 @@ pub(super) async fn source(
         if has_it { s3_error!(PreconditionFailed, "the source isn't what was expected") } else { refusal }
     })?;
     let Found { record, part, .. } = found;
+    if part.end - part.start > LARGEST_COPY {
+        return Err(s3_error!(InvalidRequest, "a copy has at most {LARGEST_COPY} bytes: copy it in parts"));
+    }
     Ok((record.clone(), Piece { key, record, part }))
 }
 
@@ -281,7 +287,9 @@ impl Copy {
             metadata::put_sums(&mut headers, &tapped.finish());
             Ok(headers)
         };
-        Ok(store.replace(key, upload, self.when.clone(), finish).await)
+        // no client sends these bytes
+        let stalled = |error| if matches!(error, Error::Stalled) { Error::Unreachable } else { error };
+        Ok(store.replace(key, upload, self.when.clone(), finish).await.map_err(stalled))
     }
 }
 

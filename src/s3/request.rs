@@ -24,6 +24,7 @@ use md5::{Digest as _, Md5};
 use percent_encoding::percent_decode_str;
 use s3s::dto::Range;
 use s3s::{S3Error, S3Request, S3Result, s3_error};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::checksum::Algorithm;
@@ -44,6 +45,10 @@ const FORM: &[u8] = b"multipart/form-data";
 
 /// How long a request in XML may take to come in.
 const XML_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// XML up to so many bytes is short. What is longer, few may send at a time: it is gathered in memory.
+const SHORT_XML: usize = 64 * 1024;
+static LONG: Semaphore = Semaphore::const_new(32);
 
 /// Of which elements a request may have how many: what begins so, of ten thousand parts with their numbers,
 /// and of a thousand deletions. s3s makes much more memory of each than it has bytes.
@@ -220,6 +225,11 @@ fn is_signed(headers: &HeaderMap, name: &HeaderName) -> bool {
 /// `US` at first; any other is as good as ours.
 fn check_region(headers: &HeaderMap) -> S3Result<()> {
     // ACCESS KEY/DATE/REGION/s3/aws4_request
+    let service =
+        of_authorization(headers, "Credential").and_then(|credential| credential.rsplit('/').nth(1));
+    if service.is_some_and(|service| service != "s3") {
+        return Err(s3_error!(AuthorizationHeaderMalformed, "the service in the signature is s3"));
+    }
     let region = of_authorization(headers, "Credential").and_then(|credential| credential.rsplit('/').nth(2));
     let is_one = |region: &str| {
         region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
@@ -281,11 +291,15 @@ async fn gather(body: ClientBody, announced: Result<Announced, Wrong>) -> S3Resu
     let announced = announced.map_err(|wrong| malformed(&wrong))?;
     let md5 = announced.md5;
     let (mut body, outcome) = Payload::new(body, announced, None);
+    let mut place = None;
     let read = async {
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_broken| Error::CutShort)?;
             bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+            if bytes.len() > SHORT_XML && place.is_none() {
+                place = LONG.acquire().await.ok();
+            }
             if bytes.len() > LONGEST_XML {
                 return Ok(bytes);
             }

@@ -17,7 +17,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3Result, s3_error};
 
 use super::api::{algorithm, given_checksums, set_checksums};
-use super::buckets::{Lease, prefix};
+use super::buckets::{Lease, Leased, prefix};
 use super::checksum::{Algorithm, Checksums, Sum};
 use super::condition::{self, Expected, tag};
 use super::errors::refused;
@@ -26,6 +26,8 @@ use super::metadata::{self, modified};
 use super::objects::{self, key};
 use super::payload::Outcome;
 use crate::error::Error;
+use crate::index::fold::beyond;
+use crate::index::notes::Note;
 use crate::key::Key;
 use crate::record::{self, Headers, Record};
 use crate::store::{Store, Upload};
@@ -146,6 +148,7 @@ where
 
 pub(super) async fn copy(
     store: &Store,
+    lease: Lease,
     source: Key,
     mut input: UploadPartCopyInput,
 ) -> S3Result<UploadPartCopyOutput> {
@@ -170,13 +173,20 @@ pub(super) async fn copy(
     }
     let tapped = Tapped::new(checked.map(|checked| checked.algorithm));
     let body = store.splice(vec![piece], tapped.tap());
-    let upload_body = Upload { length: Some(body.left()), body, md5: None };
+    let length = Some(body.left());
+    let upload_body = Upload { body: Leased::new(body, lease), length, md5: None };
     let finish = move |_received| {
         let mut headers = Headers::new();
         metadata::put_sums(&mut headers, &tapped.finish());
         Ok(headers)
     };
-    let record = store.put_part(&key, upload, part, upload_body, finish).await.map_err(refused)?;
+    let copied = store.put_part(&key, upload, part, upload_body, finish).await;
+    let record = copied.map_err(|error| match error {
+        // no client sends these bytes, and none said what they should be
+        Error::Stalled => refused(Error::Unreachable),
+        Error::Changed => refused(Error::Busy),
+        error => refused(error),
+    })?;
     let mut result = CopyPartResult {
         e_tag: Some(tag(&record)),
         last_modified: Some(modified(&record)),
@@ -191,8 +201,8 @@ pub(super) async fn copy(
 pub(super) struct Tapped(Arc<Mutex<Checksums>>);
 
 impl Tapped {
-    pub(super) fn new(algorithm: Option<Algorithm>) -> Self {
-        Self(Arc::new(Mutex::new(Checksums::new(algorithm))))
+    pub(super) fn new(algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
+        Self(Arc::new(Mutex::new(Checksums::new(algorithms))))
     }
 
     pub(super) fn tap(&self) -> impl FnMut(&Bytes) + Send + 'static {
@@ -258,46 +268,53 @@ pub(super) async fn list(
         Some(marker) => {
             let after =
                 input.upload_id_marker.as_deref().filter(|id| !id.is_empty()).map(number).transpose()?;
-            Some((key(&input.bucket, marker), after.map_or(u64::MAX, |after| after.saturating_add(1))))
+            let is_folder = after.is_none() && !delimiter.is_empty() && marker.ends_with(&delimiter);
+            let marker = key(&input.bucket, marker);
+            match beyond(marker.as_bytes()).filter(|_| is_folder) {
+                Some(beyond) => Some((Key::new(&beyond), 0)),
+                None => Some((marker, after.map_or(u64::MAX, |after| after.saturating_add(1)))),
+            }
         }
     };
     let (mut uploads, mut folders) = (Vec::new(), Vec::new());
-    let mut last: Option<(String, u64)> = None;
+    // the last upload, or the last folder
+    let mut last: Option<(String, Option<u64>)> = None;
     let truncated = 'all: loop {
         if most == 0 {
             break false;
         }
         let page = store.uploads(&[&within, prefix.as_bytes()].concat(), start).await.map_err(refused)?;
-        let next = page.next_note();
+        start = match page.next_note() {
+            Some(Note::Upload(key, upload)) => Some((key, upload)),
+            _ => None,
+        };
         for (key, upload, record) in page.rows {
-            let name =
-                String::from_utf8_lossy(key.as_bytes().get(within.len()..).unwrap_or_default()).into_owned();
-            let rest = name.get(prefix.len()..).unwrap_or_default();
-            let folder = rest.find(&delimiter).filter(|_| !delimiter.is_empty());
-            let folder = folder.and_then(|at| name.get(..prefix.len() + at + delimiter.len()));
-            if folder.is_some() && folder == folders.last().map(String::as_str) {
-                last = Some((name, upload));
-                continue;
-            }
             if uploads.len() + folders.len() >= most {
                 break 'all true;
             }
-            match folder {
-                Some(folder) => folders.push(folder.to_owned()),
-                None => uploads.push(one(encode(&name), upload, &record)),
+            let name =
+                String::from_utf8_lossy(key.as_bytes().get(within.len()..).unwrap_or_default()).into_owned();
+            let rest = name.get(prefix.len()..).unwrap_or_default();
+            let at = rest.find(&delimiter).filter(|_| !delimiter.is_empty());
+            if let Some(folder) = at.and_then(|at| name.get(..prefix.len() + at + delimiter.len())) {
+                folders.push(folder.to_owned());
+                last = Some((folder.to_owned(), None));
+                // however many uploads there are in it
+                start = beyond(self::key(&input.bucket, folder).as_bytes()).map(|key| (Key::new(&key), 0));
+                break;
             }
-            last = Some((name, upload));
+            uploads.push(one(encode(&name), upload, &record));
+            last = Some((name, Some(upload)));
         }
-        match next {
-            Some(crate::index::notes::Note::Upload(key, upload)) => start = Some((key, upload)),
-            _ => break false,
+        if start.is_none() {
+            break false;
         }
     };
     let next = last.filter(|_| truncated);
     Ok(ListMultipartUploadsOutput {
         is_truncated: Some(truncated),
         next_key_marker: next.as_ref().map(|(name, _)| encode(name)),
-        next_upload_id_marker: next.map(|(_, upload)| id(upload)),
+        next_upload_id_marker: next.and_then(|(_, upload)| upload).map(id),
         uploads: Some(uploads),
         common_prefixes: Some(
             folders.iter().map(|folder| CommonPrefix { prefix: Some(encode(folder)) }).collect(),
@@ -367,8 +384,11 @@ pub(super) async fn complete(
         ));
     }
     let checked = Checked::of(&noted);
-    let tapped =
-        Tapped::new(checked.as_ref().filter(|checked| checked.whole).map(|checked| checked.algorithm));
+    let tapped = match &checked {
+        Some(checked) => Tapped::new(checked.whole.then_some(checked.algorithm)),
+        // of the whole, though nobody said before that there would be any
+        None => Tapped::new(announced.iter().map(|(algorithm, _)| *algorithm)),
+    };
     let tap = tapped.tap();
     let mut headers = described(&noted, upload, &parts);
     let composite =

@@ -39,8 +39,9 @@ const HEAD_TIMEOUT_SCARCE: Duration = Duration::from_secs(5);
 /// already is answered.
 const LAST_CHANCE: Duration = Duration::from_millis(100);
 
-/// How long a client may read nothing of an answer that is waiting for it.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may read nothing of an answer that is waiting for it: who works on a large object while
+/// it reads it may pause now and then.
+const READ_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The longest head of a request, in bytes: a key of 2,048 bytes, each percent-encoded, fits eight
 /// times.

@@ -146,7 +146,12 @@ impl<'a> Attempt<'a> {
             let overtaken = matches!(refusal, Error::Busy) && self.is_overtaken(when);
             let ended = overtaken && self.end_upload(proviso).await?;
             self.settle(&claim).await;
-            return if ended { Ok(()) } else { Err(refusal) };
+            return match (overtaken, ended) {
+                (true, true) => Ok(()),
+                // somebody else ended its upload
+                (true, false) => Err(Error::NoUpload),
+                (false, _) => Err(refusal),
+            };
         }
         let Self { store, hold, entry: before, id, certain, .. } = self;
         let mut after = before.clone();

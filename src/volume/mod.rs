@@ -290,7 +290,7 @@ impl Volume {
             return Err(self.blame(VolumeError::Unanswered("an answer without a length".into())));
         };
         let (seen, patience) = (Seen { size, modified: answer.modified() }, self.patience.stream);
-        Ok(Download { seen, answer, patience, begun: Instant::now(), received: 0 })
+        Ok(Download { seen, answer, patience, waited: Duration::ZERO, received: 0 })
     }
 
     /// The MD5 of the file's bytes.
@@ -323,7 +323,7 @@ impl Volume {
         let (begun, mut received) = (Instant::now(), 0);
         while let Some(bytes) = next_piece(&mut answer, self.patience.stream).await? {
             received += bytes.len() as u64;
-            check_rate(begun, received)?;
+            check_rate(begun.elapsed(), received)?;
             parser.read(&bytes, &mut found).map_err(|error| garbled(&error))?;
         }
         parser.end().map_err(|error| garbled(&error))
@@ -401,23 +401,25 @@ pub(crate) struct Download {
     pub(crate) seen: Seen,
     answer: Answer,
     patience: Duration,
-    begun: Instant,
+    /// Time spent waiting for the volume, and not for who reads.
+    waited: Duration,
     received: u64,
 }
 
 impl Download {
     /// The next piece; `None` after the last byte.
     pub(crate) async fn next(&mut self) -> Outcome<Option<Bytes>> {
+        let asked = Instant::now();
         let piece = next_piece(&mut self.answer, self.patience).await?;
+        self.waited += asked.elapsed();
         self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
-        check_rate(self.begun, self.received)?;
+        check_rate(self.waited, self.received)?;
         Ok(piece)
     }
 }
 
 /// That a volume doesn't send for ever by sending slowly.
-fn check_rate(begun: Instant, received: u64) -> Outcome<()> {
-    let taken = begun.elapsed();
+fn check_rate(taken: Duration, received: u64) -> Outcome<()> {
     if taken > LEAST_RATE_AFTER && received / taken.as_secs() < LEAST_RATE {
         return Err(VolumeError::Unanswered("it sends too slowly".into()));
     }
