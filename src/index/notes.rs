@@ -195,11 +195,12 @@ impl<T> Page<T> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
     use super::*;
     use crate::index::Options;
     use crate::record::State;
+    use futures_util::future::join_all;
 
     fn made(modified: u64) -> Record {
         let (md5, size, modified) = (None, None, Some(modified));
@@ -231,5 +232,40 @@ mod tests {
         assert_eq!(notes(Notes::Buckets, b"", None).await, std::slice::from_ref(&bucket));
         index.set_note(&bucket, None).await.unwrap();
         assert_eq!(notes(Notes::Buckets, b"", None).await, []);
+    }
+
+    /// In each of the ways in which writes reach the database: at once, and several in one batch.
+    #[tokio::test]
+    async fn of_all_who_end_what_is_noted_one_does_and_what_is_not_noted_is_no_failure() {
+        for sync in [false, true] {
+            let tempdir = tempfile::tempdir().unwrap();
+            let options = Options { create: true, cache_bytes: 1 << 20, sync };
+            let index = Index::open(&tempdir.path().join("db"), options).unwrap();
+            let key = Key::new(b"/a/k");
+            let note = Note::Upload(key.clone(), 1);
+            index.set_note(&note, Some(&made(1))).await.unwrap();
+            let before = Entry::default();
+            let entry =
+                |size| Entry { record: Some(Record { size: Some(size), ..made(2) }), ..Entry::default() };
+            let [stays, ends] = [false, true].map(|ends| Proviso { note: note.clone(), ends });
+            let kept = entry(0);
+            assert!(index.commit_if(&key, &before, &kept, &stays).await.unwrap());
+            assert_eq!(index.get(&key).unwrap(), kept);
+
+            let entries: Vec<Entry> = (1..9).map(entry).collect();
+            let completions = join_all(entries.iter().map(|to| index.commit_if(&key, &kept, to, &ends)));
+            let aborts = join_all((0..8).map(|_| index.end_note(&note)));
+            let (completions, aborts) = tokio::join!(completions, aborts);
+            let ended = |each: Vec<Result<bool, Failure>>| -> Vec<bool> {
+                each.into_iter().map(Result::unwrap).collect()
+            };
+            let (completed, aborted) = (ended(completions), ended(aborts));
+            let winners = completed.iter().chain(&aborted).filter(|won| **won).count();
+            assert_eq!(winners, 1, "{completed:?} {aborted:?}");
+            let winner = completed.iter().position(|won| *won);
+            assert_eq!(index.get(&key).unwrap(), winner.map_or(kept.clone(), |at| entries[at].clone()));
+            assert_eq!(index.note(&note).unwrap(), None);
+            assert!(!index.commit_if(&key, &kept, &before, &stays).await.unwrap());
+        }
     }
 }
