@@ -1,0 +1,14 @@
+//! The store over real volumes, without an API: what its answers promise, and what is left on the volumes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics, and that is its report"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod rig;
+mod uploads;
+mod values;
