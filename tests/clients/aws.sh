@@ -14,8 +14,8 @@ a_bucket_is_made_and_listed() {
 
 a_file_goes_up_and_down() {
     noise 100000 >file
-    aws s3 cp --quiet file "$bucket/a file ü+%"
-    aws s3 cp --quiet "$bucket/a file ü+%" back
+    aws s3 cp --only-show-errors file "$bucket/a file ü+%"
+    aws s3 cp --only-show-errors "$bucket/a file ü+%" back
     same file back
     aws s3 ls "$bucket/a file" >listed
     says ' 100000 a file ü+%' listed
@@ -23,50 +23,50 @@ a_file_goes_up_and_down() {
 
 a_large_file_goes_in_parts() {
     noise $((21 << 20)) >large
-    aws s3 cp --quiet large $bucket/large
+    aws s3 cp --only-show-errors large $bucket/large
     aws s3api head-object --bucket cli --key large --query ETag >tag
     says '-3' tag
-    aws s3 cp --quiet $bucket/large back
+    aws s3 cp --only-show-errors $bucket/large back
     same large back
-    aws s3 cp --quiet $bucket/large $bucket/copy
-    aws s3 cp --quiet $bucket/copy back
+    aws s3 cp --only-show-errors $bucket/large $bucket/copy
+    aws s3 cp --only-show-errors $bucket/copy back
     same large back
 }
 
 pipes_go_up_and_down() {
     noise $((9 << 20)) 1 >file
-    aws s3 cp --quiet - $bucket/pipe <file
-    aws s3 cp --quiet $bucket/pipe - | cmp - file
+    aws s3 cp --only-show-errors - $bucket/pipe <file
+    aws s3 cp --only-show-errors $bucket/pipe - | cmp - file
 }
 
 what_is_said_of_a_file_is_kept() {
     noise 1000 >page.html
-    aws s3 cp --quiet page.html $bucket/page.html --metadata color=green --cache-control max-age=60
+    aws s3 cp --only-show-errors page.html $bucket/page.html --metadata color=green --cache-control max-age=60
     aws s3api head-object --bucket cli --key page.html >head
     says '"ContentType": "text/html"' head
     says '"CacheControl": "max-age=60"' head
     says '"color": "green"' head
-    aws s3 cp --quiet $bucket/page.html $bucket/page2.html
+    aws s3 cp --only-show-errors $bucket/page.html $bucket/page2.html
     aws s3api head-object --bucket cli --key page2.html >head
     says '"color": "green"' head
 }
 
 a_directory_is_synchronised_both_ways() {
     tree up
-    aws s3 sync --quiet up $bucket/tree
-    aws s3 sync --quiet $bucket/tree down
+    aws s3 sync --only-show-errors up $bucket/tree
+    aws s3 sync --only-show-errors $bucket/tree down
     same up down
     aws s3 sync up $bucket/tree >again
     [[ ! -s again ]] # nothing has changed
     rm -r up/b/c
     echo changed >up/a.txt
-    aws s3 sync --quiet --delete up $bucket/tree
-    aws s3 sync --quiet --delete $bucket/tree down
+    aws s3 sync --only-show-errors --delete up $bucket/tree
+    aws s3 sync --only-show-errors --delete $bucket/tree down
     same <(cd up && find . -type f | sort) <(cd down && find . -type f | sort)
     same up/a.txt down/a.txt
-    aws s3 sync --quiet $bucket/tree $bucket/tree2
+    aws s3 sync --only-show-errors $bucket/tree $bucket/tree2
     rm -r down
-    aws s3 sync --quiet $bucket/tree2 down
+    aws s3 sync --only-show-errors $bucket/tree2 down
     same up/b down/b
 }
 
@@ -81,15 +81,15 @@ folders_are_listed() {
 }
 
 files_are_moved() {
-    aws s3 mv --quiet $bucket/pipe $bucket/moved
+    aws s3 mv --only-show-errors $bucket/pipe $bucket/moved
     refused aws s3 ls $bucket/pipe
-    aws s3 mv --quiet $bucket/moved back
+    aws s3 mv --only-show-errors $bucket/moved back
     same file back
     refused aws s3 ls $bucket/moved
 }
 
 a_url_may_be_given_away() {
-    echo value | aws s3 cp --quiet - $bucket/given
+    echo value | aws s3 cp --only-show-errors - $bucket/given
     python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode(), end="")' \
         "$(aws s3 presign $bucket/given --expires-in 60)" >got
     says value got
@@ -117,15 +117,15 @@ whoever_has_no_key_is_refused() {
 }
 
 files_are_removed() {
-    aws s3 rm --quiet $bucket/given
+    aws s3 rm --only-show-errors $bucket/given
     refused aws s3 ls $bucket/given
-    aws s3 rm --quiet --recursive $bucket/tree
+    aws s3 rm --only-show-errors --recursive $bucket/tree
     refused aws s3 ls $bucket/tree/
     aws s3 ls $bucket/tree2/ >listed
 }
 
 all_of_it_can_be_purged() {
-    aws s3 rm --quiet --recursive $bucket
+    aws s3 rm --only-show-errors --recursive $bucket
     aws s3 rb $bucket
     refused aws s3 ls $bucket
     says NoSuchBucket refusal

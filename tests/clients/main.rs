@@ -20,6 +20,7 @@ mod common;
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -84,6 +85,7 @@ impl Client {
         let file = directory.path().join("credentials.toml");
         if access == Access::Keys {
             fs::write(&file, CREDENTIALS).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
             flags.extend(["--credentials", file.to_str().unwrap(), "--s3-buckets", "strict"]);
         }
         Self { access, cluster: Cluster::new(3, &flags), _credentials: directory }
