@@ -115,7 +115,9 @@ impl Client {
                 ("AWS_EC2_METADATA_DISABLED", "true"),
             ])
             .envs([("AWS_ACCESS_KEY_ID", ACCESS), ("AWS_SECRET_ACCESS_KEY", SECRET)])
-            .envs([("AWS_DEFAULT_REGION", "us-east-1"), ("AWS_ENDPOINT_URL", &self.cluster.master.url())])
+            .envs([("AWS_DEFAULT_REGION", "us-east-1"), ("AWS_REGION", "us-east-1")])
+            .env("AWS_ENDPOINT_URL", self.cluster.master.url())
+            .env("NODE_PATH", clients.join("node_modules"))
             .envs(match self.access {
                 Access::Open => vec![("S3_OPEN", "1")],
                 Access::Keys => vec![
@@ -206,4 +208,9 @@ fn restic_works() {
 #[test]
 fn s3cmd_works() {
     works(Access::Keys, "s3cmd.sh");
+}
+
+#[test]
+fn the_sdk_for_javascript_works() {
+    works(Access::Keys, "javascript_test.js");
 }
