@@ -302,12 +302,24 @@ impl Client<'_> {
                 let abort = self.begin("DELETE", &upload.target(), &[S3], b"");
                 self.end_both(&upload, [completion, (Action::Abort(upload.number), abort)]);
             }
-            66..72 => self.abort(&upload),
-            72..80 => self.put_part(&upload, 1),
-            80..86 => self.put_surplus(&upload, SURPLUS),
-            86..89 => self.put_surplus(&upload, 1),
-            89..96 => self.list_parts(&upload),
+            66..76 => {
+                let completion = self.begin_completion(&upload, &Condition::ALWAYS);
+                self.touch(&upload);
+                self.end_of_upload(&upload, upload.complete(&Condition::ALWAYS), completion);
+            }
+            76..81 => self.abort(&upload),
+            81..96 => self.touch(&upload),
             _ => upload.abandoned.store(true, Ordering::Relaxed),
+        }
+    }
+
+    /// Stores a part, of the value or not, or lists them.
+    fn touch(&mut self, upload: &Upload) {
+        match self.random.below(8) {
+            0..3 => self.put_part(upload, 1),
+            3..5 => self.put_surplus(upload, SURPLUS),
+            5 => self.put_surplus(upload, 1),
+            _ => self.list_parts(upload),
         }
     }
 
