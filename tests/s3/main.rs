@@ -18,6 +18,7 @@ mod conditions;
 mod cors;
 mod listing;
 mod log;
+mod memory;
 mod multipart;
 mod names;
 mod overwrite;

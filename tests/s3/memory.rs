@@ -1,0 +1,170 @@
+//! The master's memory is bounded, however many and however large the objects that pass through it.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use md5::{Digest as _, Md5};
+
+use crate::common::http::{Connection, Response, head};
+use crate::common::{Cluster, Master};
+use crate::rig::{Client, check, etag};
+use crate::signer::{CHUNKS_TRAILER, hex};
+use crate::xml;
+
+const MIB: usize = 1 << 20;
+
+/// What the master's peak of resident memory stays under.
+const MOST: u64 = 96 * MIB as u64;
+
+const OBJECTS: u8 = 16;
+const SIZE: usize = 64 * MIB;
+
+/// What the largest of these writes: sixteen objects to three volumes, and something to spare.
+const ROOM: u64 = 4 << 30;
+
+/// One at a time: each of these needs gigabytes of room.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A cluster where gigabytes are written fastest: in memory, if it has the room.
+fn cluster() -> (Cluster, Client) {
+    let memory = Path::new("/dev/shm");
+    let room = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+    let directory: PathBuf = if room > ROOM { memory.to_owned() } else { std::env::temp_dir() };
+    let cluster = Cluster::new_in(&directory, 3, &[]);
+    let client = Client::of(&cluster.master);
+    (cluster, client)
+}
+
+#[track_caller]
+fn assert_small(master: &Master) {
+    let peak = master.peak_memory();
+    println!("{} MiB at most", peak / MIB as u64);
+    assert!(peak < MOST, "{} MiB were resident", peak / MIB as u64);
+}
+
+/// Each object is one byte, again and again, and the MiB's number in front of each.
+fn piece(seed: u8, n: usize) -> Vec<u8> {
+    let mut piece = vec![seed; MIB];
+    piece[..8].copy_from_slice(&n.to_be_bytes());
+    piece
+}
+
+fn tag(seed: u8) -> String {
+    let mut md5 = Md5::new();
+    (0..SIZE / MIB).for_each(|n| md5.update(piece(seed, n)));
+    format!("\"{}\"", hex(&md5.finalize()))
+}
+
+/// Sends an object that it never holds.
+fn upload(
+    s3: &Client,
+    target: &str,
+    seed: u8,
+    headers: &[(&str, &str)],
+    before: &str,
+    after: &str,
+) -> Response {
+    let mut connection = Connection::open(None, &s3.addr).unwrap();
+    let headers = [headers, &[("x-amz-a", "b")]].concat();
+    let length = before.len() + SIZE + after.len();
+    connection.send(&head(&s3.addr, "PUT", target.as_bytes(), &headers, length)).unwrap();
+    connection.send(before.as_bytes()).unwrap();
+    for n in 0..SIZE / MIB {
+        connection.send(&piece(seed, n)).unwrap();
+    }
+    connection.send(after.as_bytes()).unwrap();
+    let answer = connection.receive("PUT").unwrap();
+    check(&answer, "PUT");
+    answer
+}
+
+/// Reads an object that it never holds, and returns its tag.
+fn download(s3: &Client, target: &str) -> String {
+    let mut stream = TcpStream::connect(&s3.addr).unwrap();
+    let headers = [("x-amz-a", "b"), ("connection", "close")];
+    std::io::Write::write_all(&mut stream, &head(&s3.addr, "GET", target.as_bytes(), &headers, 0)).unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+    }
+    let (mut md5, mut piece) = (Md5::new(), vec![0; MIB]);
+    loop {
+        let read = stream.read(&mut piece).unwrap();
+        if read == 0 {
+            return format!("\"{}\"", hex(&md5.finalize()));
+        }
+        md5.update(&piece[..read]);
+    }
+}
+
+fn all_at_once(work: impl Fn(u8) + Sync) {
+    std::thread::scope(|scope| {
+        for n in 0..OBJECTS {
+            let work = &work;
+            scope.spawn(move || work(n));
+        }
+    });
+}
+
+#[test]
+fn sixteen_large_objects_at_once_each_way_stay_in_bounds() {
+    let _alone = alone();
+    let (cluster, s3) = cluster();
+    let key = |n| format!("/bucket/{n}");
+    all_at_once(|n| {
+        let answer = upload(&s3, &key(n), n, &[], "", "");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    });
+    assert_small(&cluster.master);
+    all_at_once(|n| assert_eq!(download(&s3, &key(n)), tag(n)));
+    assert_small(&cluster.master);
+}
+
+#[test]
+fn sixteen_objects_of_one_large_chunk_each_stay_in_bounds() {
+    let _alone = alone();
+    let (cluster, s3) = cluster();
+    let length = SIZE.to_string();
+    let headers = [("x-amz-content-sha256", CHUNKS_TRAILER), ("x-amz-decoded-content-length", &length)];
+    all_at_once(|n| {
+        let target = format!("/bucket/{n}");
+        let before = format!("{SIZE:x}\r\n");
+        let answer = upload(&s3, &target, n, &headers, &before, "\r\n0\r\n\r\n");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.header("etag"), Some(&*tag(n)));
+    });
+    assert_small(&cluster.master);
+}
+
+#[test]
+fn large_objects_of_parts_and_their_copies_stay_in_bounds() {
+    let _alone = alone();
+    let (cluster, s3) = cluster();
+    let id = s3.begin("/bucket/a", &[]);
+    let part = |n: u8| {
+        let target = format!("/bucket/a?partNumber={}&uploadId={id}", n + 1);
+        etag(&upload(&s3, &target, n, &[], "", ""))
+    };
+    let tags: Vec<String> = (0..4).map(part).collect();
+    assert_eq!(tags, [0, 1, 2, 3].map(tag));
+    let answer = s3.complete("/bucket/a", &id, &tags);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_small(&cluster.master);
+    let copied = s3.ask("PUT", "/bucket/b", &[("x-amz-copy-source", "/bucket/a")], b"");
+    assert_eq!(copied.status, 200, "{}", copied.text());
+    let mut whole = Md5::new();
+    (0..4)
+        .flat_map(|seed| (0..SIZE / MIB).map(move |n| piece(seed, n)))
+        .for_each(|piece| whole.update(piece));
+    let whole = format!("\"{}\"", hex(&whole.finalize()));
+    assert_eq!(xml::text(&copied.text(), "ETag").as_ref(), Some(&whole));
+    assert_eq!(download(&s3, "/bucket/a"), whole);
+    assert_small(&cluster.master);
+}
