@@ -15,7 +15,8 @@
 //! - *figure*: what davkv does. *limit*: what the same load does in the same rounds without davkv: against
 //!   the volumes directly with a perfect master's work done by the client (`direct`, where a GET has a
 //!   master's one HEAD before it), against a bare hyper server that answers a constant (`yardstick`), or
-//!   davkv itself under other circumstances (another number of connections, a small index).
+//!   davkv itself under other circumstances (another number of connections, a small index, the native API),
+//!   or a stock nginx that passes a volume's file on (`proxy_pass`).
 //! - *ratio*: figure ÷ limit, with the lowest and the highest of the rounds. Client, volumes and master share
 //!   one machine, so rates are the machine's; ratios and CPU seconds are davkv's.
 //! - *CPU*: user and system seconds of the master (or of the tool that is measured) per 1,000 operations, or
@@ -38,11 +39,17 @@
 //! umount /mnt/bench && rm /dev/shm/ext4.img
 //! ```
 
+#[cfg(feature = "s3")]
+mod client;
 mod load;
 mod machine;
 mod objects;
 mod process;
 mod report;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(feature = "s3")]
+mod signer;
 mod stage;
 mod syscalls;
 mod tools;

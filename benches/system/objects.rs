@@ -47,6 +47,12 @@ impl Objects {
         Self { prefix: format!("/benchmark-{seed}/"), ..Self::new(seed, count) }
     }
 
+    /// Keys that begin so.
+    #[cfg(feature = "s3")]
+    pub(crate) fn below(prefix: &str, seed: u64, count: u64) -> Self {
+        Self { prefix: prefix.to_owned(), seed, count }
+    }
+
     fn keys(&self) -> impl Iterator<Item = Key> {
         (0..self.count).map(|n| value::Item::new(&self.prefix, self.seed, n, value::Size(1)).key)
     }

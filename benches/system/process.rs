@@ -23,6 +23,8 @@ const START: Duration = Duration::from_mins(1);
 const STOP: Duration = Duration::from_secs(5);
 /// How often a server is looked at while it starts: what its start-up time is told by.
 const START_LOOK: Duration = Duration::from_millis(1);
+/// The tries to find a port that nobody else takes at the same time.
+const TRIES: usize = 20;
 /// How often a program is looked at for its CPU time and its memory, of which nothing is left at its end.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -75,6 +77,18 @@ impl Server {
             }
             sleep(START_LOOK).await;
         }
+    }
+
+    /// Starts an nginx and waits until it has written its pid file, which it does once it has its ports.
+    pub(crate) async fn start_nginx(
+        command: Command,
+        log: PathBuf,
+        pid_file: &Path,
+    ) -> Result<Self, Failure> {
+        let ready = |pid: u32, _: &str| {
+            fs::read_to_string(pid_file).is_ok_and(|text| text.trim() == pid.to_string()).then_some(())
+        };
+        Ok(Self::start(command, log, ready).await?.0)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -174,8 +188,25 @@ pub(crate) fn reset_peak(pid: u32) {
     let _refusal: std::io::Result<()> = fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
 
+/// Starts what listens at an address of 127.0.0.1 that nobody else takes at the same time.
+pub(crate) async fn on_free_port<T>(
+    start: impl AsyncFn(&str) -> Result<T, Failure>,
+) -> Result<(T, String), Failure> {
+    let mut failure = Failure::from("no port");
+    for _ in 0..TRIES {
+        let address = format!("127.0.0.1:{}", free_port()?);
+        match start(&address).await {
+            Ok(started) => return Ok((started, address)),
+            // somebody was faster
+            Err(error) if error.to_string().contains("Address already in use") => failure = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(failure)
+}
+
 /// A port of 127.0.0.1 on which nobody listens, below those that the kernel gives to outgoing connections.
-pub(crate) fn free_port() -> Result<u16, Failure> {
+fn free_port() -> Result<u16, Failure> {
     let start = std::process::id().wrapping_mul(7919);
     let ports = (0..22_000_u32).map(|n| 10_000 + start.wrapping_add(n) % 22_000);
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();

@@ -118,6 +118,12 @@ impl Row {
         self
     }
 
+    /// Whether it has a ratio that shall be high.
+    fn is_in_picture(&self) -> bool {
+        let costs = self.wanted.iter().any(|wanted| wanted.of == Of::Ratio && wanted.how == '≤');
+        self.ratio.is_some() && !costs
+    }
+
     fn cells(&self) -> [String; 9] {
         let ratio = self.ratio.map(|ratio| match extremes(&self.figures, &self.limits) {
             Some((least, most)) if self.figures.len() > 1 => format!("{ratio:.2} ({least:.2}–{most:.2})"),
@@ -219,7 +225,7 @@ impl Report {
     /// The ratios as bars, each with a mark where it should end.
     pub(crate) fn svg(&self) -> String {
         const ROW: usize = 26;
-        let rows: Vec<_> = self.rows.iter().filter(|row| row.ratio.is_some()).collect();
+        let rows: Vec<_> = self.rows.iter().filter(|row| row.is_in_picture()).collect();
         let height = 60 + ROW * rows.len() + 30;
         let mut svg = format!(
             r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {height}" width="860" height="{height}" font-family="system-ui, sans-serif" font-size="13" role="img" aria-label="davkv's rate as a part of the limit">

@@ -1,6 +1,7 @@
 //! Volumes and a master, in a directory of their own; all gone with their value's drop.
 
-use std::fs::{self, Permissions};
+use std::ffi::OsString;
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,11 +9,8 @@ use std::process::Command;
 use davkv::placement::Placement;
 
 use crate::load::Work;
-use crate::process::{self, Server};
+use crate::process::{self, Server, on_free_port};
 use crate::{Failure, Settings};
-
-/// The tries to find a port that nobody else takes at the same time.
-const TRIES: usize = 20;
 
 /// What a store is made of.
 pub(crate) struct Stage {
@@ -97,10 +95,15 @@ impl Stage {
 
     /// Starts a master on the index at [`Stage::db`].
     pub(crate) async fn start_master(&mut self) -> Result<(), Failure> {
+        self.start_master_with(&[]).await
+    }
+
+    /// The same, with further flags.
+    pub(crate) async fn start_master_with(&mut self, flags: &[OsString]) -> Result<(), Failure> {
         self.master = None;
         let mut command = Command::new(&self.program);
         command.args(self.flags(&self.db(), &self.layout.volumes));
-        command.args(["--address", "127.0.0.1", "--port", "0"]);
+        command.args(["--address", "127.0.0.1", "--port", "0"]).args(flags);
         let log = self.directory.path().join("master.log");
         let (server, url) = Server::start(command, log, |_, said| listening(said)).await?;
         self.master = Some(Master { server, url });
@@ -172,27 +175,23 @@ impl Stage {
     async fn start_volume(&self, n: usize) -> Result<(Volume, String), Failure> {
         // short, as nginx tries to create each component of a path, from the root on
         let directory = self.path(&format!("v{n}"));
-        let mut failure = Failure::from("no port");
-        for _ in 0..TRIES {
-            let address = format!("127.0.0.1:{}", process::free_port()?);
+        let (server, address) = on_free_port(async |address| {
             let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/volume/start"));
-            command.arg(&directory).env("PORT", &address).env("WORKERS", "1");
+            command.arg(&directory).env("PORT", address).env("WORKERS", "1");
             command.env_remove("MASTER").env_remove("BODY_BUFFER");
-            let log = self.path(&format!("v{n}.log"));
-            // written once nginx has all its ports
-            let pid_file = directory.join("nginx.pid");
-            let ready = |pid: u32, _: &str| {
-                fs::read_to_string(&pid_file).is_ok_and(|text| text.trim() == pid.to_string()).then_some(())
-            };
-            match Server::start(command, log, ready).await {
-                Ok((server, ())) => return Ok((Volume { server, directory }, address)),
-                // somebody was faster
-                Err(error) if error.to_string().contains("Address already in use") => failure = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(failure)
+            Server::start_nginx(command, self.path(&format!("v{n}.log")), &directory.join("nginx.pid")).await
+        })
+        .await?;
+        Ok((Volume { server, directory }, address))
     }
+}
+
+/// The same sample, of values of that size: its rate is that of MiB, its CPU that of a GiB.
+pub(crate) fn per_gib(sample: Sample, mib: u32) -> Sample {
+    let mib = f64::from(mib);
+    let per_gib = |cpu: f64| cpu / 1e3 * 1024.0 / mib;
+    let (cpu, volumes_cpu) = (sample.cpu.map(per_gib), sample.volumes_cpu.map(per_gib));
+    Sample { rate: sample.rate * mib, cpu, volumes_cpu, ..sample }
 }
 
 /// The URL that a server's log tells of, once the line is whole.

@@ -7,7 +7,9 @@ use clap::ValueEnum;
 use crate::load::{Target, thrash, wrk};
 use crate::objects::Objects;
 use crate::report::{Of, Row};
-use crate::stage::{Sample, Stage};
+#[cfg(feature = "s3")]
+use crate::s3;
+use crate::stage::{Sample, Stage, per_gib};
 use crate::{Failure, Settings, process, syscalls, tools, yardstick};
 
 /// Connections that ask for redirects, as wrk's users have them.
@@ -72,6 +74,29 @@ pub(crate) enum Workload {
     /// rebalance of 1,000,000 objects that are all in place
     #[value(name = "rebalance-1m")]
     Rebalance1m,
+    /// GET of one value of 64 MiB by the S3 API, on 1 connection and on 16, beside an nginx that passes it on
+    #[cfg(feature = "s3")]
+    #[value(name = "s3-get-64m")]
+    S3Get64m,
+    /// the same of 1 GiB
+    #[cfg(feature = "s3")]
+    #[value(name = "s3-get-1g")]
+    S3Get1g,
+    /// CPU of signed PUTs by the S3 API, beside native ones; 16 bytes, 16 clients
+    #[cfg(feature = "s3")]
+    #[value(name = "s3-put-16")]
+    S3Put16,
+    /// the same with 4 KiB
+    #[cfg(feature = "s3")]
+    #[value(name = "s3-put-4k")]
+    S3Put4k,
+    /// PUT of 16 values of 64 MiB at once by the S3 API, beside native ones
+    #[cfg(feature = "s3")]
+    S3Uploads,
+    /// a listing by the S3 API of 10 folders, which hold 1,000,000 keys
+    #[cfg(feature = "s3")]
+    #[value(name = "s3-list-1m")]
+    S3List1m,
     /// system calls of the master per PUT, GET, DELETE; by strace
     Syscalls,
 }
@@ -89,6 +114,10 @@ impl Workload {
     /// Whether it belongs to what is measured when nothing is asked for.
     pub(crate) fn is_quick(self) -> bool {
         use Workload::{Index30m, Rebalance, Rebalance1m, Rebuild, Rebuild1m, Syscalls};
+        #[cfg(feature = "s3")]
+        if self == Self::S3Get1g {
+            return false;
+        }
         !matches!(self, Index30m | Rebuild | Rebuild1m | Rebalance | Rebalance1m | Syscalls)
     }
 
@@ -121,6 +150,18 @@ impl Workload {
                 Ok(rows)
             }
             Self::Rebalance1m => tools::rebalance(settings, 1_000_000, &tools::LARGE).await,
+            #[cfg(feature = "s3")]
+            Self::S3Get64m => s3::get(settings, &name, 64, [16, 48]).await,
+            #[cfg(feature = "s3")]
+            Self::S3Get1g => s3::get(settings, &name, 1024, [2, 16]).await,
+            #[cfg(feature = "s3")]
+            Self::S3Put16 => s3::put(settings, &name, 16).await,
+            #[cfg(feature = "s3")]
+            Self::S3Put4k => s3::put(settings, &name, 4096).await,
+            #[cfg(feature = "s3")]
+            Self::S3Uploads => s3::uploads(settings, &name).await,
+            #[cfg(feature = "s3")]
+            Self::S3List1m => s3::list(settings, &name).await,
             Self::Syscalls => syscalls::count(settings).await,
         }
     }
@@ -226,13 +267,10 @@ async fn list(settings: &Settings, name: &str, count: u64, times: u32) -> Result
 async fn upload(settings: &Settings, name: &str, count: u32, mib: u32) -> Result<Vec<Row>, Failure> {
     let stage = Stage::usual(settings).await?.with_master().await?;
     let flags = format!("--count {count} --concurrency {count} --size {mib}MiB");
-    let mib = f64::from(mib);
     let results = rounds(settings, async || {
         let [limit, _] = put_and_delete(&stage, Target::Direct(&stage.layout), &flags).await?;
         let [put, _] = put_and_delete(&stage, Target::Url(stage.url()?), &flags).await?;
-        let per_gib = |cpu: f64| cpu / 1e3 * 1024.0 / mib;
-        let (cpu, volumes_cpu) = (put.cpu.map(per_gib), put.volumes_cpu.map(per_gib));
-        Ok((limit.rate * mib, Sample { rate: put.rate * mib, cpu, volumes_cpu, ..put }))
+        Ok((per_gib(limit, mib).rate, per_gib(put, mib)))
     });
     let (limits, samples): (_, Vec<_>) = results.await?.into_iter().unzip();
     let row = Row::new(name, "MiB/s", &samples).against("direct", limits).at_least(Of::Ratio, 0.7);
