@@ -74,7 +74,7 @@ async fn serve(flags: Master) -> Result<(), String> {
     #[cfg(feature = "s3")]
     let left = {
         let s3 = s3::Api::new(store.clone(), access, flags.s3.options());
-        let (either, both) = (s3.clone(), move |request| s3.clone().answer_either(native.clone(), request));
+        let (either, both) = (s3.clone(), move |request| s3.answer_either(native.clone(), request));
         let both = server::serve(listener, &workers, both, places, stop.cancelled(), grace);
         match s3_listener {
             None => both.await,

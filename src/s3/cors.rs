@@ -3,13 +3,13 @@
 //! Nothing is asked of browsers that other clients don't have to do: requests are signed, or anybody may do
 //! them. So what is allowed is for whole stores, by a flag, and not for buckets.
 
-use hyper::Method;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
     ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN, VARY,
 };
 use hyper::http::request::Parts;
+use hyper::{Method, Request};
 use s3s::{S3Result, s3_error};
 
 /// What a page may do.
@@ -29,10 +29,10 @@ pub struct Origins(pub Vec<String>);
 
 impl Origins {
     /// Whether a browser asks what it may do. Where no page may anything, nobody listens.
-    pub(super) fn is_preflight(&self, head: &Parts) -> bool {
+    pub(super) fn is_preflight<B>(&self, request: &Request<B>) -> bool {
         !self.0.is_empty()
-            && head.method == Method::OPTIONS
-            && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+            && request.method() == Method::OPTIONS
+            && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
     }
 
     /// The request's origin, if its pages may use the store.

@@ -30,8 +30,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures_util::TryFutureExt as _;
-use futures_util::future::Either;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
@@ -87,7 +88,7 @@ pub struct Api {
 }
 
 /// The answer of either API.
-pub type Answer = Response<http_body_util::Either<Outgoing, Body>>;
+pub type Answer = Response<Either<Outgoing, Body>>;
 
 impl Api {
     /// Serves that store to those who may.
@@ -112,19 +113,14 @@ impl Api {
 
     /// Answers a request in whichever API it speaks.
     pub fn answer_either(
-        self,
+        &self,
         native: http::Api,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Answer, Infallible>> {
-        let (head, body) = request.into_parts();
-        if request::is_s3(&head) || self.origins.is_preflight(&head) {
-            // in a box, so that requests to the native API don't carry its room
-            let answer = Box::pin(self.answer(Request::from_parts(head, body)));
-            Either::Right(answer.map_ok(|answer| answer.map(http_body_util::Either::Right)))
-        } else {
-            let answer = native.answer(Request::from_parts(head, body));
-            Either::Left(answer.map_ok(|answer| answer.map(http_body_util::Either::Left)))
-        }
+    ) -> impl Future<Output = Result<Answer, Infallible>> + use<> {
+        let ours = request::is_s3(&request) || self.origins.is_preflight(&request);
+        // in a box, so that requests to the native API don't carry its room
+        let asked = if ours { Err(self.clone().answer(request).boxed()) } else { Ok(request) };
+        either(native, asked)
     }
 
     /// Answers a request to S3, and logs it if it failed.
@@ -133,12 +129,13 @@ impl Api {
     ///
     /// Never: failures are answers, too.
     pub async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let is_preflight = self.origins.is_preflight(&request);
         let (head, body) = request.into_parts();
         let id = format!("{:016X}", self.requests.fetch_add(1, Ordering::Relaxed));
         let condition = condition::named(&head.headers);
         let asked = Asked { method: head.method.clone(), path: head.uri.path().to_owned(), condition, id };
         let origin = self.origins.of(&head);
-        let preflight = self.origins.is_preflight(&head).then(|| self.origins.preflight(&head));
+        let preflight = is_preflight.then(|| self.origins.preflight(&head));
         let answer = match preflight {
             Some(answer) => answer,
             None => self.run(head, body).await,
@@ -158,6 +155,18 @@ impl Api {
         gathered.check()?;
         answer.map_err(panicked)?.map_err(failed)
     }
+}
+
+/// The answer to a request of the native API, or what is under way already.
+// An `async fn`, though it has little to say: one made of combinators is copied whole for each request.
+async fn either(
+    native: http::Api,
+    asked: Result<Request<Incoming>, BoxFuture<'static, Result<Response<Body>, Infallible>>>,
+) -> Result<Answer, Infallible> {
+    Ok(match asked {
+        Ok(request) => native.answer(request).await?.map(Either::Left),
+        Err(answer) => answer.await?.map(Either::Right),
+    })
 }
 
 /// The text of an XML element, for the log: not without end.

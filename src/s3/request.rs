@@ -116,7 +116,7 @@ pub(super) enum Instead {
 
 /// Whether a request speaks S3, and not the native API: it is signed as S3's are, has one of its headers,
 /// or asks for what only S3 has.
-pub(super) fn is_s3(head: &Parts) -> bool {
+pub(super) fn is_s3<B>(request: &Request<B>) -> bool {
     let signed = |value: &[u8]| value.starts_with(b"AWS4-") || value.starts_with(b"AWS ");
     let header = |(name, value): (&HeaderName, &HeaderValue)| {
         let name_text = name.as_str();
@@ -124,7 +124,7 @@ pub(super) fn is_s3(head: &Parts) -> bool {
             || name_text.starts_with("amz-sdk-")
             || (name == AUTHORIZATION && signed(value.as_bytes()))
     };
-    head.headers.iter().any(header) || head.uri.query().is_some_and(is_s3s_query)
+    request.headers().iter().any(header) || request.uri().query().is_some_and(is_s3s_query)
 }
 
 fn is_s3s_query(query: &str) -> bool {
