@@ -161,8 +161,8 @@ fn sort(directory: &Directory, name: &str, kind: &Kind, listing: &mut Listing) {
             listing.directories.push(Directory { place: place.clone(), path });
         }
         Kind::File { size, modified } => match Key::from_path(&format!("{path}{name}")) {
-            // a key that is neither a request's nor a part's would be a row of the index's own
-            Some((key, name)) if key.as_bytes().starts_with(b"/") || key.as_part().is_some() => {
+            // rows that begin so are the index's own
+            Some((key, name)) if key.as_bytes().first() != Some(&0) => {
                 let replica = Replica { place: place.clone(), name };
                 listing.files.push((key, Found { replica, size: *size, modified: *modified }));
             }

@@ -16,6 +16,25 @@ const HEADERS: [&str; 12] = [
     "transfer-encoding",
 ];
 
+/// Those of the S3 API besides, which also repeats what was said of an object.
+const S3_HEADERS: [&str; 12] = [
+    "accept-ranges",
+    "cache-control",
+    "connection",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-range",
+    "content-type",
+    "date",
+    "expires",
+    "last-modified",
+];
+
+/// In the head of each answer of the S3 API.
+const S3_MARK: &[u8] = b"\r\nx-amz-request-id: ";
+
 /// One answer of the master.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -31,8 +50,32 @@ impl Answer {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// Its bytes.
+    #[cfg(feature = "s3")]
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Whether the S3 API answered: it alone numbers its answers.
+    pub(crate) fn is_s3(&self) -> bool {
+        self.header("x-amz-request-id").is_some()
+    }
+
+    /// That it has no header that its API doesn't have.
+    fn check_headers(&self) -> Result<(), String> {
+        let is_s3s = |name: &str| name.starts_with("x-amz-") || S3_HEADERS.contains(&name);
+        let is_known = |name: &str| HEADERS.contains(&name) || (self.is_s3() && is_s3s(name));
+        match self.headers.iter().find(|(name, _)| !is_known(name)) {
+            Some(other) => Err(format!("an unexpected header: {other:?}")),
+            None => Ok(()),
+        }
+    }
+
     /// That the body is what its type says.
     fn check_body(&self) -> Result<(), String> {
+        if self.is_s3() {
+            return self.check_xml();
+        }
         let text = std::str::from_utf8(&self.body).map_err(|_error| "the body is not UTF-8")?;
         match self.header("content-type") {
             Some("text/plain; charset=utf-8") if self.status >= 400 => {
@@ -56,6 +99,25 @@ impl Answer {
         }
         Ok(())
     }
+
+    /// That what isn't an object's bytes is XML, and an error says which.
+    fn check_xml(&self) -> Result<(), String> {
+        if self.status < 400 && !self.body.starts_with(b"<?xml") {
+            return Ok(());
+        }
+        let text = std::str::from_utf8(&self.body).map_err(|_error| "the XML is not UTF-8")?;
+        let is_xml = text.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>") && text.ends_with('>');
+        let is_error =
+            ["<Error><Code>", "</Code><Message>", "</Message>"].iter().all(|part| text.contains(part));
+        let is_odd = |c| matches!(c, '\0'..' ' | '\u{fffe}' | '\u{ffff}') && !matches!(c, '\n' | '\r' | '\t');
+        if !is_xml || text.contains(is_odd) || (self.status >= 400 && !is_error) {
+            return Err(format!("no XML: {text:?}"));
+        }
+        match self.header("content-type") {
+            Some("application/xml") => Ok(()),
+            other => Err(format!("XML of type {other:?}")),
+        }
+    }
 }
 
 /// Reads all that a connection has brought as answers, the last of them whole. Where `heads` says that a
@@ -64,8 +126,10 @@ pub(crate) fn parse(mut bytes: &[u8], heads: bool) -> Result<Vec<Answer>, String
     let mut answers = Vec::new();
     while !bytes.is_empty() {
         let (mut answer, rest) = parse_head(bytes)?;
-        let bodiless = answer.status < 200 || answer.status == 204;
-        let announced = answer.header("content-type").is_some();
+        let bodiless = answer.status < 200 || matches!(answer.status, 204 | 304);
+        // a HEAD of a bucket has nothing to announce
+        let announced = answer.header("content-type").is_some()
+            || (answer.is_s3() && answer.header("content-length").is_none());
         let withheld = heads && announced && (rest.is_empty() || rest.starts_with(b"HTTP/1."));
         bytes = if bodiless || withheld {
             rest
@@ -84,7 +148,9 @@ fn parse_head(bytes: &[u8]) -> Result<(Answer, &[u8]), String> {
     let (head, rest) = (&bytes[..end], &bytes[end + 4..]);
     // also rules out that anything but the line breaks between them ends a line
     let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n');
-    if !head.iter().all(is_text) {
+    // what was said of an object may have other letters
+    let is_s3 = head.windows(S3_MARK.len()).any(|part| part == S3_MARK);
+    if !head.iter().all(|byte| is_text(byte) || (is_s3 && (*byte == b'\t' || *byte >= 0x80))) {
         return Err(format!("odd bytes in a head: {}", head.escape_ascii()));
     }
     let head = String::from_utf8_lossy(head);
@@ -100,12 +166,13 @@ fn parse_head(bytes: &[u8]) -> Result<(Answer, &[u8]), String> {
     for line in lines {
         let (name, value) = line.split_once(": ").ok_or_else(|| format!("no header: {line:?}"))?;
         let once = !headers.iter().any(|(other, _)| other == name);
-        if !once || !HEADERS.contains(&name) || value.contains(['\r', '\n']) {
+        if !once || value.contains(['\r', '\n']) {
             return Err(format!("an unexpected header: {line:?}"));
         }
         headers.push((name.to_owned(), value.to_owned()));
     }
     let mut answer = Answer { status, headers, body: Vec::new(), last: false };
+    answer.check_headers()?;
     answer.last = version == "HTTP/1.0 " || answer.header("connection") == Some("close");
     Ok((answer, rest))
 }

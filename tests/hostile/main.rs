@@ -24,4 +24,6 @@ mod corpus;
 mod flood;
 mod mutation;
 mod rebuild;
+#[cfg(feature = "s3")]
+mod s3;
 mod target;
