@@ -16,7 +16,7 @@ use http_body_util::Full;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use crate::common::{Gate, Volume};
+use crate::common::{Gate, Volume, eventually};
 
 const REPLICAS: usize = 3;
 
@@ -66,7 +66,14 @@ impl Rig {
     }
 
     fn open(&self) -> Index {
-        Index::open(&self.db, index::Options { create: true, cache_bytes: 1 << 20, sync: false }).unwrap()
+        let options = index::Options { create: true, cache_bytes: 1 << 20, sync: false };
+        let mut opened = None;
+        // a scan that nobody waits for any more may outlast its store for a moment
+        eventually("the index is free", Duration::from_secs(20), || {
+            opened = Index::open(&self.db, options).ok();
+            opened.is_some()
+        });
+        opened.unwrap()
     }
 
     fn start(&mut self) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use davkv::index::Loaded;
+use davkv::index::notes::Note;
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
 use davkv::record::{Record, State};
@@ -143,8 +144,12 @@ fn parts_of_uploads_move_too() {
             Record { state: State::Live, replicas, md5, size, modified: Some(1), headers: Vec::new() };
         rows.push((part, Loaded { record: Some(record.encode()), intents: Vec::new() }));
     }
+    let (replicas, headers) = (Vec::new(), Vec::new());
+    let begun = Record { state: State::Live, replicas, md5: None, size: None, modified: None, headers };
     block_on(async {
         index.load(rows).await.unwrap();
+        // parts of no upload are swept away
+        index.set_note(&Note::Upload(Key::new(b"/uploaded"), 7), Some(&begun)).await.unwrap();
         index.reserve_beyond(1000).await.unwrap();
     });
     index.close();
