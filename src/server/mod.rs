@@ -129,8 +129,13 @@ where
                 let answer = answer.clone();
                 let service = service_fn(move |request: Request<Incoming>| {
                     let asks_first = request.headers().contains_key(EXPECT);
-                    answer(request)
-                        .map_ok(move |answer| if asks_first { instead_of_100(answer) } else { answer })
+                    let is_empty = request.body().is_end_stream();
+                    answer(request).map_ok(move |mut answer| {
+                        if asks_first && (is_empty || is_refusal(&answer)) {
+                            instead_of_100(&mut answer);
+                        }
+                        answer
+                    })
                 });
                 let mut leave = places.leave.subscribe();
                 let served = workers.serve(stream, async move |stream| {
@@ -171,13 +176,16 @@ where
     grace.saturating_sub(stopped.elapsed())
 }
 
-/// A refusal of a body that was not asked for. The connection ends with it, as nobody knows whether the body
-/// comes all the same: it says so, or the client's next request is sent to nobody.
-fn instead_of_100<B>(mut answer: Response<B>) -> Response<B> {
-    if answer.status().is_client_error() || answer.status().is_server_error() {
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    answer
+fn is_refusal<B>(answer: &Response<B>) -> bool {
+    answer.status().is_client_error() || answer.status().is_server_error()
+}
+
+/// Ends the connection with an answer that comes where a 100 was asked for. Of a refusal nobody knows whether
+/// the body comes all the same: the end is said, or the client's next request is sent to nobody. And who has
+/// nothing to send, but asks, gets no 100 either; boto3 and the AWS command line then read the answer to their
+/// next request wrongly, if it comes over the same connection.
+fn instead_of_100<B>(answer: &mut Response<B>) {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 fn builder(places: &Places) -> http1::Builder {

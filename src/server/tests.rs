@@ -86,6 +86,17 @@ async fn who_has_sent_a_request_is_answered_however_many_others_come() {
 }
 
 #[tokio::test]
+async fn who_asks_first_and_has_nothing_to_send_is_answered_for_the_last_time() {
+    let address = server(8, &Arc::default()).await;
+    let request = "PUT /key HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n";
+    let mut stream = sent(address, format!("{request}Expect: 100-continue\r\n\r\n").as_bytes()).await;
+    assert!(answer(&mut stream).await.contains("connection: close"));
+    assert_eq!(rest(stream).await, "");
+    let mut stream = sent(address, format!("{request}\r\n").as_bytes()).await;
+    assert!(!answer(&mut stream).await.contains("connection: close"));
+}
+
+#[tokio::test]
 async fn a_panic_is_answered_and_takes_nothing_else_down() {
     let go = Arc::new(Notify::new());
     let address = server(8, &go).await;

@@ -235,6 +235,15 @@ def empty_objects_are_objects(bucket):
 
 
 @holds
+def empty_files_are_followed_by_others(bucket):
+    # files are announced first, and boto3 misreads the next answer where an empty one is not told to go on
+    for size in 0, 1, 0, 0, 100_000:
+        body = noise(size, size)
+        assert put(bucket, "key", io.BytesIO(body))["ETag"] == etag(body), size
+        assert value(bucket, "key") == body
+
+
+@holds
 def any_size_comes_back_whole(bucket):
     for size in 1, 16 * KIB - 1, 64 * KIB, 64 * KIB + 1, MIB + 1, 9 * MIB:
         body = noise(size, size)
