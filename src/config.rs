@@ -14,7 +14,7 @@ use clap::{ArgAction, Args, Parser};
 use crate::index;
 use crate::placement::Placement;
 use crate::store::{self, Forgotten};
-use crate::volume::Patience;
+use crate::volume::Timeouts;
 
 /// How often parts of uploads are looked for that have been left behind.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -287,7 +287,7 @@ impl Common {
     pub fn store(&self, reader_grace: Duration) -> store::Options {
         store::Options {
             placement: Placement::new(self.volumes.clone(), self.replicas, self.subvolumes),
-            patience: Patience { request: self.voltimeout, stream: self.streamtimeout },
+            timeouts: Timeouts { request: self.voltimeout, stream: self.streamtimeout },
             client_idle: Duration::from_secs(30),
             md5: self.md5sum,
             protect: false,

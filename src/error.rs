@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::key::Unfit;
+use crate::key::KeyError;
 
 /// Why a request on a key was not carried out.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub enum Error {
     /// Deleting wants an unlink first.
     Protected,
     /// The bytes can't be a key.
-    Unfit(Unfit),
+    InvalidKey(KeyError),
     /// The value has no bytes.
     Empty,
     /// The value's MD5 is not the one that the client announced.
@@ -65,7 +65,7 @@ impl fmt::Display for Error {
             }
             Self::Busy => f.write_str("another request is writing this key: try again"),
             Self::Protected => f.write_str("this master runs with --protect: UNLINK the key first"),
-            Self::Unfit(unfit) => unfit.fmt(f),
+            Self::InvalidKey(error) => error.fmt(f),
             Self::Empty => f.write_str("an empty value can't be stored: send a body"),
             Self::WrongMd5 => f.write_str("the body doesn't have the MD5 that Content-MD5 announced"),
             Self::CutShort => f.write_str("the body ended too early"),

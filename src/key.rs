@@ -63,7 +63,7 @@ pub enum Name {
 
 /// Why bytes can't be the key of a new value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
+pub enum KeyError {
     /// Shorter than 2 or longer than [`MAX_KEY_BYTES`] bytes.
     Length(usize),
     /// The first byte isn't `/`.
@@ -93,16 +93,16 @@ impl Key {
     ///
     /// Says what is wrong. An index written by minikeyvalue may hold keys that are unfit for a new
     /// value; they can be read and deleted.
-    pub fn check(&self) -> Result<(), Unfit> {
+    pub fn check(&self) -> Result<(), KeyError> {
         if self.0.first() != Some(&b'/') {
-            return Err(Unfit::NoSlash);
+            return Err(KeyError::NoSlash);
         }
         if !(2..=MAX_KEY_BYTES).contains(&self.0.len()) {
-            return Err(Unfit::Length(self.0.len()));
+            return Err(KeyError::Length(self.0.len()));
         }
-        let text = std::str::from_utf8(&self.0).map_err(|_not_utf8| Unfit::NotUtf8)?;
+        let text = std::str::from_utf8(&self.0).map_err(|_not_utf8| KeyError::NotUtf8)?;
         match text.char_indices().find(|(_, c)| c.is_control()) {
-            Some((at, _)) => Err(Unfit::Control(at)),
+            Some((at, _)) => Err(KeyError::Control(at)),
             None => Ok(()),
         }
     }
@@ -225,7 +225,7 @@ impl fmt::Debug for Key {
     }
 }
 
-impl fmt::Display for Unfit {
+impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Length(bytes) => {
@@ -240,7 +240,7 @@ impl fmt::Display for Unfit {
     }
 }
 
-impl std::error::Error for Unfit {}
+impl std::error::Error for KeyError {}
 
 #[cfg(test)]
 mod tests {
@@ -317,14 +317,14 @@ mod tests {
         let check = |key: &[u8]| Key::new(key).check();
         assert_eq!(check(b"/a"), Ok(()));
         assert_eq!(check("/ä".as_bytes()), Ok(()));
-        assert_eq!(check(b"/"), Err(Unfit::Length(1)));
+        assert_eq!(check(b"/"), Err(KeyError::Length(1)));
         assert_eq!(check(&[b'/'; MAX_KEY_BYTES]), Ok(()));
-        assert_eq!(check(&[b'/'; MAX_KEY_BYTES + 1]), Err(Unfit::Length(MAX_KEY_BYTES + 1)));
-        assert_eq!(check(b"a"), Err(Unfit::NoSlash));
-        assert_eq!(check(b"/\xff"), Err(Unfit::NotUtf8));
-        assert_eq!(check(b"/a\r"), Err(Unfit::Control(2)));
-        assert_eq!(check(b"/\0a"), Err(Unfit::Control(1)));
-        assert_eq!(check("/\u{85}".as_bytes()), Err(Unfit::Control(1)));
+        assert_eq!(check(&[b'/'; MAX_KEY_BYTES + 1]), Err(KeyError::Length(MAX_KEY_BYTES + 1)));
+        assert_eq!(check(b"a"), Err(KeyError::NoSlash));
+        assert_eq!(check(b"/\xff"), Err(KeyError::NotUtf8));
+        assert_eq!(check(b"/a\r"), Err(KeyError::Control(2)));
+        assert_eq!(check(b"/\0a"), Err(KeyError::Control(1)));
+        assert_eq!(check("/\u{85}".as_bytes()), Err(KeyError::Control(1)));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! | [`leveldb`] | the safe side of LevelDB, for `index` alone |
 //! | [`index`] | keys, records and intents, by key and by page |
 //! | [`volume`] | one volume server: its requests, its health |
-//! | `tee` | a client's body: paced, counted, hashed |
+//! | `source` | a client's body: paced, counted, hashed |
 //! | [`store`] | the write protocol, claims, the reaper, rebalancing |
 //! | [`rebuild`] | an index from volumes |
 //! | [`access`] | clients' keys: who may do what |
@@ -37,8 +37,8 @@ pub mod record;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod server;
+mod source;
 pub mod store;
-mod tee;
 pub mod volume;
 
 use std::future::Future;

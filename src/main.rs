@@ -48,7 +48,7 @@ async fn serve(flags: Master) -> Result<(), String> {
         upload_expiry: flags.upload_expiry,
         ..flags.common.store(flags.readergrace)
     };
-    let store = Store::new(index, Volumes::new(options.patience), options);
+    let store = Store::new(index, Volumes::new(options.timeouts), options);
     store.start().await.map_err(|error| error.to_string())?;
     let workers = Workers::start().map_err(|error| format!("can't start threads: {error}"))?;
     let listener = listen(flags.address, flags.port, "--port")?;

@@ -50,7 +50,7 @@ pub struct Record {
     pub md5: Option<[u8; 16]>,
     /// Length of the value in bytes; minikeyvalue doesn't store it.
     pub size: Option<u64>,
-    /// When the value was written, in seconds since 1970 (UTC).
+    /// Precondition the value was written, in seconds since 1970 (UTC).
     pub modified: Option<u64>,
     /// Content type, user headers and what else the S3 API keeps; the native API stores none.
     pub headers: Headers,
@@ -68,15 +68,15 @@ pub struct Intent {
 
 /// Bytes in the index that are neither our record nor minikeyvalue's: damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed(&'static str);
+pub struct RecordError(&'static str);
 
-impl fmt::Display for Malformed {
+impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "malformed record: {}", self.0)
     }
 }
 
-impl std::error::Error for Malformed {}
+impl std::error::Error for RecordError {}
 
 /// The longest place that is believed, in bytes: a host name has at most 253.
 const MAX_PLACE_BYTES: usize = 1024;
@@ -160,7 +160,7 @@ impl Record {
     /// # Errors
     ///
     /// Bytes that are in neither form.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let (mut replicas, mut headers) = (Vec::new(), Vec::new());
         let Fixed { state, md5, size, modified } = read(bytes, |part| match part {
             Part::Replica(place, name) => replicas.push(Replica { place: Place::new(place), name }),
@@ -177,7 +177,7 @@ impl State {
     /// # Errors
     ///
     /// As [`Record::decode`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         read(bytes, |_part| ()).map(|fixed| fixed.state)
     }
 }
@@ -197,16 +197,16 @@ enum Part<'a> {
 }
 
 /// Reads either stored form, and shows its parts in their order.
-fn read<'a>(bytes: &'a [u8], part: impl FnMut(Part<'a>)) -> Result<Fixed, Malformed> {
+fn read<'a>(bytes: &'a [u8], part: impl FnMut(Part<'a>)) -> Result<Fixed, RecordError> {
     if bytes.first() == Some(&VERSION) { read_ours(bytes, part) } else { read_minikeyvalues(bytes, part) }
 }
 
-fn read_ours<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixed, Malformed> {
+fn read_ours<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixed, RecordError> {
     let mut input = Input(bytes);
     input.byte()?;
     let flags = input.byte()?;
     if flags & !(UNLINKED | HAS_MD5 | HAS_SIZE | HAS_MODIFIED) != 0 {
-        return Err(Malformed("unknown flags"));
+        return Err(RecordError("unknown flags"));
     }
     let md5 = if flags & HAS_MD5 != 0 { Some(input.array()?) } else { None };
     let mut number = |flag| if flags & flag != 0 { input.number().map(Some) } else { Ok(None) };
@@ -224,26 +224,26 @@ fn read_ours<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixe
     Ok(Fixed { state, md5, size, modified })
 }
 
-fn read_minikeyvalues<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixed, Malformed> {
-    let text = std::str::from_utf8(bytes).map_err(|_not_text| Malformed("not text"))?;
+fn read_minikeyvalues<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixed, RecordError> {
+    let text = std::str::from_utf8(bytes).map_err(|_not_text| RecordError("not text"))?;
     let (state, text) = match text.strip_prefix("DELETED") {
         Some(rest) => (State::Unlinked, rest),
         None => (State::Live, text),
     };
     let (md5, places) = match text.strip_prefix("HASH") {
         Some(rest) => {
-            let (digits, rest) = rest.split_at_checked(32).ok_or(Malformed("short hash"))?;
-            (Some(unhex(digits).ok_or(Malformed("hash is no hex"))?), rest)
+            let (digits, rest) = rest.split_at_checked(32).ok_or(RecordError("short hash"))?;
+            (Some(unhex(digits).ok_or(RecordError("hash is no hex"))?), rest)
         }
         None => (None, text),
     };
     for (index, place) in places.split(',').enumerate() {
         if index == MAX_REPLICAS {
-            return Err(Malformed("too many volumes"));
+            return Err(RecordError("too many volumes"));
         }
         let fits = (1..=MAX_PLACE_BYTES).contains(&place.len());
         if !fits || !place.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Malformed("a volume without a name"));
+            return Err(RecordError("a volume without a name"));
         }
         part(Part::Replica(place, Name::Plain));
     }
@@ -270,14 +270,14 @@ impl Intent {
     /// # Errors
     ///
     /// Bytes that [`Intent::encode_all`] didn't write.
-    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+    pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, RecordError> {
         let mut input = Input(bytes);
         if input.byte()? != VERSION {
-            return Err(Malformed("unknown version of an intent"));
+            return Err(RecordError("unknown version of an intent"));
         }
         let intents = (0..input.count()?)
             .map(|_| Ok(Self { id: input.number()?, files: input.replicas()? }))
-            .collect::<Result<_, Malformed>>()?;
+            .collect::<Result<_, RecordError>>()?;
         input.end()?;
         Ok(intents)
     }
@@ -329,51 +329,51 @@ fn put_replicas(out: &mut Vec<u8>, replicas: &[Replica]) {
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    fn take(&mut self, bytes: usize) -> Result<&'a [u8], Malformed> {
-        let (head, rest) = self.0.split_at_checked(bytes).ok_or(Malformed("cut short"))?;
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], RecordError> {
+        let (head, rest) = self.0.split_at_checked(bytes).ok_or(RecordError("cut short"))?;
         self.0 = rest;
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (head, rest) = self.0.split_first_chunk().ok_or(Malformed("cut short"))?;
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        let (head, rest) = self.0.split_first_chunk().ok_or(RecordError("cut short"))?;
         self.0 = rest;
         Ok(*head)
     }
 
-    fn byte(&mut self) -> Result<u8, Malformed> {
+    fn byte(&mut self) -> Result<u8, RecordError> {
         self.array().map(|[byte]| byte)
     }
 
-    fn count(&mut self) -> Result<usize, Malformed> {
+    fn count(&mut self) -> Result<usize, RecordError> {
         self.array().map(u16::from_be_bytes).map(usize::from)
     }
 
-    fn number(&mut self) -> Result<u64, Malformed> {
+    fn number(&mut self) -> Result<u64, RecordError> {
         self.array().map(u64::from_be_bytes)
     }
 
-    fn text(&mut self) -> Result<&'a str, Malformed> {
+    fn text(&mut self) -> Result<&'a str, RecordError> {
         let length = self.count()?;
-        std::str::from_utf8(self.take(length)?).map_err(|_not_utf8| Malformed("not UTF-8"))
+        std::str::from_utf8(self.take(length)?).map_err(|_not_utf8| RecordError("not UTF-8"))
     }
 
-    fn replica(&mut self) -> Result<(&'a str, Name), Malformed> {
+    fn replica(&mut self) -> Result<(&'a str, Name), RecordError> {
         let place = self.text()?;
         match self.byte()? {
             PLAIN => Ok((place, Name::Plain)),
             GENERATION => Ok((place, Name::Generation(self.number()?))),
-            _ => Err(Malformed("unknown kind of name")),
+            _ => Err(RecordError("unknown kind of name")),
         }
     }
 
-    fn replicas(&mut self) -> Result<Vec<Replica>, Malformed> {
+    fn replicas(&mut self) -> Result<Vec<Replica>, RecordError> {
         let replica = |(place, name)| Replica { place: Place::new(place), name };
         (0..self.count()?).map(|_| self.replica().map(replica)).collect()
     }
 
-    fn end(&self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed("bytes left over")) }
+    fn end(&self) -> Result<(), RecordError> {
+        if self.0.is_empty() { Ok(()) } else { Err(RecordError("bytes left over")) }
     }
 }
 

@@ -60,7 +60,7 @@ async fn run(flags: Rebalance) -> Result<Summary, String> {
         davkv::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
     // no reader was sent anywhere since the master went down: what is replaced can go at once
     let options = Options { forgotten: Forgotten(forget), ..common.store(Duration::ZERO) };
-    let store = Store::new(index, Volumes::new(options.patience), options);
+    let store = Store::new(index, Volumes::new(options.timeouts), options);
     let result = rebalance_all(&store, dry_run, jobs.jobs.into()).await;
     store.stop(GRACE).await;
     result

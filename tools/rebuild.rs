@@ -30,7 +30,7 @@ async fn run(flags: Rebuild) -> Result<u64, String> {
         db: common.db.clone(),
         index: common.index(true),
         placement: store.placement,
-        patience: store.patience,
+        timeouts: store.timeouts,
         jobs: jobs.jobs.into(),
         keep_suspects,
         from,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Buckets, Key, Keys, Right, Secret, fingerprint};
+use super::{Buckets, Credential, Credentials, Right, Secret, fingerprint};
 
 /// Shorter secrets can be tried out.
 const MIN_SECRET_BYTES: usize = 8;
@@ -24,7 +24,7 @@ const READABLE: u32 = 0o004;
 /// # Errors
 ///
 /// Says in one line what is wrong with which file.
-pub(super) fn read(path: &Path) -> Result<Keys, String> {
+pub(super) fn read(path: &Path) -> Result<Credentials, String> {
     let shown = path.display();
     let (text, mode) = contents(path)
         .map_err(|error| format!("{shown}: {error}: name a file of keys with --credentials"))?;
@@ -42,7 +42,7 @@ fn contents(path: &Path) -> io::Result<(String, u32)> {
     Ok((text, file.metadata()?.permissions().mode()))
 }
 
-pub(super) fn parse(text: &str) -> Result<Keys, String> {
+pub(super) fn parse(text: &str) -> Result<Credentials, String> {
     let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
     // the whole error would show the line, and what is secret in it
     let table = DeTable::parse(text).map_err(|error| {
@@ -50,7 +50,7 @@ pub(super) fn parse(text: &str) -> Result<Keys, String> {
     })?;
     let fields = Fields::of(table.get_ref(), &["public-read", "key"])?;
     let public = fields.get("public-read").map(|_| fields.buckets("public-read")).transpose()?;
-    let mut keys = Keys { public: public.unwrap_or_default(), ..Keys::default() };
+    let mut keys = Credentials { public: public.unwrap_or_default(), ..Credentials::default() };
     for entry in fields.entries()? {
         key(entry.get_ref())
             .and_then(|key| keys.add(key))
@@ -63,8 +63,8 @@ pub(super) fn parse(text: &str) -> Result<Keys, String> {
     Ok(keys)
 }
 
-impl Keys {
-    fn add(&mut self, key: Key) -> Result<(), String> {
+impl Credentials {
+    fn add(&mut self, key: Credential) -> Result<(), String> {
         let key = Arc::new(key);
         let Entry::Vacant(by_access) = self.by_access.entry(key.access.clone()) else {
             return Err("one before it has the same access: write each key once".to_owned());
@@ -79,7 +79,7 @@ impl Keys {
     }
 }
 
-fn key(entry: &DeValue<'_>) -> Result<Key, String> {
+fn key(entry: &DeValue<'_>) -> Result<Credential, String> {
     let entry = entry.as_table().ok_or_else(|| NO_TABLES.to_owned())?;
     let fields = Fields::of(entry, &["access", "secret", "buckets", "allow"])?;
     let (access, secret) = (fields.text("access")?, fields.text("secret")?);
@@ -101,7 +101,7 @@ fn key(entry: &DeValue<'_>) -> Result<Key, String> {
     if allow.is_empty() {
         return Err("allow is empty: write read, write or admin".to_owned());
     }
-    Ok(Key { access: access.to_owned(), secret: Secret(secret.into()), buckets, allow })
+    Ok(Credential { access: access.to_owned(), secret: Secret(secret.into()), buckets, allow })
 }
 
 fn right(name: &str) -> Result<Right, String> {

@@ -34,7 +34,7 @@ pub struct Access(Option<Arc<Source>>);
 /// A file, and what it last said.
 struct Source {
     path: PathBuf,
-    keys: RwLock<Arc<Keys>>,
+    keys: RwLock<Arc<Credentials>>,
 }
 
 /// What a request wants to do.
@@ -58,14 +58,14 @@ pub struct Secret(Arc<str>);
 
 /// What a file says.
 #[derive(Default)]
-struct Keys {
+struct Credentials {
     public: Buckets,
-    by_access: HashMap<String, Arc<Key>>,
-    by_secret: HashMap<Fingerprint, Arc<Key>>,
+    by_access: HashMap<String, Arc<Credential>>,
+    by_secret: HashMap<Fingerprint, Arc<Credential>>,
 }
 
 /// A client's key.
-struct Key {
+struct Credential {
     access: String,
     secret: Secret,
     buckets: Buckets,
@@ -152,20 +152,20 @@ impl Access {
     }
 
     /// What the file last said; `None` where everything is open.
-    fn keys(&self) -> Option<Arc<Keys>> {
+    fn keys(&self) -> Option<Arc<Credentials>> {
         let source = self.0.as_ref()?;
         Some(Arc::clone(&source.keys.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
-impl Keys {
+impl Credentials {
     fn permit(&self, who: Option<&str>, right: Right, bucket: Option<&str>) -> bool {
         let public = right == Right::Read && self.public.cover(bucket);
         public || who.and_then(|who| self.by_access.get(who)).is_some_and(|key| key.permits(right, bucket))
     }
 }
 
-impl Key {
+impl Credential {
     fn permits(&self, right: Right, bucket: Option<&str>) -> bool {
         let has = |right| self.allow.contains(&right);
         (has(right) || has(Right::Admin)) && self.buckets.cover(bucket)

@@ -11,7 +11,7 @@ use hyper::{Method, Response};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::timeout;
 
-use crate::index::Failure;
+use crate::index::IndexError;
 use crate::index::dump::Dump;
 use crate::key::Key;
 use crate::store::Store;
@@ -74,7 +74,7 @@ enum Sent {
 }
 
 /// Sends the first page and all that follow.
-async fn send((mut bytes, mut rest): Page, pages: &Pages) -> Result<Sent, Failure> {
+async fn send((mut bytes, mut rest): Page, pages: &Pages) -> Result<Sent, IndexError> {
     loop {
         match timeout(PATIENCE, pages.send(Ok(bytes.into()))).await {
             Ok(Ok(())) => {}

@@ -10,7 +10,7 @@ use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::mpsc;
 
-use crate::index::{Failure, Listed};
+use crate::index::{IndexError, Listed};
 use crate::key::Key;
 use crate::store::Store;
 
@@ -74,7 +74,7 @@ impl Listing {
     }
 
     /// Sends the first page and all that follow, or as many as the client waits for.
-    async fn send(mut self, (mut text, mut next): Page, pages: &Pages) -> Result<(), Failure> {
+    async fn send(mut self, (mut text, mut next): Page, pages: &Pages) -> Result<(), IndexError> {
         loop {
             if next.is_none() {
                 text.extend(b"]}\n");
@@ -95,7 +95,7 @@ impl Listing {
     }
 
     /// Appends a page of keys to a text.
-    async fn page(&mut self, text: Vec<u8>, start: &[u8]) -> Result<Page, Failure> {
+    async fn page(&mut self, text: Vec<u8>, start: &[u8]) -> Result<Page, IndexError> {
         let (begun, before) = (self.begun, text.len());
         let write = move |text: &mut Vec<u8>, key: &[u8]| {
             if begun || text.len() > before {

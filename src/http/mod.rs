@@ -25,10 +25,10 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 
 use crate::access::{Access, Right};
 use crate::error::Error;
-use crate::index::Failure;
+use crate::index::IndexError;
 use crate::key::Key;
 use crate::record::{self, State};
-use crate::store::{Located, Store, Upload};
+use crate::store::{self, Located, Store};
 
 pub(crate) use body::ClientBody;
 pub use body::{Broken, Outgoing};
@@ -80,8 +80,8 @@ impl From<Error> for Refusal {
     }
 }
 
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
+impl From<IndexError> for Refusal {
+    fn from(failure: IndexError) -> Self {
         Self::Store(failure.into())
     }
 }
@@ -145,7 +145,7 @@ impl Api {
                     return Err(Refusal::Bad("no file is as long as this body".into()));
                 }
                 let md5 = head.headers.get(CONTENT_MD5).map(announced_md5).transpose()?;
-                self.store.put(&key, Upload { body, length, md5 }).await?;
+                self.store.put(&key, store::Incoming { body, length, md5 }).await?;
                 return Ok(empty(StatusCode::CREATED));
             }
             "DELETE" => self.store.delete(&key).await?,
@@ -319,7 +319,7 @@ fn status_of(error: &Error) -> StatusCode {
         Error::Busy => StatusCode::CONFLICT,
         Error::Changed => StatusCode::PRECONDITION_FAILED,
         Error::Empty => StatusCode::LENGTH_REQUIRED,
-        Error::Unfit(_) | Error::WrongMd5 | Error::CutShort => StatusCode::BAD_REQUEST,
+        Error::InvalidKey(_) | Error::WrongMd5 | Error::CutShort => StatusCode::BAD_REQUEST,
         Error::Stalled => StatusCode::REQUEST_TIMEOUT,
         Error::TooFewVolumes { .. } | Error::Unreachable | Error::Unsettled => {
             StatusCode::SERVICE_UNAVAILABLE

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 
 use md5::{Digest as _, Md5};
 
-use super::{Failure, GENERATION, INTENTS, Index, Options, PAGE_BYTES, encode_intents, state_of};
+use super::{GENERATION, INTENTS, Index, IndexError, Options, PAGE_BYTES, encode_intents, state_of};
 use crate::key::Key;
 use crate::leveldb::{self, Batch, Database, Iter};
 use crate::record::Intent;
@@ -53,7 +53,10 @@ impl Index {
     /// # Errors
     ///
     /// As [`Index::page`].
-    pub async fn dump(&self, is_open: impl Fn(&Key, u64) -> bool + Send + 'static) -> Result<Dump, Failure> {
+    pub async fn dump(
+        &self,
+        is_open: impl Fn(&Key, u64) -> bool + Send + 'static,
+    ) -> Result<Dump, IndexError> {
         let (database, is_open) = (Arc::clone(&self.database), Box::new(is_open));
         crate::blocking(move || {
             // before the snapshot: it holds nothing that is younger than that second
@@ -65,7 +68,7 @@ impl Index {
             Dump { rows, database, is_open, writer, text }
         })
         .await
-        .map_err(|error| Failure(format!("a dump of the index failed: {error}")))
+        .map_err(|error| IndexError(format!("a dump of the index failed: {error}")))
     }
 }
 
@@ -75,7 +78,7 @@ impl Dump {
     /// # Errors
     ///
     /// The index is damaged, or can't be read: what was written so far is no dump.
-    pub async fn page(mut self) -> Result<(Vec<u8>, Option<Self>), Failure> {
+    pub async fn page(mut self) -> Result<(Vec<u8>, Option<Self>), IndexError> {
         crate::blocking(move || {
             while self.text.len() < PAGE_BYTES {
                 if !self.step()? {
@@ -87,15 +90,15 @@ impl Dump {
             Ok((std::mem::take(&mut self.text), Some(self)))
         })
         .await
-        .map_err(|error| Failure(format!("a dump of the index failed: {error}")))?
+        .map_err(|error| IndexError(format!("a dump of the index failed: {error}")))?
     }
 
     /// Writes a row; false after the last.
-    fn step(&mut self) -> Result<bool, Failure> {
+    fn step(&mut self) -> Result<bool, IndexError> {
         let Some((row, value)) = self.rows.current() else { return Ok(false) };
         let bytes = row.len().max(value.len());
         if bytes > MAX_BYTES {
-            return Err(Failure(format!("the index is damaged: a row has {bytes} bytes")));
+            return Err(IndexError(format!("the index is damaged: a row has {bytes} bytes")));
         }
         if let Some(key) = row.strip_prefix(INTENTS) {
             if let Some(value) = self.closed(row, &Key::new(key), value)? {
@@ -113,8 +116,9 @@ impl Dump {
     }
 
     /// What is left of a key's intents without those whose attempts were under way at the snapshot.
-    fn closed(&self, row: &[u8], key: &Key, value: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
-        let decode = |bytes: &[u8]| Intent::decode_all(bytes).map_err(|error| Failure::damaged(key, error));
+    fn closed(&self, row: &[u8], key: &Key, value: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        let decode =
+            |bytes: &[u8]| Intent::decode_all(bytes).map_err(|error| IndexError::damaged(key, error));
         let mut then = decode(value)?;
         // First this, and then a look at the index: an attempt that is over has written what came of it.
         then.retain(|intent| !(self.is_open)(key, intent.id));
@@ -165,7 +169,7 @@ fn length(bytes: &[u8]) -> [u8; 4] {
 
 /// Why bytes are no whole dump.
 #[derive(Debug)]
-pub enum Flaw {
+pub enum DumpError {
     /// They begin otherwise.
     NoDump,
     /// They end before the dump does.
@@ -175,10 +179,10 @@ pub enum Flaw {
     /// They can't be read.
     Unreadable(std::io::Error),
     /// They can't be stored.
-    Unstored(Failure),
+    Unstored(IndexError),
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for DumpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoDump => f.write_str("it is no dump of an index that this program knows"),
@@ -190,15 +194,15 @@ impl fmt::Display for Flaw {
     }
 }
 
-impl std::error::Error for Flaw {}
+impl std::error::Error for DumpError {}
 
-impl From<Failure> for Flaw {
-    fn from(failure: Failure) -> Self {
+impl From<IndexError> for DumpError {
+    fn from(failure: IndexError) -> Self {
         Self::Unstored(failure)
     }
 }
 
-impl From<leveldb::Error> for Flaw {
+impl From<leveldb::Error> for DumpError {
     fn from(error: leveldb::Error) -> Self {
         Self::Unstored(error.into())
     }
@@ -215,10 +219,10 @@ pub fn load(
     path: &Path,
     options: Options,
     mut loaded: impl FnMut(u64),
-) -> Result<u64, Flaw> {
+) -> Result<u64, DumpError> {
     let (create, cache_bytes) = (true, options.cache_bytes);
     let leveldb = leveldb::Options { create, cache_bytes, ..leveldb::Options::default() };
-    let database = Database::open(path, &leveldb).map_err(|error| Failure::opening(path, &error))?;
+    let database = Database::open(path, &leveldb).map_err(|error| IndexError::opening(path, &error))?;
     let (mut batch, mut rows, mut bytes) = (Batch::new(), 0, 0);
     let taken = read(dump, |row, value| {
         batch.put(row, value);
@@ -237,12 +241,15 @@ pub fn load(
 }
 
 /// Hands over the rows of a dump, of which none counts before the end was reached, and tells when it was taken.
-fn read(dump: impl Read, mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Flaw>) -> Result<u64, Flaw> {
+fn read(
+    dump: impl Read,
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), DumpError>,
+) -> Result<u64, DumpError> {
     let mut reader = Reader { dump, md5: Md5::new() };
     match reader.bytes(MAGIC.len()) {
         Ok(magic) if magic == MAGIC => {}
-        Err(flaw @ Flaw::Unreadable(_)) => return Err(flaw),
-        _ => return Err(Flaw::NoDump),
+        Err(flaw @ DumpError::Unreadable(_)) => return Err(flaw),
+        _ => return Err(DumpError::NoDump),
     }
     let taken = u64::from_be_bytes(reader.array()?);
     let mut rows: u64 = 0;
@@ -254,20 +261,20 @@ fn read(dump: impl Read, mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Flaw>)
                 rows += 1;
             }
             [END] => break,
-            _ => return Err(Flaw::Damaged("there is something else between its rows")),
+            _ => return Err(DumpError::Damaged("there is something else between its rows")),
         }
     }
     if u64::from_be_bytes(reader.array()?) != rows {
-        return Err(Flaw::Damaged("it hasn't as many rows as it says"));
+        return Err(DumpError::Damaged("it hasn't as many rows as it says"));
     }
     let md5: [u8; 16] = reader.md5.clone().finalize().into();
     if reader.array()? != md5 {
-        return Err(Flaw::Damaged("it hasn't the MD5 that it says"));
+        return Err(DumpError::Damaged("it hasn't the MD5 that it says"));
     }
     match reader.array::<1>() {
-        Err(Flaw::CutShort) => Ok(taken),
+        Err(DumpError::CutShort) => Ok(taken),
         Err(flaw) => Err(flaw),
-        Ok(_) => Err(Flaw::Damaged("something comes after its end")),
+        Ok(_) => Err(DumpError::Damaged("something comes after its end")),
     }
 }
 
@@ -279,30 +286,30 @@ struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DumpError> {
         let mut bytes = [0; N];
         self.fill(&mut bytes)?;
         Ok(bytes)
     }
 
-    fn counted(&mut self) -> Result<Vec<u8>, Flaw> {
+    fn counted(&mut self) -> Result<Vec<u8>, DumpError> {
         let length = usize::try_from(u32::from_be_bytes(self.array()?)).unwrap_or(usize::MAX);
         if length > MAX_BYTES {
-            return Err(Flaw::Damaged("a row is too long"));
+            return Err(DumpError::Damaged("a row is too long"));
         }
         self.bytes(length)
     }
 
-    fn bytes(&mut self, length: usize) -> Result<Vec<u8>, Flaw> {
+    fn bytes(&mut self, length: usize) -> Result<Vec<u8>, DumpError> {
         let mut bytes = vec![0; length];
         self.fill(&mut bytes)?;
         Ok(bytes)
     }
 
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Flaw> {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), DumpError> {
         self.dump.read_exact(bytes).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => Flaw::CutShort,
-            _ => Flaw::Unreadable(error),
+            ErrorKind::UnexpectedEof => DumpError::CutShort,
+            _ => DumpError::Unreadable(error),
         })?;
         self.md5.update(bytes);
         Ok(())
@@ -336,7 +343,7 @@ mod tests {
         out
     }
 
-    fn read_all(dump: &[u8]) -> Result<(u64, Rows), Flaw> {
+    fn read_all(dump: &[u8]) -> Result<(u64, Rows), DumpError> {
         let mut rows = Rows::new();
         let taken = read(dump, |row, value| {
             rows.push((row.to_vec(), value.to_vec()));

@@ -2,7 +2,7 @@
 //!
 //! A folder is found by its first live key, and left behind by one seek, however many keys it holds.
 
-use super::{Failure, Index, PAGE_BYTES, PAGE_ROWS, PAGE_SCANNED, Page, Rows};
+use super::{Index, IndexError, PAGE_BYTES, PAGE_ROWS, PAGE_SCANNED, Page, Rows};
 use crate::key::Key;
 use crate::leveldb::Database;
 use crate::record::{Record, State};
@@ -32,14 +32,14 @@ impl Index {
     /// # Errors
     ///
     /// As [`Index::page`].
-    pub async fn items(&self, folded: &Folded, start: &[u8], most: usize) -> Result<Page<Item>, Failure> {
+    pub async fn items(&self, folded: &Folded, start: &[u8], most: usize) -> Result<Page<Item>, IndexError> {
         // keys begin with a slash; what comes before is the index's own
         let (folded, start) = (folded.clone(), start.max(&folded.prefix).max(b"/".as_slice()).to_vec());
         self.scan(move |database| scan(database, &folded, &start, most)).await
     }
 }
 
-fn scan(database: &Database, folded: &Folded, start: &[u8], most: usize) -> Result<Page<Item>, Failure> {
+fn scan(database: &Database, folded: &Folded, start: &[u8], most: usize) -> Result<Page<Item>, IndexError> {
     let mut rows = Rows::new(database, &folded.prefix, start);
     let mut page = Page { rows: Vec::new(), next: None };
     let (mut scanned, mut bytes) = (0, 0);
@@ -50,7 +50,7 @@ fn scan(database: &Database, folded: &Folded, start: &[u8], most: usize) -> Resu
         }
         scanned += 1;
         let key = Key::new(row);
-        let record = Record::decode(value).map_err(|error| Failure::damaged(&key, error))?;
+        let record = Record::decode(value).map_err(|error| IndexError::damaged(&key, error))?;
         if record.state != State::Live {
             rows.advance();
         } else if let Some(folder) = folded.folder(row) {

@@ -28,7 +28,7 @@ use crate::key::{Key, MAX_GENERATION};
 use crate::leveldb::{self, Database, Iter};
 use crate::record::{Intent, Record, State};
 
-use writer::{Change, Durability, Pen, Write, write_all};
+use writer::{Change, Durability, Write, WriteLock, write_all};
 
 const INTENTS: &[u8] = b"\0intent";
 const GENERATION: &[u8] = b"\0generation";
@@ -69,7 +69,7 @@ pub struct Options {
 
 /// The index failed, in one line; it says nothing about the key.
 #[derive(Debug)]
-pub struct Failure(pub(crate) String);
+pub struct IndexError(pub(crate) String);
 
 /// Some rows of a scan.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ pub struct Listed {
 pub struct Index {
     database: Arc<Database>,
     sync: bool,
-    pen: Arc<Pen>,
+    lock: Arc<WriteLock>,
     writer: Option<mpsc::Sender<Write>>,
     thread: Option<JoinHandle<()>>,
     /// Reserved generation numbers that were not given out yet.
@@ -108,23 +108,23 @@ impl Index {
     /// # Errors
     ///
     /// One line for the operator: the index is in use, not there, or not an index.
-    pub fn open(path: &Path, options: Options) -> Result<Self, Failure> {
+    pub fn open(path: &Path, options: Options) -> Result<Self, IndexError> {
         let leveldb = leveldb::Options {
             create: options.create,
             cache_bytes: options.cache_bytes,
             ..leveldb::Options::default()
         };
-        let database = Database::open(path, &leveldb).map_err(|error| Failure::opening(path, &error))?;
+        let database = Database::open(path, &leveldb).map_err(|error| IndexError::opening(path, &error))?;
         let database = Arc::new(database);
         let (sender, writes) = mpsc::channel();
-        let (writing, pen) = (Arc::clone(&database), Arc::<Pen>::default());
-        let (sync, writers_pen) = (options.sync, Arc::clone(&pen));
+        let (writing, lock) = (Arc::clone(&database), Arc::<WriteLock>::default());
+        let (sync, writers_lock) = (options.sync, Arc::clone(&lock));
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
-            .spawn(move || write_all(&writing, &writers_pen, &writes, sync))
-            .map_err(|error| Failure(format!("can't start the index's writer thread: {error}")))?;
+            .spawn(move || write_all(&writing, &writers_lock, &writes, sync))
+            .map_err(|error| IndexError(format!("can't start the index's writer thread: {error}")))?;
         let (thread, generations) = (Some(thread), Mutex::new(0..0));
-        Ok(Self { database, sync, pen, writer: Some(sender), thread, generations })
+        Ok(Self { database, sync, lock, writer: Some(sender), thread, generations })
     }
 
     /// What is known of the key. Cheap enough to call on an async thread.
@@ -132,7 +132,7 @@ impl Index {
     /// # Errors
     ///
     /// The index can't be read, or the row is damaged: never taken for absence.
-    pub fn get(&self, key: &Key) -> Result<Entry, Failure> {
+    pub fn get(&self, key: &Key) -> Result<Entry, IndexError> {
         Ok(Entry { record: self.record(key)?, intents: self.intents(key)? })
     }
 
@@ -141,16 +141,16 @@ impl Index {
     /// # Errors
     ///
     /// As [`Index::get`].
-    pub fn record(&self, key: &Key) -> Result<Option<Record>, Failure> {
+    pub fn record(&self, key: &Key) -> Result<Option<Record>, IndexError> {
         let row = self.database.get(key.as_bytes())?;
-        row.map(|bytes| Record::decode(&bytes).map_err(|error| Failure::damaged(key, error))).transpose()
+        row.map(|bytes| Record::decode(&bytes).map_err(|error| IndexError::damaged(key, error))).transpose()
     }
 
-    fn intents(&self, key: &Key) -> Result<Vec<Intent>, Failure> {
+    fn intents(&self, key: &Key) -> Result<Vec<Intent>, IndexError> {
         let row = self.database.get(&intents_row(key))?;
         row.map_or_else(
             || Ok(Vec::new()),
-            |bytes| Intent::decode_all(&bytes).map_err(|error| Failure::damaged(key, error)),
+            |bytes| Intent::decode_all(&bytes).map_err(|error| IndexError::damaged(key, error)),
         )
     }
 
@@ -168,7 +168,7 @@ impl Index {
         before: &Entry,
         after: &Entry,
         durable: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), IndexError> {
         let durability = if durable { Durability::AsOpened } else { Durability::Process };
         self.write_soon(change(key, before, after, durability)).await.map(|_written| ())
     }
@@ -184,7 +184,7 @@ impl Index {
     /// # Errors
     ///
     /// The index can't be written.
-    pub async fn load(&self, rows: Vec<(Key, Loaded)>) -> Result<(), Failure> {
+    pub async fn load(&self, rows: Vec<(Key, Loaded)>) -> Result<(), IndexError> {
         let mut puts = Vec::with_capacity(rows.len());
         for (key, Loaded { record, intents }) in rows {
             puts.extend(record.map(|bytes| (key.as_bytes().to_vec(), bytes)));
@@ -199,18 +199,18 @@ impl Index {
     /// # Errors
     ///
     /// The reservation of further numbers couldn't be made durable.
-    pub async fn generation(&self) -> Result<u64, Failure> {
+    pub async fn generation(&self) -> Result<u64, IndexError> {
         let mut reserved = self.generations.lock().await;
         if reserved.is_empty() {
             let first = self.first_unreserved()?;
             let end = first.saturating_add(GENERATION_BLOCK);
             if end > MAX_GENERATION {
-                return Err(Failure("the index is damaged: no generation numbers are left".into()));
+                return Err(IndexError("the index is damaged: no generation numbers are left".into()));
             }
             self.reserve(end).await?;
             *reserved = first..end;
         }
-        reserved.next().ok_or_else(|| Failure("out of generation numbers".into()))
+        reserved.next().ok_or_else(|| IndexError("out of generation numbers".into()))
     }
 
     /// No generation number up to `seen` is given out any more, nor any that a PUT still on its way may
@@ -219,17 +219,17 @@ impl Index {
     /// # Errors
     ///
     /// The index can't be written, or hardly any number is left beyond.
-    pub async fn reserve_beyond(&self, seen: u64) -> Result<(), Failure> {
+    pub async fn reserve_beyond(&self, seen: u64) -> Result<(), IndexError> {
         let end = seen.saturating_add(GENERATION_BLOCK);
         if end.saturating_add(GENERATION_BLOCK) > MAX_GENERATION {
-            return Err(Failure(format!(
+            return Err(IndexError(format!(
                 "a file's name has the generation {seen:016x}, and no numbers are left beyond: move it away"
             )));
         }
         self.reserve(end).await
     }
 
-    async fn reserve(&self, end: u64) -> Result<(), Failure> {
+    async fn reserve(&self, end: u64) -> Result<(), IndexError> {
         let puts = vec![(GENERATION.to_vec(), end.to_be_bytes().to_vec())];
         // a number that is given out twice makes one name the target of two attempts
         let durability = Durability::Power;
@@ -241,13 +241,13 @@ impl Index {
     /// # Errors
     ///
     /// The index can't be read.
-    pub fn first_unreserved(&self) -> Result<u64, Failure> {
+    pub fn first_unreserved(&self) -> Result<u64, IndexError> {
         match self.database.get(GENERATION)? {
             // 0 is never given out, so that a number is never mistaken for a missing one
             None => Ok(1),
             Some(bytes) => <[u8; 8]>::try_from(bytes.as_slice())
                 .map(u64::from_be_bytes)
-                .map_err(|_length| Failure("the index is damaged: the generation counter".into())),
+                .map_err(|_length| IndexError("the index is damaged: the generation counter".into())),
         }
     }
 
@@ -262,12 +262,12 @@ impl Index {
         prefix: &[u8],
         start: &[u8],
         state: Option<State>,
-    ) -> Result<Page<(Key, Record)>, Failure> {
+    ) -> Result<Page<(Key, Record)>, IndexError> {
         let (prefix, start) = (prefix.to_vec(), start.max(prefix).to_vec());
         self.scan(move |database| {
             scan_page(database, &prefix, &start, |row, value| {
                 let key = Key::new(row);
-                let record = Record::decode(value).map_err(|error| Failure::damaged(&key, error))?;
+                let record = Record::decode(value).map_err(|error| IndexError::damaged(&key, error))?;
                 Ok(state.is_none_or(|state| state == record.state).then_some((key, record)))
             })
         })
@@ -288,7 +288,7 @@ impl Index {
         start: &[u8],
         text: Vec<u8>,
         write: impl FnMut(&mut Vec<u8>, &[u8]) + Send + 'static,
-    ) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
+    ) -> Result<(Vec<u8>, Option<Vec<u8>>), IndexError> {
         let (listed, start) = (listed.clone(), start.max(&listed.prefix).to_vec());
         self.scan(move |database| scan_text(database, &listed, &start, text, write)).await
     }
@@ -304,7 +304,7 @@ impl Index {
         start: &[u8],
         state: State,
         count: u64,
-    ) -> Result<Option<Key>, Failure> {
+    ) -> Result<Option<Key>, IndexError> {
         let (mut left, mut start) = (count, start.max(prefix).to_vec());
         loop {
             let (prefix, from) = (prefix.to_vec(), start);
@@ -323,12 +323,12 @@ impl Index {
     /// # Errors
     ///
     /// As [`Index::page`].
-    pub async fn intents_page(&self, start: &[u8]) -> Result<Page<(Key, Vec<Intent>)>, Failure> {
+    pub async fn intents_page(&self, start: &[u8]) -> Result<Page<(Key, Vec<Intent>)>, IndexError> {
         let start = start.max(INTENTS).to_vec();
         self.scan(move |database| {
             scan_page(database, INTENTS, &start, |row, value| {
                 let key = Key::new(row.strip_prefix(INTENTS).unwrap_or_default());
-                let intents = Intent::decode_all(value).map_err(|e| Failure::damaged(&key, e))?;
+                let intents = Intent::decode_all(value).map_err(|e| IndexError::damaged(&key, e))?;
                 Ok(Some((key, intents)))
             })
         })
@@ -353,16 +353,16 @@ impl Index {
     }
 
     /// Writes at once, where nothing has to be waited for; tells whether it was written.
-    async fn write_soon(&self, change: Change) -> Result<bool, Failure> {
-        match self.pen.try_write(&self.database, &change, self.sync) {
+    async fn write_soon(&self, change: Change) -> Result<bool, IndexError> {
+        match self.lock.try_write(&self.database, &change, self.sync) {
             Some(written) => written,
             None => self.write(change).await,
         }
     }
 
     /// Has the writer thread write; tells whether it did.
-    async fn write(&self, change: Change) -> Result<bool, Failure> {
-        let gone = || Failure("the index's writer thread is gone".into());
+    async fn write(&self, change: Change) -> Result<bool, IndexError> {
+        let gone = || IndexError("the index's writer thread is gone".into());
         let (reply, answer) = oneshot::channel();
         self.writer.as_ref().ok_or_else(gone)?.send(Write { change, reply }).map_err(|_closed| gone())?;
         answer.await.map_err(|_dropped| gone())?
@@ -370,12 +370,12 @@ impl Index {
 
     async fn scan<T: Send + 'static>(
         &self,
-        scan: impl FnOnce(&Database) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        scan: impl FnOnce(&Database) -> Result<T, IndexError> + Send + 'static,
+    ) -> Result<T, IndexError> {
         let database = Arc::clone(&self.database);
         tokio::task::spawn_blocking(move || scan(&database))
             .await
-            .map_err(|error| Failure(format!("a scan of the index failed: {error}")))?
+            .map_err(|error| IndexError(format!("a scan of the index failed: {error}")))?
     }
 }
 
@@ -448,7 +448,7 @@ impl<'a> Rows<'a> {
     }
 
     /// That the rows ended where they end, and not at damage.
-    fn end(&self) -> Result<(), Failure> {
+    fn end(&self) -> Result<(), IndexError> {
         Ok(self.iter.status()?)
     }
 }
@@ -469,7 +469,7 @@ fn count_on(
     start: &[u8],
     state: State,
     count: u64,
-) -> Result<Step, Failure> {
+) -> Result<Step, IndexError> {
     let (mut left, mut scanned) = (count, 0);
     let mut rows = Rows::new(database, prefix, start);
     while let Some((row, value)) = rows.current() {
@@ -496,8 +496,8 @@ fn scan_page<T>(
     database: &Database,
     prefix: &[u8],
     start: &[u8],
-    row: impl Fn(&[u8], &[u8]) -> Result<Option<T>, Failure>,
-) -> Result<Page<T>, Failure> {
+    row: impl Fn(&[u8], &[u8]) -> Result<Option<T>, IndexError>,
+) -> Result<Page<T>, IndexError> {
     let mut rows = Rows::new(database, prefix, start);
     let mut page = Page { rows: Vec::new(), next: None };
     let (mut scanned, mut bytes) = (0, 0);
@@ -523,7 +523,7 @@ fn scan_text(
     start: &[u8],
     mut text: Vec<u8>,
     mut write: impl FnMut(&mut Vec<u8>, &[u8]),
-) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
+) -> Result<(Vec<u8>, Option<Vec<u8>>), IndexError> {
     let (mut scanned, mut next) = (0, None);
     let mut rows = Rows::new(database, &listed.prefix, start);
     while let Some((key, value)) = rows.current() {
@@ -545,11 +545,11 @@ fn scan_text(
 }
 
 /// The state of a row's record; damage of the record is found as ever.
-fn state_of(key: &[u8], value: &[u8]) -> Result<State, Failure> {
-    State::decode(value).map_err(|error| Failure::damaged(&Key::new(key), error))
+fn state_of(key: &[u8], value: &[u8]) -> Result<State, IndexError> {
+    State::decode(value).map_err(|error| IndexError::damaged(&Key::new(key), error))
 }
 
-impl Failure {
+impl IndexError {
     fn damaged(key: &Key, error: impl fmt::Display) -> Self {
         Self(format!("the index is damaged at {key}: {error}"))
     }
@@ -572,22 +572,22 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for IndexError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for IndexError {}
 
-impl From<leveldb::Error> for Failure {
+impl From<leveldb::Error> for IndexError {
     fn from(error: leveldb::Error) -> Self {
         Self(format!("the index failed: {error}"))
     }
 }
 
-impl From<Failure> for crate::error::Error {
-    fn from(failure: Failure) -> Self {
+impl From<IndexError> for crate::error::Error {
+    fn from(failure: IndexError) -> Self {
         Self::Index(failure.0)
     }
 }

@@ -3,7 +3,7 @@
 //! Each holds a [`Record`] without replicas: when it was made, and its headers.
 
 use super::writer::{Change, Durability};
-use super::{Entry, Failure, Index, Page, change, scan_page};
+use super::{Entry, Index, IndexError, Page, change, scan_page};
 use crate::key::Key;
 use crate::record::Record;
 
@@ -24,7 +24,7 @@ pub enum Note {
 
 /// What must be noted for a batch to be written.
 #[derive(Clone, Debug)]
-pub struct Proviso {
+pub struct RequiredNote {
     /// What must be noted.
     pub note: Note,
     /// Whether the batch takes it out.
@@ -85,7 +85,7 @@ impl Index {
     /// # Errors
     ///
     /// As [`Index::get`].
-    pub fn note(&self, note: &Note) -> Result<Option<Record>, Failure> {
+    pub fn note(&self, note: &Note) -> Result<Option<Record>, IndexError> {
         let row = self.database.get(&note.row())?;
         row.map(|bytes| Record::decode(&bytes).map_err(|error| damaged(note, error))).transpose()
     }
@@ -95,7 +95,7 @@ impl Index {
     /// # Errors
     ///
     /// The write may or may not have happened.
-    pub async fn set_note(&self, note: &Note, record: Option<&Record>) -> Result<(), Failure> {
+    pub async fn set_note(&self, note: &Note, record: Option<&Record>) -> Result<(), IndexError> {
         let (mut puts, mut deletes) = (Vec::new(), Vec::new());
         match record {
             Some(record) => puts.push((note.row(), record.encode())),
@@ -110,7 +110,7 @@ impl Index {
     /// # Errors
     ///
     /// The write may or may not have happened.
-    pub async fn end_note(&self, note: &Note) -> Result<bool, Failure> {
+    pub async fn end_note(&self, note: &Note) -> Result<bool, IndexError> {
         let (deletes, required) = (vec![note.row()], Some(note.row()));
         let durability = Durability::AsOpened;
         self.write_soon(Change { deletes, required, durability, ..Change::default() }).await
@@ -127,11 +127,11 @@ impl Index {
         key: &Key,
         before: &Entry,
         after: &Entry,
-        proviso: &Proviso,
-    ) -> Result<bool, Failure> {
+        required: &RequiredNote,
+    ) -> Result<bool, IndexError> {
         let mut change = change(key, before, after, Durability::AsOpened);
-        let row = proviso.note.row();
-        if proviso.ends {
+        let row = required.note.row();
+        if required.ends {
             change.deletes.push(row.clone());
         }
         change.required = Some(row);
@@ -143,7 +143,7 @@ impl Index {
     /// # Errors
     ///
     /// The index can't be written.
-    pub async fn load_notes(&self, notes: Vec<(Note, Record)>) -> Result<(), Failure> {
+    pub async fn load_notes(&self, notes: Vec<(Note, Record)>) -> Result<(), IndexError> {
         let puts = notes.into_iter().map(|(note, record)| (note.row(), record.encode())).collect();
         let durability = Durability::Process;
         self.write(Change { puts, durability, ..Change::default() }).await.map(|_written| ())
@@ -160,11 +160,11 @@ impl Index {
         notes: Notes,
         prefix: &[u8],
         start: Option<&Note>,
-    ) -> Result<Page<(Note, Record)>, Failure> {
+    ) -> Result<Page<(Note, Record)>, IndexError> {
         let prefix = [notes.prefix(), prefix].concat();
         let start = start.map_or_else(Vec::new, Note::row).max(prefix.clone());
         let note_of = |row: &[u8]| {
-            let damaged = || Failure(format!("the index is damaged: the row {}", row.escape_ascii()));
+            let damaged = || IndexError(format!("the index is damaged: the row {}", row.escape_ascii()));
             Note::from_row(row).ok_or_else(damaged)
         };
         let page = self.scan(move |database| {
@@ -181,8 +181,8 @@ impl Index {
     }
 }
 
-fn damaged(note: &Note, error: impl std::fmt::Display) -> Failure {
-    Failure(format!("the index is damaged at {note:?}: {error}"))
+fn damaged(note: &Note, error: impl std::fmt::Display) -> IndexError {
+    IndexError(format!("the index is damaged at {note:?}: {error}"))
 }
 
 impl<T> Page<T> {
@@ -247,7 +247,7 @@ mod tests {
             let before = Entry::default();
             let entry =
                 |size| Entry { record: Some(Record { size: Some(size), ..made(2) }), ..Entry::default() };
-            let [stays, ends] = [false, true].map(|ends| Proviso { note: note.clone(), ends });
+            let [stays, ends] = [false, true].map(|ends| RequiredNote { note: note.clone(), ends });
             let kept = entry(0);
             assert!(index.commit_if(&key, &before, &kept, &stays).await.unwrap());
             assert_eq!(index.get(&key).unwrap(), kept);
@@ -256,7 +256,7 @@ mod tests {
             let completions = join_all(entries.iter().map(|to| index.commit_if(&key, &kept, to, &ends)));
             let aborts = join_all((0..8).map(|_| index.end_note(&note)));
             let (completions, aborts) = tokio::join!(completions, aborts);
-            let ended = |each: Vec<Result<bool, Failure>>| -> Vec<bool> {
+            let ended = |each: Vec<Result<bool, IndexError>>| -> Vec<bool> {
                 each.into_iter().map(Result::unwrap).collect()
             };
             let (completed, aborted) = (ended(completions), ended(aborts));

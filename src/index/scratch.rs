@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Failure, Options};
+use super::{IndexError, Options};
 use crate::key::{Key, Name};
 use crate::leveldb::{self, Batch, Database, Iter};
 use crate::placement::Place;
@@ -32,13 +32,13 @@ impl Scratch {
     /// # Errors
     ///
     /// One line for the operator.
-    pub fn create(path: &Path, options: Options) -> Result<Self, Failure> {
+    pub fn create(path: &Path, options: Options) -> Result<Self, IndexError> {
         let leveldb = leveldb::Options {
             create: true,
             cache_bytes: options.cache_bytes,
             ..leveldb::Options::default()
         };
-        Database::open(path, &leveldb).map(Self).map_err(|error| Failure::opening(path, &error))
+        Database::open(path, &leveldb).map(Self).map_err(|error| IndexError::opening(path, &error))
     }
 
     /// Adds files. Blocking.
@@ -46,7 +46,7 @@ impl Scratch {
     /// # Errors
     ///
     /// The disk is full, or such.
-    pub fn add(&self, files: &[(Key, Found)]) -> Result<(), Failure> {
+    pub fn add(&self, files: &[(Key, Found)]) -> Result<(), IndexError> {
         let mut batch = Batch::new();
         for (key, found) in files {
             batch.put(&row(key, &found.replica), &value(found));
@@ -59,7 +59,7 @@ impl Scratch {
     /// # Errors
     ///
     /// The scratch can't be read.
-    pub fn has(&self, key: &Key) -> Result<bool, Failure> {
+    pub fn has(&self, key: &Key) -> Result<bool, IndexError> {
         let mut iter = self.0.iter(true);
         let prefix = prefix(key);
         iter.seek(&prefix);
@@ -82,10 +82,10 @@ impl Groups<'_> {
     /// # Errors
     ///
     /// The scratch can't be read to its end.
-    pub fn next_group(&mut self) -> Result<Option<(Key, Vec<Found>)>, Failure> {
+    pub fn next_group(&mut self) -> Result<Option<(Key, Vec<Found>)>, IndexError> {
         let mut group: Option<(Key, Vec<Found>)> = None;
         while self.0.valid() {
-            let odd = || Failure("the rebuild's scratch is damaged".into());
+            let odd = || IndexError("the rebuild's scratch is damaged".into());
             let (key, replica) = parse_row(self.0.key()).ok_or_else(odd)?;
             let (size, modified) = parse_value(self.0.value()).ok_or_else(odd)?;
             let found = Found { replica, size, modified };

@@ -1,6 +1,6 @@
-//! How writes reach LevelDB: one at a time, under the pen.
+//! How writes reach LevelDB: one at a time, under the lock.
 //!
-//! Who needs no fsync and finds the pen free writes at once, on its own thread: that takes some
+//! Who needs no fsync and finds the lock free writes at once, on its own thread: that takes some
 //! microseconds, and waking another thread and waiting for it takes several times as long. Everybody else
 //! asks the writer thread, which gathers what is waiting into one batch and one fsync. So a write that
 //! hangs, because the disk does, holds up one of the threads that serve requests at most.
@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError, TryLockError, mpsc};
 
 use tokio::sync::oneshot;
 
-use super::Failure;
+use super::IndexError;
 use crate::leveldb::{Batch, Database};
 
 /// At most so many writes share one batch: enough to spread an fsync, few enough to answer soon.
@@ -35,7 +35,7 @@ pub(super) struct Write {
 }
 
 /// For whether it was written.
-type Reply = oneshot::Sender<Result<bool, Failure>>;
+type Reply = oneshot::Sender<Result<bool, IndexError>>;
 
 /// What a write must survive when it is answered.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,22 +51,22 @@ pub(super) enum Durability {
 
 /// The right to write.
 #[derive(Default)]
-pub(super) struct Pen(Mutex<()>);
+pub(super) struct WriteLock(Mutex<()>);
 
-impl Pen {
+impl WriteLock {
     /// Writes at once, if nobody else is writing and `sync` says that no fsync is needed.
     pub(super) fn try_write(
         &self,
         database: &Database,
         change: &Change,
         sync: bool,
-    ) -> Option<Result<bool, Failure>> {
+    ) -> Option<Result<bool, IndexError>> {
         if change.durability.needs_fsync(sync) {
             return None;
         }
         let _pen = match self.0.try_lock() {
-            Ok(pen) => pen,
-            Err(TryLockError::Poisoned(pen)) => pen.into_inner(),
+            Ok(lock) => lock,
+            Err(TryLockError::Poisoned(lock)) => lock.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
         let mut batch = Batch::new();
@@ -81,10 +81,10 @@ impl Pen {
 }
 
 /// The writer thread: carries out writes in the order of their arrival until the index is closed.
-pub(super) fn write_all(database: &Database, pen: &Pen, writes: &mpsc::Receiver<Write>, sync: bool) {
+pub(super) fn write_all(database: &Database, lock: &WriteLock, writes: &mpsc::Receiver<Write>, sync: bool) {
     let mut next = writes.recv().ok();
     while let Some(first) = next.take() {
-        let pen = pen.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = lock.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut group = Group::default();
         group.add(database, first);
         while group.replies.len() < GROUP {
@@ -99,7 +99,7 @@ pub(super) fn write_all(database: &Database, pen: &Pen, writes: &mpsc::Receiver<
             }
         }
         group.finish(database, sync);
-        drop(pen);
+        drop(lock);
         next = next.or_else(|| writes.recv().ok());
     }
 }
@@ -116,7 +116,7 @@ impl Durability {
 
 impl Change {
     /// Whether the row is there that must be.
-    fn check(&self, database: &Database) -> Result<bool, Failure> {
+    fn check(&self, database: &Database) -> Result<bool, IndexError> {
         if let Some(row) = &self.required
             && database.get(row)?.is_none()
         {
@@ -126,7 +126,7 @@ impl Change {
         if database.get(row)? == *expected {
             Ok(true)
         } else {
-            Err(Failure("another attempt on the key came between".into()))
+            Err(IndexError("another attempt on the key came between".into()))
         }
     }
 
@@ -176,20 +176,20 @@ impl Group {
     fn finish(self, database: &Database, sync: bool) {
         let result = write(database, &self.batch, self.durability.needs_fsync(sync));
         for reply in self.replies {
-            let failure = result.as_ref().err().map(|error| Failure(error.0.clone()));
+            let failure = result.as_ref().err().map(|error| IndexError(error.0.clone()));
             answer(reply, failure.map_or(Ok(true), Err));
         }
     }
 }
 
-fn write(database: &Database, batch: &Batch, fsync: bool) -> Result<(), Failure> {
+fn write(database: &Database, batch: &Batch, fsync: bool) -> Result<(), IndexError> {
     database.write(batch, fsync).map_err(|error| {
         tracing::error!(%error, "the index can't be written: nothing is written or deleted before the next start");
-        Failure(error.to_string())
+        IndexError(error.to_string())
     })
 }
 
 /// Nobody may wait for the answer any more, which is fine.
-fn answer(reply: Reply, result: Result<bool, Failure>) {
+fn answer(reply: Reply, result: Result<bool, IndexError>) {
     drop(reply.send(result));
 }

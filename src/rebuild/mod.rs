@@ -25,12 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::index::notes::{Note, Notes};
 use crate::index::scratch::{Found, Scratch};
-use crate::index::{self, Entry, Failure, Index, Loaded, dump};
+use crate::index::{self, Entry, Index, IndexError, Loaded, dump};
 use crate::key::{Key, Name};
 use crate::placement::Placement;
 use crate::progress::Progress;
 use crate::record::{Intent, Record, State};
-use crate::volume::{Patience, Volumes};
+use crate::volume::{Timeouts, Volumes};
 
 use verdict::{Candidate, Known, Verdict, judge};
 use walk::Walk;
@@ -54,7 +54,7 @@ pub struct Options {
     /// The volumes, and how many replicas a value has.
     pub placement: Placement,
     /// How long volumes are waited for.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     /// Listings read at a time, of each volume.
     pub jobs: usize,
     /// Whether a key that is found on too few volumes is live.
@@ -127,7 +127,7 @@ pub async fn rebuild(
         options,
         progress,
         remark: Arc::new(remark),
-        volumes: Volumes::new(options.patience),
+        volumes: Volumes::new(options.timeouts),
         scratch: Arc::new(scratch),
         old,
         old_written,
@@ -187,12 +187,12 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
                 batch.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
                 scratch.add(&batch)?;
             }
-            Ok::<_, Failure>((count, newest))
+            Ok::<_, IndexError>((count, newest))
         });
         let found_junk = Arc::new(AtomicU64::new(0));
         let stop = CancellationToken::new();
         let walk = Walk {
-            patience: self.options.patience,
+            timeouts: self.options.timeouts,
             jobs: self.options.jobs,
             files: sender,
             junk: {
@@ -235,7 +235,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
             }
             // nobody listens any more after a failure, which is reported there
             drop(sender.blocking_send(batch));
-            Ok::<_, Failure>(())
+            Ok::<_, IndexError>(())
         });
         while let Some(batch) = batches.recv().await {
             let mut rows = Vec::with_capacity(batch.len());
@@ -459,7 +459,7 @@ fn publish(index: &Path, db: &Path) -> Result<(), String> {
 async fn each_page_of_notes(
     index: &Index,
     notes: Notes,
-    mut take: impl AsyncFnMut(Vec<(Note, Record)>) -> Result<(), Failure>,
+    mut take: impl AsyncFnMut(Vec<(Note, Record)>) -> Result<(), IndexError>,
 ) -> Result<(), String> {
     let mut start = None;
     loop {
@@ -516,7 +516,7 @@ fn unseen(index: &Path, error: &io::Error) -> String {
     format!("can't look at the older index {} (--from): {error}", index.display())
 }
 
-/// When the newest file of an index was written. Asked before it is opened, which writes.
+/// Precondition the newest file of an index was written. Asked before it is opened, which writes.
 fn last_written(index: &Path) -> Result<u64, String> {
     let newest = || -> io::Result<u64> {
         let mut newest = 0;

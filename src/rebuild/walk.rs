@@ -15,7 +15,7 @@ use crate::key::Key;
 use crate::placement::Place;
 use crate::progress::Progress;
 use crate::record::Replica;
-use crate::volume::{Kind, Patience, Volume, VolumeError, Volumes};
+use crate::volume::{Kind, Timeouts, Volume, VolumeError, Volumes};
 
 /// Files are handed over by this many, or a listing.
 const BATCH: usize = 4000;
@@ -55,7 +55,7 @@ impl Directory {
 /// How a volume is listed, and where to what is found goes.
 #[derive(Clone)]
 pub(super) struct Walk<J> {
-    pub(super) patience: Patience,
+    pub(super) timeouts: Timeouts,
     /// Listings read at a time.
     pub(super) jobs: usize,
     /// Takes all keys' files, in batches.
@@ -73,7 +73,7 @@ impl<J: Fn(String) + Send + Sync + 'static> Walk<J> {
         crate::blocking(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map_err(|error| format!("can't list {address}: {error}"))?.block_on(async {
-                let volume = Volumes::new(self.patience).at(&address);
+                let volume = Volumes::new(self.timeouts).at(&address);
                 tokio::select! {
                     walked = self.walk(&volume) => walked,
                     () = self.stop.cancelled() => Err("stopped".into()),

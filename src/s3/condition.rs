@@ -6,7 +6,7 @@ use s3s::{S3Error, S3Result, s3_error};
 
 use super::metadata::modified;
 use crate::record::Record;
-use crate::store::When;
+use crate::store::Precondition;
 
 /// What a reader expects, or what a copy expects of its source.
 #[derive(Debug, Default)]
@@ -78,11 +78,14 @@ pub(super) fn tag(record: &Record) -> ETag {
 }
 
 /// What a key must hold for a write to take effect.
-pub(super) fn when(matches: Option<ETagCondition>, matches_none: Option<ETagCondition>) -> S3Result<When> {
+pub(super) fn when(
+    matches: Option<ETagCondition>,
+    matches_none: Option<ETagCondition>,
+) -> S3Result<Precondition> {
     match (matches, matches_none) {
-        (None, None) => Ok(When::Always),
-        (None, Some(ETagCondition::Any)) => Ok(When::Absent),
-        (Some(ETagCondition::ETag(tag)), None) => Ok(When::Tagged(tag.into_value())),
+        (None, None) => Ok(Precondition::Always),
+        (None, Some(ETagCondition::Any)) => Ok(Precondition::Absent),
+        (Some(ETagCondition::ETag(tag)), None) => Ok(Precondition::Tagged(tag.into_value())),
         (Some(ETagCondition::Any), None) => Err(only("If-Match with an ETag")),
         (None, Some(ETagCondition::ETag(_))) => Err(only("If-None-Match with *")),
         (Some(_), Some(_)) => Err(only("one of If-Match and If-None-Match")),
@@ -133,9 +136,9 @@ mod tests {
 
     #[test]
     fn writes_can_be_conditional_in_two_ways() {
-        assert_eq!(when(None, Some(ETagCondition::Any)).unwrap(), When::Absent);
-        assert_eq!(when(Some(tagged("a")), None).unwrap(), When::Tagged("a".into()));
-        assert_eq!(when(None, None).unwrap(), When::Always);
+        assert_eq!(when(None, Some(ETagCondition::Any)).unwrap(), Precondition::Absent);
+        assert_eq!(when(Some(tagged("a")), None).unwrap(), Precondition::Tagged("a".into()));
+        assert_eq!(when(None, None).unwrap(), Precondition::Always);
         let (a, b) = (Some(tagged("a")), Some(tagged("b")));
         for (matches, matches_none) in [(Some(ETagCondition::Any), None), (None, a.clone()), (a, b)] {
             assert!(when(matches, matches_none).is_err());

@@ -6,8 +6,8 @@ use s3s::{S3Error, S3ErrorCode, s3_error};
 
 use super::payload::Wrong;
 use crate::error::Error;
-use crate::index::Failure;
-use crate::key::Unfit;
+use crate::index::IndexError;
+use crate::key::KeyError;
 
 /// What a client may try again after, in seconds.
 const RETRY_SECONDS: &str = "1";
@@ -21,8 +21,8 @@ pub(super) fn refused(error: Error) -> S3Error {
         Error::Exists | Error::Changed => S3ErrorCode::PreconditionFailed,
         Error::Busy => S3ErrorCode::OperationAborted,
         Error::Protected => S3ErrorCode::AccessDenied,
-        Error::Unfit(Unfit::Length(_)) => S3ErrorCode::KeyTooLongError,
-        Error::Unfit(_) => S3ErrorCode::InvalidArgument,
+        Error::InvalidKey(KeyError::Length(_)) => S3ErrorCode::KeyTooLongError,
+        Error::InvalidKey(_) => S3ErrorCode::InvalidArgument,
         Error::Empty => S3ErrorCode::InvalidRequest,
         Error::WrongMd5 => S3ErrorCode::BadDigest,
         Error::CutShort => S3ErrorCode::IncompleteBody,
@@ -56,7 +56,7 @@ pub(super) fn refused(error: Error) -> S3Error {
 }
 
 /// As [`refused`], of a failure of the index.
-pub(super) fn failed(failure: Failure) -> S3Error {
+pub(super) fn failed(failure: IndexError) -> S3Error {
     refused(failure.into())
 }
 

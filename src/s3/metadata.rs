@@ -178,7 +178,7 @@ pub(super) fn parts(record: &Record) -> Option<Vec<u64>> {
     Some(sizes)
 }
 
-/// When a value was written; of the predecessor's values that isn't known.
+/// Precondition a value was written; of the predecessor's values that isn't known.
 pub(super) fn modified(record: &Record) -> Timestamp {
     timestamp(record.modified.unwrap_or(0))
 }

@@ -171,7 +171,7 @@ async fn either(
 
 /// Puts what stands for no character in the place of what XML has none for: clients' own words come back in it,
 /// and s3s writes them as they are.
-fn spell_out(answer: &mut s3s::HttpResponse) {
+fn replace_invalid_xml_chars(answer: &mut s3s::HttpResponse) {
     let is_none = |c: char| !matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
     let written = answer.body().bytes().unwrap_or_default();
     match std::str::from_utf8(&written) {
@@ -207,7 +207,7 @@ impl Asked {
         if let Ok(id) = HeaderValue::try_from(&self.id) {
             answer.headers_mut().insert(REQUEST_ID, id);
         }
-        spell_out(answer);
+        replace_invalid_xml_chars(answer);
         if !status.is_client_error() && !status.is_server_error() {
             let (Self { method, id, .. }, target) = (self, self.target());
             tracing::debug!(%method, target, status = status.as_u16(), request = id, "answered");

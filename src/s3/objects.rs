@@ -21,7 +21,7 @@ use super::uploads::Tapped;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::{Headers, Record};
-use crate::store::{Piece, Reading, Received, Store, Upload, When};
+use crate::store::{Incoming, Piece, Precondition, Reading, Received, Store};
 
 /// A value is looked for again when the key was overwritten meanwhile, at most so often.
 const TRIES: usize = 5;
@@ -155,17 +155,17 @@ pub(super) async fn put<B>(
     store: &Store,
     key: &Key,
     lease: Lease,
-    body: Upload<B>,
+    body: Incoming<B>,
     outcome: Outcome,
-    when: When,
+    when: Precondition,
     headers: Headers,
 ) -> S3Result<Record>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: std::fmt::Display + Send,
 {
-    let Upload { body, length, md5 } = body;
-    let upload = Upload { body: Leased::new(body, lease), length, md5 };
+    let Incoming { body, length, md5 } = body;
+    let upload = Incoming { body: Leased::new(body, lease), length, md5 };
     let written = store.replace(key, upload, when, finish(&outcome, headers)).await;
     written.map_err(|error| wrong(&outcome, error))
 }
@@ -235,8 +235,8 @@ pub(super) fn check_version(version: Option<&str>) -> S3Result<()> {
 pub(super) async fn delete(store: &Store, key: &Key, matches: Option<ETagCondition>) -> S3Result<()> {
     let when = match matches {
         // what is unlinked isn't there for S3, and stays for RELINK
-        None | Some(ETagCondition::Any) => When::Live,
-        Some(ETagCondition::ETag(tag)) => When::Tagged(tag.into_value()),
+        None | Some(ETagCondition::Any) => Precondition::Live,
+        Some(ETagCondition::ETag(tag)) => Precondition::Tagged(tag.into_value()),
     };
     match store.record(key) {
         Ok(_) => {}
@@ -258,7 +258,7 @@ pub(super) struct Copy {
     pub(super) described: Option<Headers>,
     /// Which checksum is computed, where that isn't the source's.
     pub(super) algorithm: Option<Algorithm>,
-    pub(super) when: When,
+    pub(super) when: Precondition,
 }
 
 impl Copy {
@@ -269,7 +269,9 @@ impl Copy {
             match self.attempt(store, key, lease.clone()).await? {
                 Ok(record) => return Ok(record),
                 // the source was overwritten meanwhile
-                Err(Error::Changed) if tries < TRIES && !matches!(self.when, When::Tagged(_)) => tries += 1,
+                Err(Error::Changed) if tries < TRIES && !matches!(self.when, Precondition::Tagged(_)) => {
+                    tries += 1;
+                }
                 Err(error) => return Err(refused(error)),
             }
         }
@@ -282,7 +284,7 @@ impl Copy {
         let tapped = Tapped::new(self.algorithm.or_else(own));
         let body = store.splice(vec![piece], tapped.tap());
         let length = Some(body.left());
-        let upload = Upload { body: Leased::new(body, lease), length, md5: None };
+        let upload = Incoming { body: Leased::new(body, lease), length, md5: None };
         let finish = move |_received| {
             metadata::put_sums(&mut headers, &tapped.finish());
             Ok(headers)

@@ -36,7 +36,7 @@ use super::{Asked, LONGEST_XML, REGION, REQUEST_ID, presigned};
 use crate::access::Access;
 use crate::error::Error;
 use crate::http::{ClientBody, LONGEST_FILE, check_framing};
-use crate::store::Upload;
+use crate::store;
 
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
@@ -407,7 +407,7 @@ struct Length(Option<u64>);
 pub(super) fn body<T>(
     req: &S3Request<T>,
     checksum: Option<Algorithm>,
-) -> S3Result<(Upload<Payload<ClientBody>>, Outcome)> {
+) -> S3Result<(store::Incoming<Payload<ClientBody>>, Outcome)> {
     let detached = req.extensions.get::<Detached>();
     let detached = detached.and_then(|body| body.lock().unwrap_or_else(PoisonError::into_inner).take());
     let body = detached.ok_or_else(|| s3_error!(InvalidRequest, "the request has no body of an object"))?;
@@ -428,7 +428,7 @@ pub(super) fn body<T>(
         return Err(s3_error!(EntityTooLarge, "no file is as long as this body"));
     }
     let (body, outcome) = Payload::new(body, announced, signer);
-    Ok((Upload { body, length, md5 }, outcome))
+    Ok((store::Incoming { body, length, md5 }, outcome))
 }
 
 /// The body of an answer.

@@ -30,7 +30,7 @@ use crate::index::fold::beyond;
 use crate::index::notes::Note;
 use crate::key::Key;
 use crate::record::{self, Headers, Record};
-use crate::store::{Store, Upload};
+use crate::store::{Incoming, Store};
 
 /// Each part but the last has at least so many bytes, as in S3.
 const SMALLEST_PART: u64 = 5 * 1024 * 1024;
@@ -129,7 +129,7 @@ pub(super) fn checksum_of_parts(store: &Store, input: &UploadPartInput) -> S3Res
 pub(super) async fn put<B>(
     store: &Store,
     input: &UploadPartInput,
-    body: Upload<B>,
+    body: Incoming<B>,
     outcome: &Outcome,
 ) -> S3Result<UploadPartOutput>
 where
@@ -174,7 +174,7 @@ pub(super) async fn copy(
     let tapped = Tapped::new(checked.map(|checked| checked.algorithm));
     let body = store.splice(vec![piece], tapped.tap());
     let length = Some(body.left());
-    let upload_body = Upload { body: Leased::new(body, lease), length, md5: None };
+    let upload_body = Incoming { body: Leased::new(body, lease), length, md5: None };
     let finish = move |_received| {
         let mut headers = Headers::new();
         metadata::put_sums(&mut headers, &tapped.finish());

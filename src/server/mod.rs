@@ -1,9 +1,9 @@
 //! Connections: accepted up to a limit, served, and drained at the end.
 
-mod patient;
 #[cfg(test)]
 mod tests;
 mod workers;
+mod write_timeout;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -26,8 +26,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
-use patient::Patient;
 pub use workers::Workers;
+use write_timeout::WriteTimeout;
 
 /// How long a client may take for the head of a request, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -101,7 +101,7 @@ fn bind(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
 /// Serves until `stop`, then lets the requests in flight finish, for at most `grace`; returns what is
 /// left of that.
 ///
-/// There is place for so many `connections`. When a further one comes, those that wait for a request
+/// There is place for so many `connections`. Precondition a further one comes, those that wait for a request
 /// end at once, and the others with the request that they serve.
 pub async fn serve<A, F, B>(
     listener: TcpListener,
@@ -141,7 +141,7 @@ where
                 let served = workers.serve(stream, async move |stream| {
                     // given back last: who finds all places free may close the index
                     let _place = place;
-                    let stream = TokioIo::new(Patient::new(stream, READ_TIMEOUT));
+                    let stream = TokioIo::new(WriteTimeout::new(stream, READ_TIMEOUT));
                     let connection = http.serve_connection(stream, service);
                     tokio::pin!(connection);
                     let ended = tokio::select! {

@@ -10,12 +10,12 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use super::claims::Claim;
-use super::put::When;
+use super::put::Precondition;
 use super::reaper::Open;
-use super::{Inner, MAX_INTENTS, PATIENCE};
+use super::{CLAIM_TIMEOUT, Core, MAX_INTENTS};
 use crate::error::{Error, Result};
 use crate::index::Entry;
-use crate::index::notes::Proviso;
+use crate::index::notes::RequiredNote;
 use crate::key::{Key, Name};
 use crate::record::{Intent, Record, Replica};
 use crate::volume::VolumeError;
@@ -26,7 +26,7 @@ const CROWDED: usize = 8;
 
 /// An attempt on a key.
 pub(super) struct Attempt<'a> {
-    store: &'a Inner,
+    store: &'a Core,
     key: &'a Key,
     hold: Hold<'a>,
     /// What the index holds of the key, or held when it was last claimed.
@@ -66,7 +66,7 @@ impl<'a> Attempt<'a> {
     /// Begins an attempt on a key of which the index holds `entry`. Writes nothing yet. Without the key's
     /// claim, others may write it meanwhile.
     pub(super) async fn begin(
-        store: &'a Inner,
+        store: &'a Core,
         key: &'a Key,
         claim: Option<&'a Claim>,
         entry: Entry,
@@ -83,7 +83,7 @@ impl<'a> Attempt<'a> {
         if let Hold::Throughout(claim) = self.hold {
             return Ok(Held::Throughout(claim));
         }
-        let claim = self.store.claims.wait(self.key, PATIENCE).await.ok_or(Error::Busy)?;
+        let claim = self.store.claims.wait(self.key, CLAIM_TIMEOUT).await.ok_or(Error::Busy)?;
         self.entry = self.store.index.get(self.key)?;
         Ok(Held::Briefly(claim))
     }
@@ -127,13 +127,13 @@ impl<'a> Attempt<'a> {
     /// the files that it replaces in, and the note out that ends with it. Where the key doesn't hold what it
     /// must by then, or what must be noted isn't, the attempt is abandoned.
     ///
-    /// When the index fails here, nobody knows whether the record counts: nothing is deleted, and the
+    /// Precondition the index fails here, nobody knows whether the record counts: nothing is deleted, and the
     /// next start finds either the record or the intent.
     pub(super) async fn commit(
         mut self,
         record: Record,
-        when: &When,
-        proviso: Option<&Proviso>,
+        when: &Precondition,
+        required: Option<&RequiredNote>,
     ) -> Result<()> {
         let claim = match self.claimed().await {
             Ok(claim) => claim,
@@ -142,9 +142,9 @@ impl<'a> Attempt<'a> {
                 return Err(error);
             }
         };
-        if let Err(refusal) = self.check_unclaimed(when, proviso) {
+        if let Err(refusal) = self.check_unclaimed(when, required) {
             let overtaken = matches!(refusal, Error::Busy) && self.is_overtaken(when);
-            let ended = overtaken && self.end_upload(proviso).await?;
+            let ended = overtaken && self.end_upload(required).await?;
             self.settle(&claim).await;
             return match (overtaken, ended) {
                 (true, true) => Ok(()),
@@ -175,15 +175,15 @@ impl<'a> Attempt<'a> {
             after.intents.push(intent);
         }
         after.record = Some(record);
-        let committed = match proviso {
+        let committed = match required {
             None => store.index.commit(claim.key(), &before, &after, true).await.map(|()| true),
-            Some(proviso) => store.index.commit_if(claim.key(), &before, &after, proviso).await,
+            Some(required) => store.index.commit_if(claim.key(), &before, &after, required).await,
         };
         if !committed? {
             store.settle(&claim, &before, id, certain).await;
             return Err(Error::NoUpload);
         }
-        if let (Hold::AtTimes(open), When::Always) = (&hold, when) {
+        if let (Hold::AtTimes(open), Precondition::Always) = (&hold, when) {
             open.overtake(claim.key());
         }
         if after.intents.iter().any(|intent| intent.id == id) {
@@ -200,12 +200,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// Whether the record may take effect, after others could write the key.
-    fn check_unclaimed(&self, when: &When, proviso: Option<&Proviso>) -> Result<()> {
+    fn check_unclaimed(&self, when: &Precondition, required: Option<&RequiredNote>) -> Result<()> {
         if matches!(self.hold, Hold::Throughout(_)) {
             return Ok(());
         }
         let record = self.entry.record.as_ref();
-        self.store.check_noted(proviso)?;
+        self.store.check_noted(required)?;
         when.check(record)?;
         self.store.check_replaceable(self.key, record)?;
         // a rebuild takes the highest number for the newest value
@@ -219,16 +219,16 @@ impl<'a> Attempt<'a> {
 
     /// Whether the attempt may be taken for one that took effect just before a later one, which replaced it:
     /// neither made the other's a condition.
-    fn is_overtaken(&self, when: &When) -> bool {
+    fn is_overtaken(&self, when: &Precondition) -> bool {
         let Hold::AtTimes(open) = &self.hold else { return false };
-        *when == When::Always && !self.store.options.protect && open.is_overtaken()
+        *when == Precondition::Always && !self.store.options.protect && open.is_overtaken()
     }
 
     /// Ends the upload that the attempt would have ended, if it would, and tells whether it was still noted.
-    async fn end_upload(&self, proviso: Option<&Proviso>) -> Result<bool> {
-        match proviso.filter(|proviso| proviso.ends) {
+    async fn end_upload(&self, required: Option<&RequiredNote>) -> Result<bool> {
+        match required.filter(|required| required.ends) {
             None => Ok(true),
-            Some(proviso) => Ok(self.store.index.end_note(&proviso.note).await?),
+            Some(required) => Ok(self.store.index.end_note(&required.note).await?),
         }
     }
 

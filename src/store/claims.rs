@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::key::Key;
 
 /// How long a request waits for the reaper, whose rounds are short, before it counts the key as busy.
-const REAPER_PATIENCE: Duration = Duration::from_secs(5);
+const REAPER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The keys that are being written.
 #[derive(Default)]
@@ -39,12 +39,12 @@ pub(super) struct Claim {
 impl Claims {
     /// Claims the key for a request; `None` when another request has it.
     pub(super) async fn take(self: &Arc<Self>, key: &Key) -> Option<Claim> {
-        self.take_within(key, REAPER_PATIENCE, |by| by == By::Reaper).await
+        self.take_within(key, REAPER_TIMEOUT, |by| by == By::Reaper).await
     }
 
     /// Claims the key for a request that waits for others, at most so long.
-    pub(super) async fn wait(self: &Arc<Self>, key: &Key, patience: Duration) -> Option<Claim> {
-        self.take_within(key, patience, |_by| true).await
+    pub(super) async fn wait(self: &Arc<Self>, key: &Key, limit: Duration) -> Option<Claim> {
+        self.take_within(key, limit, |_by| true).await
     }
 
     /// Claims the key for the reaper; `None` when anybody has it.
@@ -60,7 +60,7 @@ impl Claims {
     async fn take_within(
         self: &Arc<Self>,
         key: &Key,
-        patience: Duration,
+        limit: Duration,
         is_waited_for: impl Fn(By) -> bool,
     ) -> Option<Claim> {
         let patient = async {
@@ -72,7 +72,7 @@ impl Claims {
                 }
             }
         };
-        timeout(patience, patient).await.unwrap_or_default()
+        timeout(limit, patient).await.unwrap_or_default()
     }
 
     /// The claim, if nobody has it; else who has, and when they have freed it.
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_ends() {
+    async fn a_wait_ends() {
         let claims = Arc::new(Claims::default());
         let key = Key::new(b"/k");
         let held = claims.take(&key).await;

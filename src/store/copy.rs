@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
-use super::{Download, Inner, path};
+use super::{Core, Download, path};
 use crate::key::Key;
 use crate::record::Replica;
 use crate::volume::{Feeder, VolumeError, feed};
@@ -28,7 +28,7 @@ pub(super) enum CopyError {
     Target(VolumeError),
 }
 
-impl Inner {
+impl Core {
     /// Copies from the first source that serves. A target that fails ends it; if no source serves, one
     /// that couldn't be read counts for more than one that was wrong.
     pub(super) async fn copy_from_any(
@@ -71,11 +71,11 @@ impl Inner {
         if expected.size.is_some_and(|expected| expected != size) {
             return Err(CopyError::Damaged);
         }
-        let patience = self.options.patience.stream;
+        let limit = self.options.timeouts.stream;
         let (feeder, body) = feed(Some(size));
         let (target, target_path) = (self.volume(to), path(key, to));
         let (read, written) = tokio::join!(
-            pump(&mut source, feeder, expected.md5, patience),
+            pump(&mut source, feeder, expected.md5, limit),
             target.put(&target_path, body, modified)
         );
         // where both failed, the target's refusal mostly is the cause, and a bad source is always one
@@ -91,7 +91,7 @@ async fn pump(
     source: &mut Download,
     feeder: Feeder,
     expected: Option<[u8; 16]>,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<[u8; 16], CopyError> {
     let refused = |_| CopyError::Target(VolumeError::Unanswered("it stopped reading".into()));
     let mut md5 = Md5::new();
@@ -100,14 +100,14 @@ async fn pump(
         md5.update(&piece);
         let ready = std::mem::replace(&mut held, piece);
         if !ready.is_empty() {
-            feeder.give(ready, patience).await.map_err(refused)?;
+            feeder.give(ready, limit).await.map_err(refused)?;
         }
     }
     let md5: [u8; 16] = md5.finalize().into();
     if expected.is_some_and(|expected| expected != md5) {
         return Err(CopyError::Damaged);
     }
-    feeder.give(held, patience).await.map_err(refused)?;
-    feeder.end(patience).await.map_err(refused)?;
+    feeder.give(held, limit).await.map_err(refused)?;
+    feeder.end(limit).await.map_err(refused)?;
     Ok(md5)
 }

@@ -9,19 +9,19 @@ use http_body::Body;
 use tokio::task::AbortHandle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Inner;
+use super::Core;
 use super::attempt::Attempt;
 use super::copy::{CopyError, Fingerprint};
 use crate::error::{Error, Result};
 use crate::key::{Key, Name};
 use crate::placement::Place;
 use crate::record::Replica;
-use crate::tee::Source;
-use crate::volume::{Feed, Feeder, Refused, VolumeError, feed};
+use crate::source::Source;
+use crate::volume::{Feed, FeedError, Feeder, VolumeError, feed};
 
 /// An upload in the making.
 pub(super) struct Fanout<'f, 'a> {
-    store: &'a Inner,
+    store: &'a Core,
     attempt: &'f mut Attempt<'a>,
     name: Name,
     /// Announced length of the value in bytes.
@@ -57,7 +57,7 @@ enum LaneState {
     Failed,
 }
 
-impl Inner {
+impl Core {
     /// Where a new value of the key may go: healthy volumes, those with room first, by rank.
     pub(super) fn candidates(&self, key: &Key) -> VecDeque<Place> {
         let mut places = self.options.placement.rank(key);
@@ -69,7 +69,7 @@ impl Inner {
 
 impl<'f, 'a> Fanout<'f, 'a> {
     pub(super) fn new(
-        store: &'a Inner,
+        store: &'a Core,
         attempt: &'f mut Attempt<'a>,
         name: Name,
         length: Option<u64>,
@@ -169,7 +169,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
             return Ok(false);
         }
         self.attempt.intend(&files).await?;
-        let patience = self.store.options.patience.stream;
+        let limit = self.store.options.timeouts.stream;
         let name = self.attempt.key().path(self.name);
         for replica in files {
             let lane = self.lanes.len();
@@ -195,7 +195,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
                     (lane, put.await.unwrap_or_else(stalled))
                 }));
                 // the window is empty: this neither waits nor fails
-                running.feeder = feeder.give(first.clone(), patience).await.is_ok().then_some(feeder);
+                running.feeder = feeder.give(first.clone(), limit).await.is_ok().then_some(feeder);
             }
             self.lanes.push(running);
         }
@@ -205,14 +205,14 @@ impl<'f, 'a> Fanout<'f, 'a> {
     /// Gives all lanes the next piece; one that takes nothing for too long fails, and holds the
     /// others back no longer than that.
     async fn give(&mut self, piece: &Bytes) {
-        let (store, patience) = (self.store, self.store.options.patience.stream);
+        let (store, limit) = (self.store, self.store.options.timeouts.stream);
         join_all(self.lanes.iter_mut().map(|lane| async move {
             let Some(feeder) = &lane.feeder else { return };
-            match feeder.give(piece.clone(), patience).await {
+            match feeder.give(piece.clone(), limit).await {
                 Ok(()) => return,
                 // its request has ended, and tells why
-                Err(Refused::Closed) => {}
-                Err(Refused::Stalled) => {
+                Err(FeedError::Closed) => {}
+                Err(FeedError::Stalled) => {
                     store.volume(&lane.replica).stalled();
                     lane.upload.iter().for_each(AbortHandle::abort);
                 }
@@ -224,10 +224,10 @@ impl<'f, 'a> Fanout<'f, 'a> {
 
     /// Ends all lanes and waits for their answers.
     async fn end(&mut self) {
-        let patience = self.store.options.patience.stream;
+        let limit = self.store.options.timeouts.stream;
         join_all(self.lanes.iter_mut().map(|lane| async move {
             if let Some(feeder) = lane.feeder.take() {
-                lane.fed = feeder.end(patience).await.is_ok();
+                lane.fed = feeder.end(limit).await.is_ok();
             }
         }))
         .await;

@@ -27,7 +27,7 @@ mod read;
 mod reaper;
 mod rebalance;
 mod recent;
-mod shelter;
+mod run_to_end;
 mod splice;
 mod uploads;
 
@@ -46,23 +46,23 @@ use crate::error::{Error, Result};
 // of LevelDB and of the network in which each does.
 #[cfg(not(test))]
 use crate::index::Index;
-use crate::index::{Entry, Failure};
+use crate::index::{Entry, IndexError};
 use crate::key::{Key, Name};
 use crate::placement::{Place, Placement};
 use crate::record::{Intent, Record, Replica, State};
 #[cfg(not(test))]
 use crate::volume::{Download, Volume, Volumes};
-use crate::volume::{Patience, Seen, VolumeError};
+use crate::volume::{FileInfo, Timeouts, VolumeError};
 
 use claims::{Claim, Claims};
 #[cfg(test)]
 use model::{Download, Index, Volume, Volumes, random};
-pub use put::{Received, Upload, When};
+pub use put::{Incoming, Precondition, Received};
 pub use read::Reading;
 use reaper::Reaper;
 pub use rebalance::{Forgotten, Rebalanced};
 use recent::Recent;
-use shelter::Sheltered;
+use run_to_end::RunToEnd;
 pub use splice::{Piece, Spliced};
 
 /// How a store behaves.
@@ -71,7 +71,7 @@ pub struct Options {
     /// Where values go.
     pub placement: Placement,
     /// How long volumes are waited for.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     /// How long the next byte of a client's body is waited for.
     pub client_idle: Duration,
     /// Whether MD5s of values are computed and stored.
@@ -97,9 +97,9 @@ pub struct Options {
 
 /// The key-value store. Cheap to clone; all clones are the same one.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<Core>);
 
-struct Inner {
+struct Core {
     index: Index,
     volumes: Volumes,
     /// Replicas that were found to be missing, torn or stale.
@@ -132,7 +132,7 @@ pub struct Located {
 const MAX_INTENTS: usize = 64;
 
 /// How long the next write to the index waits for whoever has the key, where others may write it meanwhile.
-const PATIENCE: Duration = Duration::from_mins(1);
+const CLAIM_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A value is looked for again when its record changed meanwhile, at most so often.
 const LOCATE_TRIES: usize = 5;
@@ -142,7 +142,7 @@ impl Store {
     /// [`Store::start`].
     #[must_use]
     pub fn new(index: Index, volumes: Volumes, options: Options) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(Core {
             index,
             volumes,
             damage: AtomicU64::new(0),
@@ -162,7 +162,7 @@ impl Store {
     /// # Errors
     ///
     /// The index can't be read.
-    pub async fn start(&self) -> std::result::Result<(), Failure> {
+    pub async fn start(&self) -> std::result::Result<(), IndexError> {
         if self.0.index.first_unreserved()? > 1 {
             self.0.deleted.note_any();
         }
@@ -181,7 +181,7 @@ impl Store {
     /// # Errors
     ///
     /// The index can't be read.
-    pub async fn reap_once(&self) -> std::result::Result<u64, Failure> {
+    pub async fn reap_once(&self) -> std::result::Result<u64, IndexError> {
         self.0.reap_once().await
     }
 
@@ -247,7 +247,7 @@ impl Store {
     ///
     /// `NotFound`, `Busy`, `Protected` (live, and the store protects).
     pub async fn delete(&self, key: &Key) -> Result<()> {
-        self.write(key, |store, claim| async move { store.delete(&claim, &When::Always).await }).await
+        self.write(key, |store, claim| async move { store.delete(&claim, &Precondition::Always).await }).await
     }
 
     /// Removes whatever the key holds, if `when` allows that at that moment. Waits for others who write it.
@@ -255,10 +255,10 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::delete`], and those of `when`.
-    pub async fn remove(&self, key: &Key, when: When) -> Result<()> {
+    pub async fn remove(&self, key: &Key, when: Precondition) -> Result<()> {
         let removed = key.clone();
         self.run(key, |store| async move {
-            let claim = store.claims.wait(&removed, PATIENCE).await.ok_or(Error::Busy)?;
+            let claim = store.claims.wait(&removed, CLAIM_TIMEOUT).await.ok_or(Error::Busy)?;
             store.delete(&claim, &when).await
         })
         .await
@@ -286,7 +286,7 @@ impl Store {
     async fn write<T, F>(
         &self,
         key: &Key,
-        write: impl FnOnce(Arc<Inner>, Claim) -> F + Send + 'static,
+        write: impl FnOnce(Arc<Core>, Claim) -> F + Send + 'static,
     ) -> Result<T>
     where
         T: Send + 'static,
@@ -297,7 +297,7 @@ impl Store {
     }
 
     /// Runs a write of the key, which ends even when nobody waits.
-    async fn run<T, F>(&self, key: &Key, write: impl FnOnce(Arc<Inner>) -> F + Send + 'static) -> Result<T>
+    async fn run<T, F>(&self, key: &Key, write: impl FnOnce(Arc<Core>) -> F + Send + 'static) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
@@ -311,11 +311,11 @@ impl Store {
                 Err(Error::Panicked)
             })
         };
-        Sheltered::new(&self.0.tasks, write).await
+        RunToEnd::new(&self.0.tasks, write).await
     }
 }
 
-impl Inner {
+impl Core {
     /// The key's record, where it is live.
     fn live(&self, key: &Key) -> Result<Record> {
         let record = self.index.record(key)?;
@@ -389,13 +389,13 @@ impl Inner {
         Ok(whole.map(|seen| seen.size))
     }
 
-    fn note_damage(&self, key: &Key, place: &Place, found: Option<Seen>, record: &Record) {
+    fn note_damage(&self, key: &Key, place: &Place, found: Option<FileInfo>, record: &Record) {
         let so_far = self.damage.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let (size, modified) = (record.size, record.modified);
         tracing::warn!(%key, %place, ?found, ?size, ?modified, so_far, "replica missing, torn or stale");
     }
 
-    async fn delete(&self, claim: &Claim, when: &When) -> Result<()> {
+    async fn delete(&self, claim: &Claim, when: &Precondition) -> Result<()> {
         let key = claim.key();
         let before = self.index.get(key)?;
         let Some(record) = &before.record else { return Err(Error::NotFound) };
@@ -429,7 +429,7 @@ impl Inner {
     }
 
     /// Takes the intent out of the index. It need not be durable: found again, it is settled again.
-    async fn end_intent(&self, key: &Key, entry: &Entry, id: u64) -> std::result::Result<(), Failure> {
+    async fn end_intent(&self, key: &Key, entry: &Entry, id: u64) -> std::result::Result<(), IndexError> {
         let mut after = entry.clone();
         after.intents.retain(|intent| intent.id != id);
         self.index.commit(key, entry, &after, false).await
@@ -467,7 +467,7 @@ impl Inner {
 /// nginx never fsyncs, so a volume that loses its power may forget a deletion and what was written to the
 /// same name later: what it has then is whole, and older than the value. (That a file is younger than its
 /// record means nothing: somebody may have copied the volume.)
-fn is_whole(seen: Seen, record: &Record) -> bool {
+fn is_whole(seen: FileInfo, record: &Record) -> bool {
     let same_size = record.size.map_or(seen.size > 0, |size| size == seen.size);
     let stale = matches!((seen.modified, record.modified), (Some(seen), Some(written)) if seen < written);
     same_size && !stale

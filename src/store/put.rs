@@ -7,16 +7,16 @@ use tokio::time::Instant;
 use super::attempt::Attempt;
 use super::claims::Claim;
 use super::fanout::Fanout;
-use super::{Inner, Store, now};
+use super::{Core, Store, now};
 use crate::error::{Error, Result};
-use crate::index::notes::Proviso;
+use crate::index::notes::RequiredNote;
 use crate::key::{Key, Name};
 use crate::record::{Headers, Record, State};
-use crate::tee::Source;
+use crate::source::Source;
 
 /// A value on its way in.
 #[derive(Debug)]
-pub struct Upload<B> {
+pub struct Incoming<B> {
     /// Its bytes.
     pub body: B,
     /// How many bytes were announced, if they were.
@@ -27,7 +27,7 @@ pub struct Upload<B> {
 
 /// What a key must hold for a write to take effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum Precondition {
     /// Nothing that is live.
     Absent,
     /// Anything, or nothing.
@@ -47,7 +47,7 @@ pub struct Received {
     pub md5: Option<[u8; 16]>,
 }
 
-impl When {
+impl Precondition {
     /// Whether a write may take effect on a key that has this record.
     ///
     /// # Errors
@@ -67,9 +67,9 @@ impl When {
 
 /// On which terms a value is stored.
 pub(super) struct Terms {
-    pub(super) when: When,
+    pub(super) when: Precondition,
     /// What must be noted, too.
-    pub(super) proviso: Option<Proviso>,
+    pub(super) required: Option<RequiredNote>,
     /// Sees the value before it takes effect, and gives its headers, or refuses it.
     pub(super) finish: Box<dyn FnOnce(Received) -> Result<Headers> + Send>,
     /// Whether it may have no bytes.
@@ -83,19 +83,19 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Unfit`, `Empty`, `Exists`, `Busy`, `Unsettled`, `WrongMd5`, `CutShort`, `Stalled`,
+    /// `KeyError`, `Empty`, `Exists`, `Busy`, `Unsettled`, `WrongMd5`, `CutShort`, `Stalled`,
     /// `TooFewVolumes`, `Full`: nothing was stored. `Index`: it may be stored, or not.
-    pub async fn put<B>(&self, key: &Key, upload: Upload<B>) -> Result<()>
+    pub async fn put<B>(&self, key: &Key, upload: Incoming<B>) -> Result<()>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display + Send,
     {
-        key.check().map_err(Error::Unfit)?;
+        key.check().map_err(Error::InvalidKey)?;
         if upload.length == Some(0) {
             return Err(Error::Empty);
         }
         let finish = Box::new(|_received| Ok(Headers::new()));
-        let terms = Terms { when: When::Absent, proviso: None, finish, may_be_empty: false };
+        let terms = Terms { when: Precondition::Absent, required: None, finish, may_be_empty: false };
         self.write(key, |store, claim| async move {
             store.put(claim.key(), Some(&claim), upload, terms).await.map(drop)
         })
@@ -116,28 +116,28 @@ impl Store {
     pub async fn replace<B>(
         &self,
         key: &Key,
-        upload: Upload<B>,
-        when: When,
+        upload: Incoming<B>,
+        when: Precondition,
         finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
     ) -> Result<Record>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display + Send,
     {
-        key.check().map_err(Error::Unfit)?;
-        let terms = Terms { when, proviso: None, finish: Box::new(finish), may_be_empty: true };
+        key.check().map_err(Error::InvalidKey)?;
+        let terms = Terms { when, required: None, finish: Box::new(finish), may_be_empty: true };
         let written = key.clone();
         self.run(key, |store| async move { store.put(&written, None, upload, terms).await }).await
     }
 }
 
-impl Inner {
+impl Core {
     /// Stores a value. Without the key's claim, others may write the key meanwhile.
     pub(super) async fn put<B>(
         &self,
         key: &Key,
         claim: Option<&Claim>,
-        upload: Upload<B>,
+        upload: Incoming<B>,
         terms: Terms,
     ) -> Result<Record>
     where
@@ -145,7 +145,7 @@ impl Inner {
         B::Error: std::fmt::Display + 'static,
     {
         let entry = self.index.get(key)?;
-        self.check_noted(terms.proviso.as_ref())?;
+        self.check_noted(terms.required.as_ref())?;
         terms.when.check(entry.record.as_ref())?;
         self.check_replaceable(key, entry.record.as_ref())?;
         let (candidates, needed) = (self.candidates(key), self.options.placement.replicas);
@@ -157,7 +157,7 @@ impl Inner {
         let mut attempt = Attempt::begin(self, key, claim, entry).await?;
         let name = if plain { Name::Plain } else { attempt.own_name() };
 
-        let Upload { body, mut length, md5: announced } = upload;
+        let Incoming { body, mut length, md5: announced } = upload;
         let mut source = Source::new(body, self.options.client_idle, self.options.md5 || announced.is_some());
         let first = match source.next().await? {
             Some(first) => first,
@@ -188,7 +188,7 @@ impl Inner {
                     modified: Some(modified),
                     headers,
                 };
-                attempt.commit(record.clone(), &terms.when, terms.proviso.as_ref()).await?;
+                attempt.commit(record.clone(), &terms.when, terms.required.as_ref()).await?;
                 // else the first volume's word may be old
                 if begun.elapsed() < self.options.recheck {
                     for replica in &record.replicas {

@@ -6,7 +6,7 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::{Download, Inner, Store, can_be_file, is_whole, path};
+use super::{Core, Download, Store, can_be_file, is_whole, path};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::{Record, Replica};
@@ -14,7 +14,7 @@ use crate::volume::VolumeError;
 
 /// A part of a value on its way out. Where a volume fails in the middle of it, the next one goes on.
 pub struct Reading {
-    store: Arc<Inner>,
+    store: Arc<Core>,
     key: Key,
     record: Record,
     /// Replicas that weren't tried yet.

@@ -19,8 +19,8 @@ use futures_util::FutureExt as _;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use super::Inner;
-use crate::index::Failure;
+use super::Core;
+use crate::index::IndexError;
 use crate::key::Key;
 use crate::record::Replica;
 
@@ -191,7 +191,7 @@ impl Reaper {
 }
 
 /// Reaps until the store stops.
-pub(super) async fn run(store: Arc<Inner>) {
+pub(super) async fn run(store: Arc<Core>) {
     let workers = Arc::new(Semaphore::new(WORKERS));
     loop {
         let mut wait = match store.reaper.next() {
@@ -237,10 +237,10 @@ pub(super) async fn run(store: Arc<Inner>) {
     }
 }
 
-impl Inner {
+impl Core {
     /// Queues all intents of the index that aren't in the queue, to be due after that delay, and tells how
     /// many there are. What their requests came to is not known any more.
-    pub(super) async fn take_up_intents(&self, delay: Duration) -> std::result::Result<usize, Failure> {
+    pub(super) async fn take_up_intents(&self, delay: Duration) -> std::result::Result<usize, IndexError> {
         let queued = self.reaper.queued();
         let (mut start, mut found) = (Vec::new(), 0);
         loop {
@@ -274,7 +274,7 @@ impl Inner {
 
     /// One round on all intents of the index; returns the number of files that no volume confirmed to
     /// be gone. The intents stay, as long as a request of an earlier run may still be on its way.
-    pub(super) async fn reap_once(&self) -> std::result::Result<u64, Failure> {
+    pub(super) async fn reap_once(&self) -> std::result::Result<u64, IndexError> {
         let (mut start, mut left) = (Vec::new(), 0);
         loop {
             let page = self.index.intents_page(&start).await?;

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use super::attempt::Attempt;
 use super::claims::Claim;
 use super::copy::{CopyError, Fingerprint};
-use super::{Inner, Store, When, now};
+use super::{Core, Precondition, Store, now};
 use crate::error::{Error, Result};
 use crate::index::Entry;
 use crate::key::{Key, Name};
@@ -103,7 +103,7 @@ impl Store {
     }
 }
 
-impl Inner {
+impl Core {
     async fn rebalance(&self, claim: &Claim) -> Result<Rebalanced> {
         let key = claim.key();
         let entry = self.index.get(key)?;
@@ -120,7 +120,7 @@ impl Inner {
             Ok(fingerprint) => {
                 let Fingerprint { size, md5 } = fingerprint;
                 let record = Record { replicas: plan.wanted, size, md5, ..record };
-                attempt.commit(record, &When::Always, None).await?;
+                attempt.commit(record, &Precondition::Always, None).await?;
                 Ok(plan.summary)
             }
             Err(error) => {

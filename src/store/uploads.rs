@@ -18,11 +18,11 @@ use http_body_util::BodyExt as _;
 use tokio::time::sleep;
 
 use super::put::Terms;
-use super::{Inner, PATIENCE, Piece, Received, Store, Upload, When, now};
+use super::{CLAIM_TIMEOUT, Core, Incoming, Piece, Precondition, Received, Store, now};
 use crate::error::{Error, Result};
 use crate::index::fold::{Folded, Item};
-use crate::index::notes::{Note, Notes, Proviso};
-use crate::index::{Failure, Page};
+use crate::index::notes::{Note, Notes, RequiredNote};
+use crate::index::{IndexError, Page};
 use crate::key::{Key, PARTS};
 use crate::record::{Headers, Record, State};
 
@@ -42,9 +42,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `Unfit`, `Index`.
+    /// `KeyError`, `Index`.
     pub async fn begin_upload(&self, key: &Key, headers: Headers) -> Result<u64> {
-        key.check().map_err(Error::Unfit)?;
+        key.check().map_err(Error::InvalidKey)?;
         let upload = self.0.index.generation().await?;
         let (state, md5, size, modified) = (State::Live, None, None, Some(now()));
         let record = Record { state, replicas: Vec::new(), md5, size, modified, headers };
@@ -52,7 +52,7 @@ impl Store {
         Ok(upload)
     }
 
-    /// When the upload was begun, and with which headers.
+    /// Precondition the upload was begun, and with which headers.
     ///
     /// # Errors
     ///
@@ -91,15 +91,16 @@ impl Store {
         key: &Key,
         upload: u64,
         number: u16,
-        body: Upload<B>,
+        body: Incoming<B>,
         finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
     ) -> Result<Record>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display + Send,
     {
-        let proviso = Some(Proviso { note: Note::Upload(key.clone(), upload), ends: false });
-        let terms = Terms { when: When::Always, proviso, finish: Box::new(finish), may_be_empty: true };
+        let required = Some(RequiredNote { note: Note::Upload(key.clone(), upload), ends: false });
+        let terms =
+            Terms { when: Precondition::Always, required, finish: Box::new(finish), may_be_empty: true };
         let part = Key::part(upload, number);
         self.run(&part.clone(), |store| async move { store.put(&part, None, body, terms).await }).await
     }
@@ -151,11 +152,11 @@ impl Store {
         key: &Key,
         upload: u64,
         parts: Vec<(u16, Record)>,
-        when: When,
+        when: Precondition,
         tap: impl FnMut(&Bytes) + Send + 'static,
         finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
     ) -> Result<Record> {
-        key.check().map_err(Error::Unfit)?;
+        key.check().map_err(Error::InvalidKey)?;
         let pieces = parts.into_iter().map(|(number, record)| {
             let part = 0..record.size.unwrap_or_default();
             Piece { key: Key::part(upload, number), record, part }
@@ -164,9 +165,9 @@ impl Store {
         let length = Some(body.left());
         // what changed is a part, and not the key's value
         let body = body.map_err(|error| if matches!(error, Error::Changed) { Error::Busy } else { error });
-        let body = Upload { length, body, md5: None };
-        let proviso = Some(Proviso { note: Note::Upload(key.clone(), upload), ends: true });
-        let terms = Terms { when, proviso, finish: Box::new(finish), may_be_empty: true };
+        let body = Incoming { length, body, md5: None };
+        let required = Some(RequiredNote { note: Note::Upload(key.clone(), upload), ends: true });
+        let terms = Terms { when, required, finish: Box::new(finish), may_be_empty: true };
         let written = key.clone();
         let stored = self.run(key, move |store| async move {
             let stored = store.put(&written, None, body, terms).await?;
@@ -201,7 +202,7 @@ impl Store {
 }
 
 /// Sweeps again and again until the store stops.
-pub(super) async fn sweep_often(store: Arc<Inner>) {
+pub(super) async fn sweep_often(store: Arc<Core>) {
     loop {
         match AssertUnwindSafe(store.sweep()).catch_unwind().await {
             Ok(Ok(())) => {}
@@ -218,11 +219,11 @@ pub(super) async fn sweep_often(store: Arc<Inner>) {
     }
 }
 
-impl Inner {
+impl Core {
     /// That what must be noted is.
-    pub(super) fn check_noted(&self, proviso: Option<&Proviso>) -> Result<()> {
-        match proviso {
-            Some(proviso) if self.index.note(&proviso.note)?.is_none() => Err(Error::NoUpload),
+    pub(super) fn check_noted(&self, required: Option<&RequiredNote>) -> Result<()> {
+        match required {
+            Some(required) if self.index.note(&required.note)?.is_none() => Err(Error::NoUpload),
             _ => Ok(()),
         }
     }
@@ -258,8 +259,8 @@ impl Inner {
         if self.stopping.is_cancelled() {
             return Ok(());
         }
-        let claim = self.claims.wait(&part, PATIENCE).await.ok_or(Error::Busy)?;
-        match self.delete(&claim, &When::Always).await {
+        let claim = self.claims.wait(&part, CLAIM_TIMEOUT).await.ok_or(Error::Busy)?;
+        match self.delete(&claim, &Precondition::Always).await {
             // somebody else looked for it, too
             Err(Error::NotFound) => Ok(()),
             deleted => deleted,
@@ -267,7 +268,7 @@ impl Inner {
     }
 
     /// Aborts the uploads that have expired, and deletes all parts whose upload isn't noted.
-    async fn sweep(&self) -> std::result::Result<(), Failure> {
+    async fn sweep(&self) -> std::result::Result<(), IndexError> {
         let mut start = PARTS.to_vec();
         loop {
             // the parts before the notes: an upload whose parts were seen was noted before, so if it isn't
@@ -292,7 +293,7 @@ impl Inner {
     async fn uploads_with_parts(
         &self,
         mut start: Vec<u8>,
-    ) -> std::result::Result<(BTreeSet<u64>, Option<Vec<u8>>), Failure> {
+    ) -> std::result::Result<(BTreeSet<u64>, Option<Vec<u8>>), IndexError> {
         // the parts of an upload are as a folder to it, so that it seeks over them
         let folded = Folded { prefix: PARTS.to_vec(), delimiter: b"/".to_vec() };
         let mut uploads = BTreeSet::new();
@@ -307,7 +308,7 @@ impl Inner {
     }
 
     /// Takes those out of `ended` that are noted, and puts those in that have expired, which it ends.
-    async fn look_at_notes(&self, ended: &mut BTreeSet<u64>) -> std::result::Result<(), Failure> {
+    async fn look_at_notes(&self, ended: &mut BTreeSet<u64>) -> std::result::Result<(), IndexError> {
         let expiry = self.options.upload_expiry;
         let earliest = (!expiry.is_zero()).then(|| now().saturating_sub(expiry.as_secs()));
         let mut start = None;

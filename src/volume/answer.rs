@@ -19,7 +19,7 @@ pub(super) struct Head {
     pub(super) length: Option<u64>,
     /// Where the body is a part of the file: its first byte, and the file's length.
     pub(super) part: Option<(u64, u64)>,
-    /// When the file was written, in seconds since 1970.
+    /// Precondition the file was written, in seconds since 1970.
     pub(super) modified: Option<u64>,
     /// Whether the connection can serve another request after this one.
     pub(super) keep: bool,
@@ -52,23 +52,23 @@ pub(super) enum Piece {
 
 /// Bytes that are no answer; says why.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Garbled(pub(super) &'static str);
+pub(super) struct AnswerError(pub(super) &'static str);
 
 impl Head {
     /// Takes the head from what was received, once it is there. `bodiless`: the answer to a HEAD.
-    pub(super) fn take(received: &mut BytesMut, bodiless: bool) -> Result<Option<Self>, Garbled> {
+    pub(super) fn take(received: &mut BytesMut, bodiless: bool) -> Result<Option<Self>, AnswerError> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; HEADERS];
             let mut answer = httparse::Response::new(&mut headers);
-            let parsed = answer.parse(received).map_err(|_error| Garbled("no HTTP"))?;
+            let parsed = answer.parse(received).map_err(|_error| AnswerError("no HTTP"))?;
             let httparse::Status::Complete(bytes) = parsed else {
                 let too_long = received.len() >= LONGEST_HEAD;
-                return if too_long { Err(Garbled("an endless head")) } else { Ok(None) };
+                return if too_long { Err(AnswerError("an endless head")) } else { Ok(None) };
             };
             let head = Self::read(&answer, bodiless)?;
             received.advance(bytes);
             match head.status {
-                StatusCode::SWITCHING_PROTOCOLS => return Err(Garbled("another protocol")),
+                StatusCode::SWITCHING_PROTOCOLS => return Err(AnswerError("another protocol")),
                 // the answer proper is still to come (RFC 9110 section 15.2)
                 status if status.is_informational() => {}
                 _ => return Ok(Some(head)),
@@ -76,22 +76,22 @@ impl Head {
         }
     }
 
-    fn read(answer: &httparse::Response<'_, '_>, bodiless: bool) -> Result<Self, Garbled> {
+    fn read(answer: &httparse::Response<'_, '_>, bodiless: bool) -> Result<Self, AnswerError> {
         let code = answer.code.and_then(|code| StatusCode::from_u16(code).ok());
-        let status = code.ok_or(Garbled("no status"))?;
+        let status = code.ok_or(AnswerError("no status"))?;
         let (mut length, mut part, mut modified, mut chunked) = (None, None, None, false);
         // HTTP/1.0 closes; where it offers not to, nothing is lost
         let mut keep = answer.version == Some(1);
         for header in answer.headers.iter() {
             let name = header.name;
             if name.eq_ignore_ascii_case("content-length") {
-                let number = decimal(header.value).ok_or(Garbled("no length"))?;
+                let number = decimal(header.value).ok_or(AnswerError("no length"))?;
                 if length.replace(number).is_some_and(|other| other != number) {
-                    return Err(Garbled("two lengths"));
+                    return Err(AnswerError("two lengths"));
                 }
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
                 if chunked || !header.value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Garbled("an unknown encoding"));
+                    return Err(AnswerError("an unknown encoding"));
                 }
                 chunked = true;
             } else if name.eq_ignore_ascii_case("connection") {
@@ -104,7 +104,7 @@ impl Head {
             }
         }
         let body = match (chunked, length) {
-            (true, Some(_)) => return Err(Garbled("a length and chunks")),
+            (true, Some(_)) => return Err(AnswerError("a length and chunks")),
             _ if bodiless || matches!(status.as_u16(), 100..=199 | 204 | 304) => Body::Left(0),
             (true, None) => Body::Chunk(0),
             (false, Some(length)) => Body::Left(length),
@@ -116,7 +116,7 @@ impl Head {
 
 impl Body {
     /// Takes what there is of the body from what was received.
-    pub(super) fn take(&mut self, received: &mut BytesMut) -> Result<Piece, Garbled> {
+    pub(super) fn take(&mut self, received: &mut BytesMut) -> Result<Piece, AnswerError> {
         loop {
             match self {
                 Self::Left(0) => return Ok(Piece::End),
@@ -130,7 +130,7 @@ impl Body {
                     Ok(httparse::Status::Partial) if received.len() < LONGEST_HEAD => {
                         return Ok(Piece::Wanted);
                     }
-                    _ => return Err(Garbled("no size of a chunk")),
+                    _ => return Err(AnswerError("no size of a chunk")),
                 },
                 Self::Left(left) | Self::Chunk(left) => {
                     if received.is_empty() {
@@ -150,7 +150,7 @@ impl Body {
                         received.advance(2);
                         *self = Self::Chunk(0);
                     }
-                    Some(_) => return Err(Garbled("a chunk without end")),
+                    Some(_) => return Err(AnswerError("a chunk without end")),
                 },
                 Self::Trailers => {
                     let mut trailers = [httparse::EMPTY_HEADER; HEADERS];
@@ -162,7 +162,7 @@ impl Body {
                         Ok(httparse::Status::Partial) if received.len() < LONGEST_HEAD => {
                             return Ok(Piece::Wanted);
                         }
-                        _ => return Err(Garbled("no trailers")),
+                        _ => return Err(AnswerError("no trailers")),
                     }
                 }
             }
@@ -204,12 +204,12 @@ mod tests {
     /// A head, the body, and what is left over.
     type Whole = (Head, Vec<u8>, Vec<u8>);
 
-    fn head(text: &str) -> Result<Option<Head>, Garbled> {
+    fn head(text: &str) -> Result<Option<Head>, AnswerError> {
         Head::take(&mut BytesMut::from(text), false)
     }
 
     /// Reads an answer that comes in pieces of `step` bytes; `None` if it breaks off.
-    fn read(text: &[u8], step: usize, bodiless: bool) -> Result<Option<Whole>, Garbled> {
+    fn read(text: &[u8], step: usize, bodiless: bool) -> Result<Option<Whole>, AnswerError> {
         let (mut received, mut coming) = (BytesMut::new(), text.chunks(step));
         let mut head = loop {
             match Head::take(&mut received, bodiless)? {
@@ -306,7 +306,7 @@ mod tests {
             assert!(read(text.as_bytes(), 4, false).is_err(), "{chunks}");
         }
         let endless = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(LONGEST_HEAD));
-        assert_eq!(head(&endless), Err(Garbled("an endless head")));
+        assert_eq!(head(&endless), Err(AnswerError("an endless head")));
     }
 
     proptest! {

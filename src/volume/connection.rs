@@ -11,7 +11,7 @@ use hyper::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::answer::{Body, Garbled, Head, Piece};
+use super::answer::{AnswerError, Body, Head, Piece};
 use super::feed::Feed;
 
 /// At most so many bytes of a value are read at a time.
@@ -36,7 +36,7 @@ pub(super) struct Request<'a> {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Lost {
+pub(super) enum RequestError {
     /// The connection had been closed before the first byte of the request: it may be sent on another one.
     Unsent,
     /// Says why.
@@ -61,7 +61,7 @@ impl Connection {
     }
 
     /// Sends a request, and waits for the head of its answer.
-    pub(super) async fn ask(&mut self, request: &mut Request<'_>) -> Result<Head, Lost> {
+    pub(super) async fn ask(&mut self, request: &mut Request<'_>) -> Result<Head, RequestError> {
         let mut head = head(request);
         let small = request.body.small(SMALL);
         head.extend_from_slice(small.as_deref().unwrap_or_default());
@@ -69,7 +69,7 @@ impl Connection {
         while sent < head.len() {
             match self.stream.write(head.get(sent..).unwrap_or_default()).await {
                 Ok(bytes) if bytes > 0 => sent += bytes,
-                _ if sent == 0 => return Err(Lost::Unsent),
+                _ if sent == 0 => return Err(RequestError::Unsent),
                 _ => return self.answer_in_spite(&request.method).await,
             }
         }
@@ -80,7 +80,7 @@ impl Connection {
     }
 
     /// Sends the body, unless the volume answers first or closes the connection.
-    async fn send_body(&mut self, body: &mut Feed) -> Result<std::ops::ControlFlow<()>, Lost> {
+    async fn send_body(&mut self, body: &mut Feed) -> Result<std::ops::ControlFlow<()>, RequestError> {
         use std::ops::ControlFlow::{Break, Continue};
         let chunked = body.length().is_none();
         loop {
@@ -96,7 +96,7 @@ impl Connection {
                     }
                     continue;
                 }
-                piece = body.next() => piece.map_err(|aborted| Lost::Broken(aborted.to_string()))?,
+                piece = body.next() => piece.map_err(|aborted| RequestError::Broken(aborted.to_string()))?,
             };
             if piece.as_ref().is_some_and(Bytes::is_empty) {
                 // as a chunk it would be the last
@@ -123,7 +123,7 @@ impl Connection {
     }
 
     /// Sends a piece, unless the volume answers first or closes the connection.
-    async fn send(&mut self, mut piece: Bytes) -> Result<bool, Lost> {
+    async fn send(&mut self, mut piece: Bytes) -> Result<bool, RequestError> {
         while !piece.is_empty() {
             let (reader, mut writer) = self.stream.split();
             tokio::select! {
@@ -144,30 +144,30 @@ impl Connection {
     }
 
     /// Whether the volume has said something, or has closed its side.
-    fn hears(&mut self) -> Result<bool, Lost> {
+    fn hears(&mut self) -> Result<bool, RequestError> {
         self.received.reserve(READ_HEAD);
         match self.stream.try_read_buf(&mut self.received) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(Lost::Broken(error.to_string())),
+            Err(error) => Err(RequestError::Broken(error.to_string())),
         }
     }
 
-    async fn answer(&mut self, method: &Method) -> Result<Head, Lost> {
+    async fn answer(&mut self, method: &Method) -> Result<Head, RequestError> {
         loop {
             match Head::take(&mut self.received, *method == Method::HEAD) {
                 Ok(Some(head)) => return Ok(head),
-                Ok(None) => self.receive(READ_HEAD).await.map_err(Lost::Broken)?,
+                Ok(None) => self.receive(READ_HEAD).await.map_err(RequestError::Broken)?,
                 Err(garbled) => return Err(garbled.into()),
             }
         }
     }
 
     /// The answer to a request of which the volume didn't take all: why it didn't, if it says so.
-    async fn answer_in_spite(&mut self, method: &Method) -> Result<Head, Lost> {
+    async fn answer_in_spite(&mut self, method: &Method) -> Result<Head, RequestError> {
         let answer = self.answer(method).await?;
         if answer.status.is_success() {
-            return Err(Lost::Broken("it answered before it had the value".to_owned()));
+            return Err(RequestError::Broken("it answered before it had the value".to_owned()));
         }
         Ok(Head { keep: false, ..answer })
     }
@@ -175,7 +175,7 @@ impl Connection {
     /// The next piece of the answer's body; `None` after the last.
     pub(super) async fn next(&mut self, body: &mut Body) -> Result<Option<Bytes>, String> {
         loop {
-            match body.take(&mut self.received).map_err(|Garbled(why)| why.to_owned())? {
+            match body.take(&mut self.received).map_err(|AnswerError(why)| why.to_owned())? {
                 Piece::Data(data) => return Ok(Some(data)),
                 Piece::End => return Ok(None),
                 Piece::Wanted => match self.receive(READ).await {
@@ -196,8 +196,8 @@ impl Connection {
     }
 }
 
-impl From<Garbled> for Lost {
-    fn from(Garbled(why): Garbled) -> Self {
+impl From<AnswerError> for RequestError {
+    fn from(AnswerError(why): AnswerError) -> Self {
         Self::Broken(why.to_owned())
     }
 }
@@ -253,7 +253,7 @@ mod tests {
     async fn who_takes_a_value_before_it_is_sent_has_not_got_it() {
         let (mut connection, mut volume) = pair().await;
         volume.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").await.unwrap();
-        assert!(matches!(connection.ask(&mut put(LARGE)).await, Err(Lost::Broken(_))));
+        assert!(matches!(connection.ask(&mut put(LARGE)).await, Err(RequestError::Broken(_))));
     }
 
     #[tokio::test]

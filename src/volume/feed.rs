@@ -47,7 +47,7 @@ pub(crate) struct Feeder {
 
 /// The volume doesn't take this body any more.
 #[derive(Debug)]
-pub(crate) enum Refused {
+pub(crate) enum FeedError {
     /// Its request has ended.
     Closed,
     /// It took nothing for too long.
@@ -56,17 +56,17 @@ pub(crate) enum Refused {
 
 impl Feeder {
     /// Gives a piece, waiting at most so long for room in the window.
-    pub(crate) async fn give(&self, piece: Bytes, patience: Duration) -> Result<(), Refused> {
-        self.send(Piece::Data(piece), patience).await
+    pub(crate) async fn give(&self, piece: Bytes, limit: Duration) -> Result<(), FeedError> {
+        self.send(Piece::Data(piece), limit).await
     }
 
     /// The body is whole.
-    pub(crate) async fn end(self, patience: Duration) -> Result<(), Refused> {
+    pub(crate) async fn end(self, limit: Duration) -> Result<(), FeedError> {
         // dropped on return, which tells the watcher
         self.signals.finished.store(true, Ordering::Release);
-        match self.send(Piece::End, patience).await {
+        match self.send(Piece::End, limit).await {
             // a body of known length is over with its last byte, and nobody waits for its end
-            Err(Refused::Closed) if self.signals.complete.load(Ordering::Acquire) => Ok(()),
+            Err(FeedError::Closed) if self.signals.complete.load(Ordering::Acquire) => Ok(()),
             sent => sent,
         }
     }
@@ -78,12 +78,12 @@ impl Feeder {
         self.signals.started.notify_one();
     }
 
-    async fn send(&self, piece: Piece, patience: Duration) -> Result<(), Refused> {
+    async fn send(&self, piece: Piece, limit: Duration) -> Result<(), FeedError> {
         // the timer costs, and there mostly is room
         let Err(full) = self.pieces.try_send(piece) else { return Ok(()) };
-        let mpsc::error::TrySendError::Full(piece) = full else { return Err(Refused::Closed) };
-        let sent = tokio::time::timeout(patience, self.pieces.send(piece)).await;
-        sent.map_err(|_elapsed| Refused::Stalled)?.map_err(|_closed| Refused::Closed)
+        let mpsc::error::TrySendError::Full(piece) = full else { return Err(FeedError::Closed) };
+        let sent = tokio::time::timeout(limit, self.pieces.send(piece)).await;
+        sent.map_err(|_elapsed| FeedError::Stalled)?.map_err(|_closed| FeedError::Closed)
     }
 }
 
@@ -144,20 +144,20 @@ impl Feed {
     }
 
     /// The next piece; `None` after the last.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Aborted> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, FeedAborted> {
         self.signals.started.notify_one();
         if self.left == Some(0) {
             return Ok(None);
         }
         let piece = match &mut self.pieces {
             Pieces::Whole(value) => value.take().map_or(Piece::End, Piece::Data),
-            Pieces::Coming(pieces) => pieces.recv().await.ok_or(Aborted)?,
+            Pieces::Coming(pieces) => pieces.recv().await.ok_or(FeedAborted)?,
         };
         let Piece::Data(data) = piece else {
-            return if self.left.is_none() { Ok(None) } else { Err(Aborted) };
+            return if self.left.is_none() { Ok(None) } else { Err(FeedAborted) };
         };
         if let Some(left) = &mut self.left {
-            *left = left.checked_sub(data.len() as u64).ok_or(Aborted)?;
+            *left = left.checked_sub(data.len() as u64).ok_or(FeedAborted)?;
         }
         self.signals.complete.store(self.left == Some(0), Ordering::Release);
         Ok(Some(data))
@@ -178,12 +178,12 @@ impl Watch {
 
 /// The value ended before its end: its feeder gave up.
 #[derive(Debug)]
-pub(crate) struct Aborted;
+pub(crate) struct FeedAborted;
 
-impl std::fmt::Display for Aborted {
+impl std::fmt::Display for FeedAborted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("the upload was given up")
     }
 }
 
-impl std::error::Error for Aborted {}
+impl std::error::Error for FeedAborted {}

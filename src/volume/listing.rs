@@ -79,15 +79,15 @@ enum Position {
 
 /// Why a listing can't be used.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Garbled(&'static str);
+pub struct ListingError(&'static str);
 
-impl std::fmt::Display for Garbled {
+impl std::fmt::Display for ListingError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl std::error::Error for Garbled {}
+impl std::error::Error for ListingError {}
 
 impl Parser {
     /// Takes the next bytes and hands over the entries that they complete.
@@ -95,11 +95,11 @@ impl Parser {
     /// # Errors
     ///
     /// This is no listing, whatever may follow.
-    pub fn read(&mut self, bytes: &[u8], mut found: impl FnMut(Listed)) -> Result<(), Garbled> {
+    pub fn read(&mut self, bytes: &[u8], mut found: impl FnMut(Listed)) -> Result<(), ListingError> {
         use Position as P;
         self.taken += bytes.len();
         if self.taken > MAX_BYTES {
-            return Err(Garbled("the listing has no end"));
+            return Err(ListingError("the listing has no end"));
         }
         for &byte in bytes {
             let inside = matches!(self.at, P::Object | P::String | P::Escape);
@@ -110,16 +110,16 @@ impl Parser {
                 (P::Between, b']') => P::End,
                 (P::String, b'\\') => P::Escape,
                 (P::Object, b'"') | (P::String | P::Escape, _) => P::String,
-                (P::Object, b'{' | b'[') => return Err(Garbled("the listing is nested")),
+                (P::Object, b'{' | b'[') => return Err(ListingError("the listing is nested")),
                 (P::Object, _) => P::Object,
-                _ => return Err(Garbled("the answer is no JSON listing (autoindex_format json)")),
+                _ => return Err(ListingError("the answer is no JSON listing (autoindex_format json)")),
             };
             if inside || self.at == P::Object {
                 if self.object.capacity() == 0 {
                     self.object.reserve(USUAL_OBJECT_BYTES);
                 }
                 if self.object.len() == MAX_OBJECT_BYTES {
-                    return Err(Garbled("the listing has an entry without end"));
+                    return Err(ListingError("the listing has an entry without end"));
                 }
                 self.object.push(byte);
             }
@@ -136,19 +136,19 @@ impl Parser {
     /// # Errors
     ///
     /// It was not.
-    pub fn end(&self) -> Result<(), Garbled> {
-        if self.at == Position::End { Ok(()) } else { Err(Garbled("the listing is cut short")) }
+    pub fn end(&self) -> Result<(), ListingError> {
+        if self.at == Position::End { Ok(()) } else { Err(ListingError("the listing is cut short")) }
     }
 }
 
-fn parse(object: &[u8]) -> Result<Listed, Garbled> {
+fn parse(object: &[u8]) -> Result<Listed, ListingError> {
     let text = String::from_utf8_lossy(object);
     let row: Row<'_> =
-        serde_json::from_str(&text).map_err(|_error| Garbled("the listing has an odd entry"))?;
+        serde_json::from_str(&text).map_err(|_error| ListingError("the listing has an odd entry"))?;
     let kind = match (row.kind.as_ref(), row.size) {
         ("directory", _) => Kind::Directory,
         ("file", Some(size)) => Kind::File { size, modified: row.mtime.as_deref().and_then(seconds) },
-        ("file", None) => return Err(Garbled("the listing has a file without a size")),
+        ("file", None) => return Err(ListingError("the listing has a file without a size")),
         _ => Kind::Other,
     };
     Ok(Listed { name: row.name, kind })
@@ -163,7 +163,7 @@ fn seconds(date: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn read(text: &[u8], step: usize) -> Result<Vec<Listed>, Garbled> {
+    fn read(text: &[u8], step: usize) -> Result<Vec<Listed>, ListingError> {
         let mut parser = Parser::default();
         let mut found = Vec::new();
         for bytes in text.chunks(step) {
@@ -192,7 +192,7 @@ mod tests {
     fn what_never_ends_is_refused() {
         let mut parser = Parser { taken: MAX_BYTES - 1, ..Parser::default() };
         assert_eq!(parser.read(b"[", drop), Ok(()));
-        assert_eq!(parser.read(b" ", drop), Err(Garbled("the listing has no end")));
+        assert_eq!(parser.read(b" ", drop), Err(ListingError("the listing has no end")));
     }
 
     #[test]

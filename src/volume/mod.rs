@@ -26,7 +26,7 @@ use md5::{Digest, Md5};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-pub(crate) use feed::{Feed, Feeder, Refused, feed};
+pub(crate) use feed::{Feed, FeedError, Feeder, feed};
 use health::Health;
 pub use listing::{Kind, Listed};
 use pool::{Answer, Pool};
@@ -47,7 +47,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 /// How long volumes are waited for.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// For a connection, and for the whole answer to a small request (`--voltimeout`).
     pub request: Duration,
     /// For the next byte of a stream in either direction, and for the answer after its last one
@@ -94,10 +94,10 @@ type Outcome<T> = Result<T, VolumeError>;
 
 /// A file that a volume has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct FileInfo {
     /// Its length in bytes.
     pub size: u64,
-    /// When it was written, in seconds since 1970, if the volume tells.
+    /// Precondition it was written, in seconds since 1970, if the volume tells.
     pub modified: Option<u64>,
 }
 
@@ -105,7 +105,7 @@ pub struct Seen {
 pub struct Volume {
     address: String,
     pool: Arc<Pool>,
-    patience: Patience,
+    timeouts: Timeouts,
     health: Health,
     returned: Arc<Notify>,
 }
@@ -113,7 +113,7 @@ pub struct Volume {
 /// The volumes that were ever named, by a flag or by a record, under their addresses.
 pub struct Volumes {
     connector: HttpConnector,
-    patience: Patience,
+    timeouts: Timeouts,
     known: RwLock<HashMap<String, Arc<Volume>>>,
     returned: Arc<Notify>,
 }
@@ -121,11 +121,11 @@ pub struct Volumes {
 impl Volumes {
     /// No volume yet; one comes into being when it is first asked for.
     #[must_use]
-    pub fn new(patience: Patience) -> Self {
+    pub fn new(timeouts: Timeouts) -> Self {
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(patience.request));
+        connector.set_connect_timeout(Some(timeouts.request));
         connector.set_nodelay(true);
-        Self { connector, patience, known: RwLock::default(), returned: Arc::default() }
+        Self { connector, timeouts, known: RwLock::default(), returned: Arc::default() }
     }
 
     /// The volume at that address, `HOST:PORT`.
@@ -141,7 +141,7 @@ impl Volumes {
             Arc::new(Volume {
                 address: address.to_owned(),
                 pool: Arc::new(Pool::new(self.connector.clone(), address)),
-                patience: self.patience,
+                timeouts: self.timeouts,
                 health: Health::new(),
                 returned: Arc::clone(&self.returned),
             })
@@ -185,11 +185,11 @@ impl Volume {
     /// # Errors
     ///
     /// The volume can't tell, which says nothing about the file.
-    pub async fn head(self: &Arc<Self>, path: &str) -> Outcome<Option<Seen>> {
+    pub async fn head(self: &Arc<Self>, path: &str) -> Outcome<Option<FileInfo>> {
         let answer = self.ask(Method::HEAD, path).await?;
         match answer.status() {
             StatusCode::OK => match answer.length() {
-                Some(size) => Ok(Some(Seen { size, modified: answer.modified() })),
+                Some(size) => Ok(Some(FileInfo { size, modified: answer.modified() })),
                 None => Err(self.blame(VolumeError::Unanswered("200 without a length".into()))),
             },
             StatusCode::NOT_FOUND => Ok(None),
@@ -223,7 +223,7 @@ impl Volume {
         let answer = async {
             let mut answer = self.pool.request(Method::PUT, path, Some(("date", &date)), body).await?;
             let status = answer.status();
-            drain(&mut answer, self.patience.request).await;
+            drain(&mut answer, self.timeouts.request).await;
             Ok(status)
         };
         let answered = async {
@@ -233,13 +233,13 @@ impl Volume {
                 () = watch.ended() => {}
             }
             // all is given: from here the volume is waited for, and nobody else
-            if let Ok(status) = timeout(self.patience.request, &mut answer).await {
+            if let Ok(status) = timeout(self.timeouts.request, &mut answer).await {
                 return status;
             }
             self.probe();
             tokio::select! {
-                status = timeout(self.patience.stream, &mut answer) => {
-                    status.unwrap_or_else(|_| Err(late(self.patience.stream)))
+                status = timeout(self.timeouts.stream, &mut answer) => {
+                    status.unwrap_or_else(|_| Err(late(self.timeouts.stream)))
                 }
                 () = self.health.gone_down() => Err(VolumeError::Unanswered("it went down".into())),
             }
@@ -276,7 +276,7 @@ impl Volume {
     /// There is no such file (`Refused(404)`), or the volume can't tell.
     pub(crate) async fn get(self: &Arc<Self>, path: &str, part: Option<Range<u64>>) -> Outcome<Download> {
         let range = part.as_ref().map(|part| format!("bytes={}-{}", part.start, part.end.saturating_sub(1)));
-        let answer = self.ask_within(self.patience.request, Method::GET, path, range.as_deref()).await?;
+        let answer = self.ask_within(self.timeouts.request, Method::GET, path, range.as_deref()).await?;
         let size = match (answer.status(), &part) {
             (StatusCode::OK, None) => answer.length(),
             // nginx doesn't take an empty file apart
@@ -289,8 +289,8 @@ impl Volume {
         let Some(size) = size else {
             return Err(self.blame(VolumeError::Unanswered("an answer without a length".into())));
         };
-        let (seen, patience) = (Seen { size, modified: answer.modified() }, self.patience.stream);
-        Ok(Download { seen, answer, patience, waited: Duration::ZERO, received: 0 })
+        let (seen, limit) = (FileInfo { size, modified: answer.modified() }, self.timeouts.stream);
+        Ok(Download { seen, answer, limit, waited: Duration::ZERO, received: 0 })
     }
 
     /// The MD5 of the file's bytes.
@@ -314,14 +314,14 @@ impl Volume {
     /// The listing can't be read to its end; some entries may have been handed over.
     pub async fn list(self: &Arc<Self>, path: &str, mut found: impl FnMut(Listed)) -> Outcome<()> {
         // the volume reads the whole directory before its first byte
-        let mut answer = self.ask_within(self.patience.stream, Method::GET, path, None).await?;
+        let mut answer = self.ask_within(self.timeouts.stream, Method::GET, path, None).await?;
         if answer.status() != StatusCode::OK {
             return Err(VolumeError::Refused(answer.status()));
         }
         let garbled = |why: &dyn fmt::Display| VolumeError::Unanswered(why.to_string());
         let mut parser = listing::Parser::default();
         let (begun, mut received) = (Instant::now(), 0);
-        while let Some(bytes) = next_piece(&mut answer, self.patience.stream).await? {
+        while let Some(bytes) = next_piece(&mut answer, self.timeouts.stream).await? {
             received += bytes.len() as u64;
             check_rate(begun.elapsed(), received)?;
             parser.read(&bytes, &mut found).map_err(|error| garbled(&error))?;
@@ -330,7 +330,7 @@ impl Volume {
     }
 
     async fn ask(self: &Arc<Self>, method: Method, path: &str) -> Outcome<Answer> {
-        self.ask_within(self.patience.request, method, path, None).await
+        self.ask_within(self.timeouts.request, method, path, None).await
     }
 
     /// A request without a body, whose head is answered within the deadline; the answer's body is
@@ -347,7 +347,7 @@ impl Volume {
             let range = range.map(|range| ("range", range));
             let mut answer = self.pool.request(method, path, range, Feed::empty()).await?;
             if !wanted || !matches!(answer.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-                drain(&mut answer, self.patience.request).await;
+                drain(&mut answer, self.timeouts.request).await;
             }
             Ok(answer)
         };
@@ -398,9 +398,9 @@ impl Volume {
 /// A file being read.
 pub(crate) struct Download {
     /// What the volume says of the whole file.
-    pub(crate) seen: Seen,
+    pub(crate) seen: FileInfo,
     answer: Answer,
-    patience: Duration,
+    limit: Duration,
     /// Time spent waiting for the volume, and not for who reads.
     waited: Duration,
     received: u64,
@@ -410,7 +410,7 @@ impl Download {
     /// The next piece; `None` after the last byte.
     pub(crate) async fn next(&mut self) -> Outcome<Option<Bytes>> {
         let asked = Instant::now();
-        let piece = next_piece(&mut self.answer, self.patience).await?;
+        let piece = next_piece(&mut self.answer, self.limit).await?;
         self.waited += asked.elapsed();
         self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
         check_rate(self.waited, self.received)?;
@@ -426,15 +426,15 @@ fn check_rate(taken: Duration, received: u64) -> Outcome<()> {
     Ok(())
 }
 
-async fn next_piece(answer: &mut Answer, patience: Duration) -> Outcome<Option<Bytes>> {
-    timeout(patience, answer.next()).await.map_err(|_elapsed| late(patience))?
+async fn next_piece(answer: &mut Answer, limit: Duration) -> Outcome<Option<Bytes>> {
+    timeout(limit, answer.next()).await.map_err(|_elapsed| late(limit))?
 }
 
 /// Reads away the short body of an answer that nobody wants, so that its connection can be used
 /// again; one that is long or slow loses its connection instead.
-async fn drain(answer: &mut Answer, patience: Duration) {
+async fn drain(answer: &mut Answer, limit: Duration) {
     let mut left = DRAIN;
-    while let Ok(Some(piece)) = next_piece(answer, patience).await {
+    while let Ok(Some(piece)) = next_piece(answer, limit).await {
         left = left.saturating_sub(piece.len());
         if left == 0 {
             break;
@@ -442,8 +442,8 @@ async fn drain(answer: &mut Answer, patience: Duration) {
     }
 }
 
-fn late(patience: Duration) -> VolumeError {
-    VolumeError::Unanswered(format!("within {}", humantime::format_duration(patience)))
+fn late(limit: Duration) -> VolumeError {
+    VolumeError::Unanswered(format!("within {}", humantime::format_duration(limit)))
 }
 
 /// An error with its causes, the outermost first.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use tower_service::Service as _;
 
 use super::answer::Head;
-use super::connection::{Connection, Lost, Request};
+use super::connection::{Connection, Request, RequestError};
 use super::feed::Feed;
 use super::{Outcome, VolumeError, causes};
 
@@ -71,9 +71,11 @@ impl Pool {
                     let (connection, pool) = (Some(connection), Arc::clone(self));
                     return Ok(Answer { head, connection, pool });
                 }
-                Err(Lost::Unsent) if used => {}
-                Err(Lost::Unsent) => return Err(VolumeError::Unanswered("it closed the connection".into())),
-                Err(Lost::Broken(why)) => return Err(VolumeError::Unanswered(why)),
+                Err(RequestError::Unsent) if used => {}
+                Err(RequestError::Unsent) => {
+                    return Err(VolumeError::Unanswered("it closed the connection".into()));
+                }
+                Err(RequestError::Broken(why)) => return Err(VolumeError::Unanswered(why)),
             }
         }
     }
@@ -148,7 +150,7 @@ impl Answer {
         self.head.part
     }
 
-    /// When the file was written, in seconds since 1970, where the volume tells.
+    /// Precondition the file was written, in seconds since 1970, where the volume tells.
     pub(super) fn modified(&self) -> Option<u64> {
         self.head.modified
     }

@@ -10,8 +10,8 @@ use davkv::index::{self, Index};
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
 use davkv::record::{Headers, Record};
-use davkv::store::{Forgotten, Options, Store, Upload, When};
-use davkv::volume::{Patience, Volumes};
+use davkv::store::{Forgotten, Incoming, Options, Precondition, Store};
+use davkv::volume::{Timeouts, Volumes};
 use http_body_util::Full;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -45,7 +45,7 @@ impl Rig {
         let gates: Vec<_> = volumes.iter().map(Gate::before).collect();
         let mut options = Options {
             placement: Placement::new(gates.iter().map(Gate::addr).collect(), REPLICAS, 1),
-            patience: Patience { request: Duration::from_secs(5), stream: Duration::from_secs(10) },
+            timeouts: Timeouts { request: Duration::from_secs(5), stream: Duration::from_secs(10) },
             client_idle: Duration::from_secs(10),
             md5: true,
             protect: false,
@@ -77,7 +77,7 @@ impl Rig {
     }
 
     fn start(&mut self) {
-        let (volumes, options) = (Volumes::new(self.options.patience), self.options.clone());
+        let (volumes, options) = (Volumes::new(self.options.timeouts), self.options.clone());
         let index = self.open();
         self.store = Some(self.runtime.block_on(async {
             let store = Store::new(index, volumes, options);
@@ -99,12 +99,12 @@ impl Rig {
         self.store.as_ref().unwrap()
     }
 
-    pub(crate) fn replace(&self, value: &[u8], when: When) -> Result<Record> {
+    pub(crate) fn replace(&self, value: &[u8], when: Precondition) -> Result<Record> {
         let headers = vec![("content-type".to_owned(), "a/b".to_owned())];
         self.runtime.block_on(self.store().replace(&self.key, whole(value), when, |_| Ok(headers)))
     }
 
-    pub(crate) fn remove(&self, when: When) -> Result<()> {
+    pub(crate) fn remove(&self, when: Precondition) -> Result<()> {
         self.runtime.block_on(self.store().remove(&self.key, when))
     }
 
@@ -147,12 +147,17 @@ impl Rig {
     }
 
     /// Completes the upload with all its parts.
-    pub(crate) fn complete(&self, upload: u64, when: When) -> Result<Record> {
+    pub(crate) fn complete(&self, upload: u64, when: Precondition) -> Result<Record> {
         let parts = self.parts(upload)?;
         self.complete_with(upload, parts, when)
     }
 
-    pub(crate) fn complete_with(&self, upload: u64, parts: Vec<(u16, Record)>, when: When) -> Result<Record> {
+    pub(crate) fn complete_with(
+        &self,
+        upload: u64,
+        parts: Vec<(u16, Record)>,
+        when: Precondition,
+    ) -> Result<Record> {
         let completion = self.completion(upload, parts, when);
         self.runtime.block_on(completion).unwrap()
     }
@@ -162,7 +167,7 @@ impl Rig {
         &self,
         upload: u64,
         parts: Vec<(u16, Record)>,
-        when: When,
+        when: Precondition,
     ) -> JoinHandle<Result<Record>> {
         let (store, key) = (self.store().clone(), self.key.clone());
         self.runtime.spawn(async move {
@@ -187,8 +192,8 @@ impl Rig {
 }
 
 /// A value that is sent in one piece.
-pub(crate) fn whole(value: &[u8]) -> Upload<Full<Bytes>> {
-    Upload { body: Full::new(Bytes::copy_from_slice(value)), length: Some(value.len() as u64), md5: None }
+pub(crate) fn whole(value: &[u8]) -> Incoming<Full<Bytes>> {
+    Incoming { body: Full::new(Bytes::copy_from_slice(value)), length: Some(value.len() as u64), md5: None }
 }
 
 /// What the paths of the key's files have in common.

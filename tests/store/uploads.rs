@@ -10,7 +10,7 @@ use davkv::error::{Error, Result};
 use davkv::index::notes::Note;
 use davkv::key::Key;
 use davkv::record::{Headers, Record};
-use davkv::store::{Piece, Received, Spliced, Upload, When};
+use davkv::store::{Incoming, Piece, Precondition, Received, Spliced};
 use md5::{Digest as _, Md5};
 
 use crate::common::{Gate, Order, Stage, eventually};
@@ -57,7 +57,7 @@ fn parts_become_one_value() {
         }
     };
     let listed = rig.parts(upload).unwrap();
-    let completed = rig.store().complete_upload(&rig.key, upload, listed, When::Absent, tap, finish);
+    let completed = rig.store().complete_upload(&rig.key, upload, listed, Precondition::Absent, tap, finish);
     let record = rig.runtime.block_on(completed).unwrap();
     assert_eq!((record.size, record.md5, &record.headers), (Some(5 * u64::from(PART)), Some(md5), &headers));
     assert_eq!(rig.runtime.block_on(rig.store().stat(&rig.key)).unwrap(), record);
@@ -89,7 +89,7 @@ fn an_upload_goes_on_after_a_restart() {
     let uploads = rig.runtime.block_on(rig.store().uploads(b"/bucket/", None)).unwrap().rows;
     assert_eq!(uploads.len(), 1);
     assert_eq!((&uploads[0].0, uploads[0].1, &uploads[0].2.headers), (&rig.key, upload, &headers));
-    rig.complete(upload, When::Always).unwrap();
+    rig.complete(upload, Precondition::Always).unwrap();
     assert_only_the_value_is_left(&rig);
 }
 
@@ -100,9 +100,9 @@ fn a_part_is_put_again() {
     let before = rig.parts(upload).unwrap();
     rig.put_part(upload, 2, b"something else").unwrap();
     assert_eq!(rig.files().len(), 3 * 5);
-    assert!(matches!(rig.complete_with(upload, before, When::Always), Err(Error::Busy)));
+    assert!(matches!(rig.complete_with(upload, before, Precondition::Always), Err(Error::Busy)));
     rig.put_part(upload, 2, &parts()[1]).unwrap();
-    rig.complete(upload, When::Always).unwrap();
+    rig.complete(upload, Precondition::Always).unwrap();
     assert_only_the_value_is_left(&rig);
 }
 
@@ -113,36 +113,37 @@ fn parts_may_be_empty_and_come_in_any_order() {
     for (number, part) in [(9, b"".as_slice()), (10_000, b"end"), (2, b"begin, ")] {
         rig.put_part(upload, number, part).unwrap();
     }
-    rig.complete(upload, When::Always).unwrap();
+    rig.complete(upload, Precondition::Always).unwrap();
     assert_eq!(rig.read(None).unwrap(), b"begin, end");
     let upload = rig.uploaded(&[Vec::new()]);
-    assert_eq!(rig.complete(upload, When::Always).unwrap().size, Some(0));
+    assert_eq!(rig.complete(upload, Precondition::Always).unwrap().size, Some(0));
     assert_eq!(rig.read(None).unwrap(), b"");
 }
 
 #[test]
 fn a_completion_that_is_refused_leaves_the_upload_as_it_was() {
     let rig = rig();
-    let first = rig.replace(b"first", When::Always).unwrap();
+    let first = rig.replace(b"first", Precondition::Always).unwrap();
     let upload = rig.uploaded(&parts());
-    assert!(matches!(rig.complete(upload, When::Absent), Err(Error::Exists)));
-    assert!(matches!(rig.complete(upload, When::Tagged("other".into())), Err(Error::Changed)));
+    assert!(matches!(rig.complete(upload, Precondition::Absent), Err(Error::Exists)));
+    assert!(matches!(rig.complete(upload, Precondition::Tagged("other".into())), Err(Error::Changed)));
     let listed = rig.parts(upload).unwrap();
     let finish = |_| Err(Error::WrongMd5);
-    let completed = rig.store().complete_upload(&rig.key, upload, listed, When::Always, |_| (), finish);
+    let completed =
+        rig.store().complete_upload(&rig.key, upload, listed, Precondition::Always, |_| (), finish);
     assert!(matches!(rig.runtime.block_on(completed), Err(Error::WrongMd5)));
     assert_eq!(rig.read(None).unwrap(), b"first");
-    rig.complete(upload, When::Tagged(first.tag())).unwrap();
+    rig.complete(upload, Precondition::Tagged(first.tag())).unwrap();
     assert_only_the_value_is_left(&rig);
 }
 
 #[test]
 fn a_protected_value_is_kept_and_parts_are_not_protected() {
     let rig = Rig::new(Duration::ZERO, true);
-    rig.replace(b"first", When::Always).unwrap();
+    rig.replace(b"first", Precondition::Always).unwrap();
     let upload = rig.uploaded(&parts());
     rig.put_part(upload, 1, &parts()[0]).unwrap();
-    assert!(matches!(rig.complete(upload, When::Always), Err(Error::Protected)));
+    assert!(matches!(rig.complete(upload, Precondition::Always), Err(Error::Protected)));
     rig.abort(upload).unwrap();
     eventually("the files of the value alone are left", SOON, || rig.files().len() == 3);
     assert_eq!(rig.read(None).unwrap(), b"first");
@@ -159,7 +160,7 @@ fn an_upload_that_ended_is_none() {
         assert!(matches!(rig.store().upload(&rig.key, upload), Err(Error::NoUpload)));
         assert!(matches!(rig.parts(upload), Err(Error::NoUpload)));
         assert!(matches!(rig.put_part(upload, 1, b"late"), Err(Error::NoUpload)));
-        assert!(matches!(rig.complete_with(upload, Vec::new(), When::Always), Err(Error::NoUpload)));
+        assert!(matches!(rig.complete_with(upload, Vec::new(), Precondition::Always), Err(Error::NoUpload)));
         assert!(matches!(rig.abort(upload), Err(Error::NoUpload)));
     }
     let other_key = Key::new(b"/bucket/other");
@@ -174,10 +175,10 @@ fn nobody_writes_a_part_as_a_key() {
     let part = Key::part(upload, 1);
     rig.runtime.block_on(async {
         let store = rig.store();
-        assert!(matches!(store.put(&part, whole(b"x")).await, Err(Error::Unfit(_))));
-        let replaced = store.replace(&part, whole(b"x"), When::Always, |_| Ok(Headers::new())).await;
-        assert!(matches!(replaced, Err(Error::Unfit(_))));
-        assert!(matches!(store.begin_upload(&part, Headers::new()).await, Err(Error::Unfit(_))));
+        assert!(matches!(store.put(&part, whole(b"x")).await, Err(Error::InvalidKey(_))));
+        let replaced = store.replace(&part, whole(b"x"), Precondition::Always, |_| Ok(Headers::new())).await;
+        assert!(matches!(replaced, Err(Error::InvalidKey(_))));
+        assert!(matches!(store.begin_upload(&part, Headers::new()).await, Err(Error::InvalidKey(_))));
     });
 }
 
@@ -189,7 +190,7 @@ fn a_completion_goes_on_where_a_volume_fails_midway() {
         [2, 0].map(|rank| rig.store().options().placement.rank(&rig.key)[rank].volume().to_owned());
     rig.gate(&worst).order_for("PUT", &path_of(&rig.key), Order::CutAfter(3_000_000));
     rig.gate(&best).order_for("GET", "", Order::HalfAnswer);
-    let record = rig.complete(upload, When::Always).unwrap();
+    let record = rig.complete(upload, Precondition::Always).unwrap();
     assert!(record.replicas.iter().all(|replica| replica.place.volume() != worst));
     rig.gates.iter().for_each(Gate::open);
     assert_only_the_value_is_left(&rig);
@@ -199,19 +200,19 @@ fn a_completion_goes_on_where_a_volume_fails_midway() {
 /// do as they should.
 #[track_caller]
 fn assert_fails_and_can_be_made_again(rig: &Rig, upload: u64, is_expected: impl Fn(&Error) -> bool) {
-    let failed = rig.complete(upload, When::Always).unwrap_err();
+    let failed = rig.complete(upload, Precondition::Always).unwrap_err();
     assert!(is_expected(&failed), "{failed}");
     assert_eq!(rig.parts(upload).unwrap().len(), 5);
     rig.gates.iter().for_each(Gate::open);
     assert_eq!(rig.read(None).unwrap(), b"first");
-    eventually("it can be completed", SOON, || rig.complete(upload, When::Always).is_ok());
+    eventually("it can be completed", SOON, || rig.complete(upload, Precondition::Always).is_ok());
     assert_only_the_value_is_left(rig);
 }
 
 #[test]
 fn a_completion_that_too_few_volumes_take_can_be_made_again() {
     let rig = rig();
-    rig.replace(b"first", When::Always).unwrap();
+    rig.replace(b"first", Precondition::Always).unwrap();
     let upload = rig.uploaded(&parts());
     rig.gates[1].order_for("PUT", &path_of(&rig.key), Order::CutAfter(3_000_000));
     assert_fails_and_can_be_made_again(&rig, upload, |error| matches!(error, Error::TooFewVolumes { .. }));
@@ -220,7 +221,7 @@ fn a_completion_that_too_few_volumes_take_can_be_made_again() {
 #[test]
 fn a_completion_whose_parts_are_out_of_reach_says_so_and_can_be_made_again() {
     let rig = rig();
-    rig.replace(b"first", When::Always).unwrap();
+    rig.replace(b"first", Precondition::Always).unwrap();
     let upload = rig.uploaded(&parts());
     for gate in &rig.gates {
         gate.order_for("GET", &path_of(&Key::part(upload, 4)), Order::HalfAnswer);
@@ -231,7 +232,7 @@ fn a_completion_whose_parts_are_out_of_reach_says_so_and_can_be_made_again() {
 #[test]
 fn a_completion_of_damaged_parts_says_so() {
     let rig = rig();
-    rig.replace(b"first", When::Always).unwrap();
+    rig.replace(b"first", Precondition::Always).unwrap();
     let upload = rig.uploaded(&parts());
     let part = path_of(&Key::part(upload, 3));
     let damaged: Vec<_> =
@@ -242,10 +243,10 @@ fn a_completion_of_damaged_parts_says_so() {
     }
     let kept = fs::read(&damaged[0]).unwrap();
     fs::remove_file(&damaged[0]).unwrap();
-    assert!(matches!(rig.complete(upload, When::Always), Err(Error::Damaged)));
+    assert!(matches!(rig.complete(upload, Precondition::Always), Err(Error::Damaged)));
     assert_eq!(rig.read(None).unwrap(), b"first");
     fs::write(&damaged[0], kept).unwrap();
-    rig.complete(upload, When::Always).unwrap();
+    rig.complete(upload, Precondition::Always).unwrap();
     assert_only_the_value_is_left(&rig);
 }
 
@@ -255,7 +256,7 @@ fn held_completion(rig: &Rig, upload: u64) -> tokio::task::JoinHandle<Result<Rec
         gate.order_for("PUT", &path_of(&rig.key), Order::HoldAnswer);
     }
     let listed = rig.parts(upload).unwrap();
-    let completion = rig.completion(upload, listed, When::Always);
+    let completion = rig.completion(upload, listed, Precondition::Always);
     let held = || rig.gates.iter().all(|gate| gate.count("PUT", Stage::AnswerHeld) == 1);
     eventually("all volumes have the value", SOON, held);
     rig.gates.iter().for_each(Gate::open);
@@ -269,7 +270,7 @@ fn release(rig: &Rig) {
 #[test]
 fn readers_see_the_old_value_until_the_new_one_is_whole() {
     let rig = rig();
-    rig.replace(b"first", When::Always).unwrap();
+    rig.replace(b"first", Precondition::Always).unwrap();
     let upload = rig.uploaded(&parts());
     let completion = held_completion(&rig, upload);
     assert_eq!(rig.read(None).unwrap(), b"first");
@@ -296,7 +297,7 @@ fn of_two_completions_one_ends_the_upload() {
     let rig = rig();
     let upload = rig.uploaded(&parts());
     let completion = held_completion(&rig, upload);
-    rig.complete(upload, When::Always).unwrap();
+    rig.complete(upload, Precondition::Always).unwrap();
     release(&rig);
     assert!(matches!(rig.runtime.block_on(completion).unwrap(), Err(Error::NoUpload)));
     assert_only_the_value_is_left(&rig);
@@ -305,7 +306,7 @@ fn of_two_completions_one_ends_the_upload() {
 #[test]
 fn an_abort_at_the_last_moment_wins() {
     let rig = rig();
-    rig.replace(b"first", When::Always).unwrap();
+    rig.replace(b"first", Precondition::Always).unwrap();
     let upload = rig.uploaded(&parts());
     let completion = held_completion(&rig, upload);
     rig.abort(upload).unwrap();
@@ -323,7 +324,7 @@ fn an_abort_in_the_middle_of_a_completion_wins() {
     for gate in &rig.gates {
         gate.order_for("GET", &path_of(&Key::part(upload, 2)), Order::HoldAnswer);
     }
-    let completion = rig.completion(upload, rig.parts(upload).unwrap(), When::Always);
+    let completion = rig.completion(upload, rig.parts(upload).unwrap(), Precondition::Always);
     let held = || rig.gates.iter().any(|gate| gate.count("GET", Stage::AnswerHeld) == 1);
     eventually("a part is being read", SOON, held);
     rig.abort(upload).unwrap();
@@ -361,7 +362,7 @@ fn what_a_crash_leaves_of_an_upload_that_ended_is_swept_away_and_nothing_else() 
     let note = Note::Upload(rig.key.clone(), ended);
     rig.restart(async |index| assert!(index.end_note(&note).await.unwrap()));
     eventually("the parts of the one are deleted", SOON, || rig.files().len() == 3 * 5);
-    rig.complete(kept, When::Always).unwrap();
+    rig.complete(kept, Precondition::Always).unwrap();
     assert_only_the_value_is_left(&rig);
 }
 
@@ -378,28 +379,28 @@ fn uploads_expire() {
 }
 
 /// Pieces of the rig's value: from which byte to which.
-fn spliced(rig: &Rig, pieces: &[(u64, u64)]) -> Upload<Spliced> {
+fn spliced(rig: &Rig, pieces: &[(u64, u64)]) -> Incoming<Spliced> {
     let record = rig.store().record(&rig.key).unwrap();
     let piece =
         |&(from, to): &(u64, u64)| Piece { key: rig.key.clone(), record: record.clone(), part: from..to };
     let body = rig.store().splice(pieces.iter().map(piece).collect(), |_| ());
-    Upload { length: Some(body.left()), body, md5: None }
+    Incoming { length: Some(body.left()), body, md5: None }
 }
 
 #[test]
 fn a_value_is_made_of_pieces_of_others() {
     let rig = rig();
     let value = parts().concat();
-    rig.replace(&value, When::Always).unwrap();
+    rig.replace(&value, Precondition::Always).unwrap();
     let body = spliced(&rig, &[(10, 3_000_000), (5, 5), (0, 10)]);
     let upload = rig.begin();
     let put = rig.store().put_part(&rig.key, upload, 1, body, |_| Ok(Headers::new()));
     rig.runtime.block_on(put).unwrap();
-    rig.complete(upload, When::Always).unwrap();
+    rig.complete(upload, Precondition::Always).unwrap();
     assert!(rig.read(None).unwrap() == [&value[10..3_000_000], &value[..10]].concat());
     // in the place of what it is a piece of
     let body = spliced(&rig, &[(1, 2_000_000)]);
-    let replaced = rig.store().replace(&rig.key, body, When::Always, |_| Ok(Headers::new()));
+    let replaced = rig.store().replace(&rig.key, body, Precondition::Always, |_| Ok(Headers::new()));
     rig.runtime.block_on(replaced).unwrap();
     assert!(rig.read(None).unwrap() == value[11..2_000_010]);
 }
@@ -407,14 +408,14 @@ fn a_value_is_made_of_pieces_of_others() {
 #[test]
 fn a_value_whose_pieces_cannot_be_read_fails_as_they_do() {
     let rig = rig();
-    rig.replace(&parts().concat(), When::Always).unwrap();
+    rig.replace(&parts().concat(), Precondition::Always).unwrap();
     let copy = |body| {
         let key = Key::new(b"/bucket/copy");
-        let replaced = rig.store().replace(&key, body, When::Always, |_| Ok(Headers::new()));
+        let replaced = rig.store().replace(&key, body, Precondition::Always, |_| Ok(Headers::new()));
         rig.runtime.block_on(replaced)
     };
     let outdated = spliced(&rig, &[(0, 10)]);
-    rig.replace(&parts().concat(), When::Always).unwrap();
+    rig.replace(&parts().concat(), Precondition::Always).unwrap();
     assert!(matches!(copy(outdated), Err(Error::Changed)));
     let removed = spliced(&rig, &[(0, 10)]);
     for gate in &rig.gates {
@@ -426,7 +427,7 @@ fn a_value_whose_pieces_cannot_be_read_fails_as_they_do() {
         fs::write(file, b"torn").unwrap();
     }
     assert!(matches!(copy(spliced(&rig, &[(0, 10)])), Err(Error::Damaged)));
-    rig.remove(When::Always).unwrap();
+    rig.remove(Precondition::Always).unwrap();
     assert!(matches!(copy(removed), Err(Error::Changed)));
     assert_eq!(rig.files(), Vec::<PathBuf>::new());
 }

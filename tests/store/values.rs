@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use davkv::error::Error;
-use davkv::store::{Upload, When};
+use davkv::store::{Incoming, Precondition};
 use http_body_util::Full;
 
 use crate::common::Order;
@@ -21,17 +21,17 @@ fn long() -> Vec<u8> {
 #[test]
 fn a_value_takes_the_place_of_another_and_brings_its_headers() {
     let rig = Rig::new(Duration::ZERO, false);
-    let first = rig.replace(b"one", When::Absent).unwrap();
+    let first = rig.replace(b"one", Precondition::Absent).unwrap();
     assert_eq!(rig.read(None).unwrap(), b"one");
     assert_eq!(first.headers, [("content-type".to_owned(), "a/b".to_owned())]);
-    let second = rig.replace(&long(), When::Tagged(first.tag())).unwrap();
+    let second = rig.replace(&long(), Precondition::Tagged(first.tag())).unwrap();
     assert_eq!(rig.read(None).unwrap(), long());
     assert_eq!(rig.files().len(), 3, "the files of the second alone");
-    assert!(matches!(rig.replace(b"x", When::Tagged(first.tag())), Err(Error::Changed)));
-    assert!(matches!(rig.replace(b"x", When::Absent), Err(Error::Exists)));
+    assert!(matches!(rig.replace(b"x", Precondition::Tagged(first.tag())), Err(Error::Changed)));
+    assert!(matches!(rig.replace(b"x", Precondition::Absent), Err(Error::Exists)));
     assert_eq!(rig.runtime.block_on(rig.store().stat(&rig.key)).unwrap(), second);
-    assert!(matches!(rig.remove(When::Tagged(first.tag())), Err(Error::Changed)));
-    rig.remove(When::Tagged(second.tag())).unwrap();
+    assert!(matches!(rig.remove(Precondition::Tagged(first.tag())), Err(Error::Changed)));
+    rig.remove(Precondition::Tagged(second.tag())).unwrap();
     assert!(matches!(rig.read(None), Err(Error::NotFound)));
     assert_eq!(rig.files(), Vec::<PathBuf>::new());
 }
@@ -39,21 +39,21 @@ fn a_value_takes_the_place_of_another_and_brings_its_headers() {
 #[test]
 fn an_empty_value_is_a_value() {
     let rig = Rig::new(Duration::ZERO, false);
-    assert_eq!(rig.replace(b"", When::Always).unwrap().size, Some(0));
+    assert_eq!(rig.replace(b"", Precondition::Always).unwrap().size, Some(0));
     assert_eq!(rig.read(None).unwrap(), b"");
     assert_eq!(rig.files().len(), 3);
-    rig.remove(When::Always).unwrap();
+    rig.remove(Precondition::Always).unwrap();
     assert_eq!(rig.files(), Vec::<PathBuf>::new());
 }
 
 #[test]
 fn what_is_refused_at_its_end_leaves_what_was_there() {
     let rig = Rig::new(Duration::ZERO, false);
-    rig.replace(b"one", When::Always).unwrap();
+    rig.replace(b"one", Precondition::Always).unwrap();
     let replace = |length, body: &'static [u8]| {
-        let upload = Upload { body: Full::new(Bytes::from_static(body)), length, md5: None };
+        let upload = Incoming { body: Full::new(Bytes::from_static(body)), length, md5: None };
         let finish = |_| Err(Error::WrongMd5);
-        rig.runtime.block_on(rig.store().replace(&rig.key, upload, When::Always, finish))
+        rig.runtime.block_on(rig.store().replace(&rig.key, upload, Precondition::Always, finish))
     };
     assert!(matches!(replace(Some(3), b"two"), Err(Error::WrongMd5)));
     assert!(matches!(replace(Some(3), b""), Err(Error::CutShort)));
@@ -66,20 +66,20 @@ fn what_is_refused_at_its_end_leaves_what_was_there() {
 fn a_key_that_is_overwritten_again_and_again_stays_writable() {
     let rig = Rig::new(READER_GRACE, false);
     for number in 0..200_u32 {
-        rig.replace(&number.to_le_bytes(), When::Always).unwrap();
+        rig.replace(&number.to_le_bytes(), Precondition::Always).unwrap();
     }
     assert_eq!(rig.read(None).unwrap(), 199_u32.to_le_bytes());
-    rig.remove(When::Always).unwrap();
+    rig.remove(Precondition::Always).unwrap();
 }
 
 #[test]
 fn a_protected_value_is_not_overwritten() {
     let rig = Rig::new(Duration::ZERO, true);
-    rig.replace(b"one", When::Always).unwrap();
-    assert!(matches!(rig.replace(b"two", When::Always), Err(Error::Protected)));
+    rig.replace(b"one", Precondition::Always).unwrap();
+    assert!(matches!(rig.replace(b"two", Precondition::Always), Err(Error::Protected)));
     // before its body is read, which is shorter than it says
-    let upload = Upload { body: Full::new(Bytes::new()), length: Some(3), md5: None };
-    let replaced = rig.store().replace(&rig.key, upload, When::Always, |_| Ok(Vec::new()));
+    let upload = Incoming { body: Full::new(Bytes::new()), length: Some(3), md5: None };
+    let replaced = rig.store().replace(&rig.key, upload, Precondition::Always, |_| Ok(Vec::new()));
     assert!(matches!(rig.runtime.block_on(replaced), Err(Error::Protected)));
     assert_eq!(rig.read(None).unwrap(), b"one");
 }
@@ -88,7 +88,7 @@ fn a_protected_value_is_not_overwritten() {
 fn any_part_can_be_read() {
     let rig = Rig::new(Duration::ZERO, false);
     let value = long();
-    rig.replace(&value, When::Always).unwrap();
+    rig.replace(&value, Precondition::Always).unwrap();
     let end = value.len() as u64;
     for part in [0..1, 0..end, 1..end, end - 1..end, 1_000_000..2_000_001, 5..5] {
         let [from, to] = [part.start, part.end].map(|at| usize::try_from(at).unwrap());
@@ -99,7 +99,7 @@ fn any_part_can_be_read() {
 #[test]
 fn a_read_goes_on_where_a_volume_fails_in_the_middle_of_it() {
     let rig = Rig::new(Duration::ZERO, false);
-    rig.replace(&long(), When::Always).unwrap();
+    rig.replace(&long(), Precondition::Always).unwrap();
     for gate in &rig.gates[..2] {
         gate.order("GET", Order::HalfAnswer);
     }
@@ -112,7 +112,7 @@ fn a_read_goes_on_where_a_volume_fails_in_the_middle_of_it() {
 #[test]
 fn torn_replicas_are_passed_over_and_if_all_are_that_is_damage() {
     let rig = Rig::new(Duration::ZERO, false);
-    rig.replace(b"whole", When::Always).unwrap();
+    rig.replace(b"whole", Precondition::Always).unwrap();
     let files = rig.files();
     std::fs::write(&files[0], b"").unwrap();
     std::fs::write(&files[1], b"who").unwrap();

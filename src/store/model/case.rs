@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::placement::Placement;
 use crate::record::{self, Record};
-use crate::store::{Forgotten, Options, Store, When};
-use crate::volume::Patience;
+use crate::store::{Forgotten, Options, Precondition, Store};
+use crate::volume::Timeouts;
 
 pub(super) const QUARANTINE: Duration = Duration::from_mins(10);
 pub(super) const READER_GRACE: Duration = Duration::from_mins(1);
@@ -80,7 +80,7 @@ pub(super) struct Case {
 pub(super) fn options(volumes: &[usize]) -> Options {
     Options {
         placement: Placement::new(volumes.iter().map(|rank| VOLUMES[*rank].clone()).collect(), REPLICAS, 10),
-        patience: Patience { request: Duration::from_secs(1), stream: Duration::from_secs(10) },
+        timeouts: Timeouts { request: Duration::from_secs(1), stream: Duration::from_secs(10) },
         client_idle: Duration::from_secs(10),
         md5: true,
         protect: false,
@@ -98,7 +98,7 @@ pub(super) fn options(volumes: &[usize]) -> Options {
 pub(super) async fn started(world: &World) -> Store {
     world.begin(Script::new());
     let options = options(&[0, 1, 2]);
-    let store = Store::new(Index::of(world), Volumes::of(world, options.patience), options);
+    let store = Store::new(Index::of(world), Volumes::of(world, options.timeouts), options);
     store.start().await.unwrap();
     store
 }
@@ -196,7 +196,7 @@ impl Case {
     }
 
     async fn serve(&self, quiet: bool) -> Ended {
-        let (index, volumes) = (Index::of(&self.world), Volumes::of(&self.world, self.options.patience));
+        let (index, volumes) = (Index::of(&self.world), Volumes::of(&self.world, self.options.timeouts));
         let store = Store::new(index, volumes, self.options.clone());
         if self.master.is_none() && store.start().await.is_err() {
             return Ended::Failed;
@@ -277,7 +277,7 @@ impl Case {
             },
             Request::Read => self.read_through(store, key).await,
             Request::Delete => self.meaning(&store.delete(key).await),
-            Request::Remove => self.meaning(&store.remove(key, When::Live).await),
+            Request::Remove => self.meaning(&store.remove(key, Precondition::Live).await),
             Request::Unlink => self.meaning(&store.set_state(key, record::State::Unlinked).await),
             Request::Relink => self.meaning(&store.set_state(key, record::State::Live).await),
             Request::Rebalance => self.meaning(&store.rebalance(key).await),

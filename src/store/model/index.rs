@@ -8,8 +8,8 @@ use super::fault::{Fault, Kind};
 use super::world::{self, World};
 use crate::index::dump::Dump;
 use crate::index::fold::{Folded, Item};
-use crate::index::notes::{Note, Notes, Proviso};
-use crate::index::{Entry, Failure, Listed, Page};
+use crate::index::notes::{Note, Notes, RequiredNote};
+use crate::index::{Entry, IndexError, Listed, Page};
 use crate::key::Key;
 use crate::record::{Intent, Record, State};
 
@@ -27,11 +27,11 @@ impl Index {
         Self { world: world.clone(), reserved: Mutex::new(0..0) }
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Result<Entry, Failure> {
+    pub(crate) fn get(&self, key: &Key) -> Result<Entry, IndexError> {
         self.read(key)
     }
 
-    pub(crate) fn record(&self, key: &Key) -> Result<Option<Record>, Failure> {
+    pub(crate) fn record(&self, key: &Key) -> Result<Option<Record>, IndexError> {
         self.read(key).map(|entry| entry.record)
     }
 
@@ -42,7 +42,7 @@ impl Index {
         before: &Entry,
         after: &Entry,
         _durable: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), IndexError> {
         let fault = self.world.meet(Kind::Commit, "").await;
         self.world.linger().await;
         self.wrote(fault, |world| world.commit(key, before, after, None, fault).map(|_written| ())).await
@@ -53,27 +53,27 @@ impl Index {
         key: &Key,
         before: &Entry,
         after: &Entry,
-        proviso: &Proviso,
-    ) -> Result<bool, Failure> {
+        required: &RequiredNote,
+    ) -> Result<bool, IndexError> {
         let fault = self.world.meet(Kind::Commit, "").await;
         self.world.linger().await;
-        self.wrote(fault, |world| world.commit(key, before, after, Some(proviso), fault)).await
+        self.wrote(fault, |world| world.commit(key, before, after, Some(required), fault)).await
     }
 
-    pub(crate) fn note(&self, note: &Note) -> Result<Option<Record>, Failure> {
+    pub(crate) fn note(&self, note: &Note) -> Result<Option<Record>, IndexError> {
         match self.world.meet_now(Kind::Get, "") {
             Ok(None) => Ok(self.world.state().notes.get(note).cloned()),
             _ => Err(failure("a block can't be read")),
         }
     }
 
-    pub(crate) async fn set_note(&self, note: &Note, record: Option<&Record>) -> Result<(), Failure> {
+    pub(crate) async fn set_note(&self, note: &Note, record: Option<&Record>) -> Result<(), IndexError> {
         let fault = self.world.meet(Kind::Commit, "").await;
         self.world.linger().await;
         self.wrote(fault, |world| world.set_note(note, record, fault).map(|_was_there| ())).await
     }
 
-    pub(crate) async fn end_note(&self, note: &Note) -> Result<bool, Failure> {
+    pub(crate) async fn end_note(&self, note: &Note) -> Result<bool, IndexError> {
         let fault = self.world.meet(Kind::Commit, "").await;
         self.world.linger().await;
         self.wrote(fault, |world| world.set_note(note, None, fault)).await
@@ -84,7 +84,7 @@ impl Index {
         notes: Notes,
         prefix: &[u8],
         start: Option<&Note>,
-    ) -> Result<Page<(Note, Record)>, Failure> {
+    ) -> Result<Page<(Note, Record)>, IndexError> {
         assert_eq!(notes, Notes::Uploads, "the store asks for no buckets");
         if self.world.meet(Kind::Page, "").await.is_some() {
             return Err(failure("a scan failed"));
@@ -103,7 +103,7 @@ impl Index {
         prefix: &[u8],
         start: &[u8],
         state: Option<State>,
-    ) -> Result<Page<(Key, Record)>, Failure> {
+    ) -> Result<Page<(Key, Record)>, IndexError> {
         if self.world.meet(Kind::Page, "").await.is_some() {
             return Err(failure("a scan failed"));
         }
@@ -119,7 +119,7 @@ impl Index {
         folded: &Folded,
         start: &[u8],
         most: usize,
-    ) -> Result<Page<Item>, Failure> {
+    ) -> Result<Page<Item>, IndexError> {
         if self.world.meet(Kind::Page, "").await.is_some() {
             return Err(failure("a scan failed"));
         }
@@ -133,7 +133,7 @@ impl Index {
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "as the index that it stands for")]
-    pub(crate) fn first_unreserved(&self) -> Result<u64, Failure> {
+    pub(crate) fn first_unreserved(&self) -> Result<u64, IndexError> {
         Ok(self.world.state().first_unreserved.max(1))
     }
 
@@ -141,7 +141,7 @@ impl Index {
         self.world.state().is_read_only()
     }
 
-    pub(crate) async fn generation(&self) -> Result<u64, Failure> {
+    pub(crate) async fn generation(&self) -> Result<u64, IndexError> {
         let mut reserved = self.reserved.lock().await;
         if reserved.is_empty() {
             let fault = self.world.meet(Kind::Reserve, "").await;
@@ -155,7 +155,7 @@ impl Index {
         Ok(reserved.next().expect("some are reserved"))
     }
 
-    pub(crate) async fn intents_page(&self, start: &[u8]) -> Result<Page<(Key, Vec<Intent>)>, Failure> {
+    pub(crate) async fn intents_page(&self, start: &[u8]) -> Result<Page<(Key, Vec<Intent>)>, IndexError> {
         if self.world.meet(Kind::Page, "").await.is_some() {
             return Err(failure("a scan failed"));
         }
@@ -176,7 +176,7 @@ impl Index {
         start: &[u8],
         mut text: Vec<u8>,
         mut write: impl FnMut(&mut Vec<u8>, &[u8]),
-    ) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
+    ) -> Result<(Vec<u8>, Option<Vec<u8>>), IndexError> {
         let keys = self.listed(&listed.prefix, start, listed.state);
         for key in keys.take_while(|key| listed.end.as_ref().is_none_or(|end| key < end)) {
             write(&mut text, key.as_bytes());
@@ -192,7 +192,7 @@ impl Index {
         start: &[u8],
         state: State,
         count: u64,
-    ) -> Result<Option<Key>, Failure> {
+    ) -> Result<Option<Key>, IndexError> {
         let mut keys = self.listed(prefix, start, state);
         Ok(keys.nth(usize::try_from(count).unwrap()))
     }
@@ -202,7 +202,7 @@ impl Index {
     pub(crate) async fn dump(
         &self,
         _is_open: impl Fn(&Key, u64) -> bool + Send + 'static,
-    ) -> Result<Dump, Failure> {
+    ) -> Result<Dump, IndexError> {
         Err(failure("there is nothing to dump"))
     }
 
@@ -219,7 +219,7 @@ impl Index {
             .filter(move |key| key.as_bytes().starts_with(&prefix) && key.as_bytes() >= &*start)
     }
 
-    fn read(&self, key: &Key) -> Result<Entry, Failure> {
+    fn read(&self, key: &Key) -> Result<Entry, IndexError> {
         match self.world.meet_now(Kind::Get, "") {
             Ok(None) => Ok(self.world.state().entry(key)),
             _ => Err(failure("a block can't be read")),
@@ -231,7 +231,7 @@ impl Index {
         &self,
         fault: Option<Fault>,
         write: impl FnOnce(&mut world::State) -> Result<T, &'static str>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, IndexError> {
         let written = {
             let mut world = self.world.state();
             if world.has_stopped() { Err("") } else { write(&mut world) }
@@ -243,6 +243,6 @@ impl Index {
     }
 }
 
-fn failure(why: &str) -> Failure {
-    Failure(why.to_owned())
+fn failure(why: &str) -> IndexError {
+    IndexError(why.to_owned())
 }

@@ -16,7 +16,7 @@ use super::fault::{Fault, Kind};
 use super::history::Request;
 use super::world::{Call, State, Whereabouts};
 use crate::record::{Record, hex};
-use crate::store::{Upload, When, path};
+use crate::store::{Incoming, Precondition, path};
 
 /// How long a slow client pauses.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -71,11 +71,11 @@ pub(super) enum Over {
 }
 
 impl Over {
-    pub(super) fn when(self) -> When {
+    pub(super) fn when(self) -> Precondition {
         match self {
-            Self::Nothing => When::Absent,
-            Self::Anything => When::Always,
-            Self::Value(number) => When::Tagged(hex(&Md5::digest(value(number)).into())),
+            Self::Nothing => Precondition::Absent,
+            Self::Anything => Precondition::Always,
+            Self::Value(number) => Precondition::Tagged(hex(&Md5::digest(value(number)).into())),
         }
     }
 
@@ -149,11 +149,11 @@ pub(super) fn number_of_part(number: u16, bytes: &Bytes) -> Option<usize> {
 }
 
 impl Shape {
-    pub(super) fn upload(self, number: usize) -> Upload<Body> {
+    pub(super) fn upload(self, number: usize) -> Incoming<Body> {
         self.send(&value(number))
     }
 
-    pub(super) fn send(self, value: &Bytes) -> Upload<Body> {
+    pub(super) fn send(self, value: &Bytes) -> Incoming<Body> {
         let length = value.len();
         let pieces = match self {
             Self::Whole | Self::WrongMd5 => vec![value.clone()],
@@ -182,7 +182,7 @@ impl Shape {
             Self::Idle => frames.chain(stream::pending()).boxed(),
             _ => frames.boxed(),
         };
-        Upload {
+        Incoming {
             body: StreamBody::new(body),
             length: announced.map(|length| length as u64),
             md5: (self == Self::WrongMd5).then(|| Md5::digest(b"another value").into()),

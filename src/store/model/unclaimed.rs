@@ -12,7 +12,7 @@ use crate::key::Key;
 use crate::placement::Place;
 use crate::record::{Record, Replica, State};
 use crate::store::attempt::Attempt;
-use crate::store::{Store, When, path};
+use crate::store::{Precondition, Store, path};
 
 /// Though the reaper may find its intent: after another write of the key panicked, or when it scans the
 /// index because more came up than it had room for.
@@ -56,9 +56,9 @@ async fn one_that_a_later_one_overtook_has_come_just_before_it() {
     let store = started(&world).await;
     let (first, early) = attempt(&world, &store, key).await;
     let (second, late) = attempt(&world, &store, key).await;
-    second.commit(late.clone(), &When::Always, None).await.unwrap();
+    second.commit(late.clone(), &Precondition::Always, None).await.unwrap();
     let files = world.state().files.len();
-    first.commit(early, &When::Always, None).await.unwrap();
+    first.commit(early, &Precondition::Always, None).await.unwrap();
     assert_eq!(world.state().entry(key).record, Some(late));
     assert_eq!(world.state().files.len(), files - 1, "its file is deleted");
 }
@@ -70,7 +70,7 @@ async fn one_that_a_conditional_one_overtook_is_refused() {
     let store = started(&world).await;
     let (first, early) = attempt(&world, &store, key).await;
     let (second, late) = attempt(&world, &store, key).await;
-    second.commit(late.clone(), &When::Absent, None).await.unwrap();
-    assert!(matches!(first.commit(early, &When::Always, None).await, Err(Error::Busy)));
+    second.commit(late.clone(), &Precondition::Absent, None).await.unwrap();
+    assert!(matches!(first.commit(early, &Precondition::Always, None).await, Err(Error::Busy)));
     assert_eq!(world.state().entry(key).record, Some(late));
 }

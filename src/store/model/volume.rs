@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::fault::{Fault, Kind};
 use super::world::{Change, File, Whereabouts, World};
-use crate::volume::{Feed, Patience, Seen, VolumeError};
+use crate::volume::{Feed, FileInfo, Timeouts, VolumeError};
 
 /// As a volume's health has them.
 const DOWN_AFTER: u32 = 3;
@@ -27,7 +27,7 @@ type Outcome<T> = Result<T, VolumeError>;
 /// In the place of [`crate::volume::Volumes`].
 pub struct Volumes {
     world: World,
-    patience: Patience,
+    timeouts: Timeouts,
     known: Mutex<BTreeMap<String, Arc<Volume>>>,
     returned: Arc<Notify>,
 }
@@ -36,7 +36,7 @@ pub struct Volumes {
 pub(crate) struct Volume {
     address: String,
     world: World,
-    patience: Patience,
+    timeouts: Timeouts,
     failures: AtomicU32,
     probing: AtomicBool,
     full_until: Mutex<Option<Instant>>,
@@ -45,14 +45,14 @@ pub(crate) struct Volume {
 
 /// In the place of [`crate::volume::Download`].
 pub(crate) struct Download {
-    pub(crate) seen: Seen,
+    pub(crate) seen: FileInfo,
     volume: Arc<Volume>,
     pieces: VecDeque<Bytes>,
 }
 
 impl Volumes {
-    pub(super) fn of(world: &World, patience: Patience) -> Self {
-        Self { world: world.clone(), patience, known: Mutex::default(), returned: Arc::default() }
+    pub(super) fn of(world: &World, timeouts: Timeouts) -> Self {
+        Self { world: world.clone(), timeouts, known: Mutex::default(), returned: Arc::default() }
     }
 
     pub(crate) fn at(&self, address: &str) -> Arc<Volume> {
@@ -61,7 +61,7 @@ impl Volumes {
             Arc::new(Volume {
                 address: address.to_owned(),
                 world: self.world.clone(),
-                patience: self.patience,
+                timeouts: self.timeouts,
                 failures: AtomicU32::new(0),
                 probing: AtomicBool::new(false),
                 full_until: Mutex::default(),
@@ -89,11 +89,11 @@ impl Volume {
         self.full_until.lock().unwrap().is_some_and(|until| Instant::now() < until)
     }
 
-    pub(crate) async fn head(self: &Arc<Self>, path: &str) -> Outcome<Option<Seen>> {
+    pub(crate) async fn head(self: &Arc<Self>, path: &str) -> Outcome<Option<FileInfo>> {
         self.ask(Kind::Head).await?;
         let world = self.world.state();
         let file = world.files.get(&self.file(path));
-        Ok(file.map(|file| Seen { size: file.bytes.len() as u64, modified: Some(file.modified) }))
+        Ok(file.map(|file| FileInfo { size: file.bytes.len() as u64, modified: Some(file.modified) }))
     }
 
     pub(crate) async fn delete(self: &Arc<Self>, path: &str) -> Outcome<()> {
@@ -131,7 +131,7 @@ impl Volume {
         self.ask(Kind::Open).await?;
         let file = self.world.state().files.get(&self.file(path)).cloned();
         let file = file.ok_or(VolumeError::Refused(StatusCode::NOT_FOUND))?;
-        let seen = Seen { size: file.bytes.len() as u64, modified: Some(file.modified) };
+        let seen = FileInfo { size: file.bytes.len() as u64, modified: Some(file.modified) };
         let part = part.unwrap_or(0..seen.size);
         if part.start >= part.end.min(seen.size) && seen.size > 0 {
             return Err(VolumeError::Refused(StatusCode::RANGE_NOT_SATISFIABLE));
@@ -199,7 +199,7 @@ impl Volume {
             Some(Fault::Refused(status)) => Err(VolumeError::Refused(status)),
             Some(Fault::Unanswered(_)) => Err(VolumeError::Unanswered("connection lost".into())),
             Some(Fault::Stalls) => {
-                sleep(self.patience.stream * 2).await;
+                sleep(self.timeouts.stream * 2).await;
                 Err(VolumeError::Unanswered("late".into()))
             }
             Some(Fault::StopAfter(_)) => self.world.stop().await,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::fault::{Fate, Fault, Kind, Landing};
 use crate::index::Entry;
-use crate::index::notes::{Note, Proviso};
+use crate::index::notes::{Note, RequiredNote};
 use crate::key::Key;
 use crate::placement::Place;
 use crate::record::{Record, Replica};
@@ -244,13 +244,13 @@ impl State {
         key: &Key,
         before: &Entry,
         after: &Entry,
-        proviso: Option<&Proviso>,
+        required: Option<&RequiredNote>,
         fault: Option<Fault>,
     ) -> Result<bool, &'static str> {
         if self.read_only {
             return Err("an earlier write failed");
         }
-        if proviso.is_some_and(|proviso| !self.notes.contains_key(&proviso.note)) {
+        if required.is_some_and(|required| !self.notes.contains_key(&required.note)) {
             return Ok(false);
         }
         let mut entry = self.entry(key);
@@ -267,7 +267,7 @@ impl State {
             }
         }
         entry.intents.clone_from(&after.intents);
-        let note = proviso.filter(|proviso| proviso.ends).map(|proviso| (proviso.note.clone(), None));
+        let note = required.filter(|required| required.ends).map(|required| (required.note.clone(), None));
         self.write(Batch { entry: Some((key.clone(), entry)), note }, fault).map(|()| true)
     }
 

@@ -9,7 +9,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Work that runs in the task that waits for it. If that is dropped first, a task of its own takes over.
 /// (A task from the beginning would cost each write two more wake-ups.)
-pub(super) struct Sheltered<T: Send + 'static> {
+pub(super) struct RunToEnd<T: Send + 'static> {
     /// None once it has ended.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     tasks: TaskTracker,
@@ -17,14 +17,14 @@ pub(super) struct Sheltered<T: Send + 'static> {
     _counted: TaskTrackerToken,
 }
 
-impl<T: Send + 'static> Sheltered<T> {
+impl<T: Send + 'static> RunToEnd<T> {
     /// Work that is counted among those tasks.
     pub(super) fn new(tasks: &TaskTracker, work: impl Future<Output = T> + Send + 'static) -> Self {
         Self { work: Some(Box::pin(work)), tasks: tasks.clone(), _counted: tasks.token() }
     }
 }
 
-impl<T: Send + 'static> Future for Sheltered<T> {
+impl<T: Send + 'static> Future for RunToEnd<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
@@ -37,7 +37,7 @@ impl<T: Send + 'static> Future for Sheltered<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Sheltered<T> {
+impl<T: Send + 'static> Drop for RunToEnd<T> {
     fn drop(&mut self) {
         // without a runtime the program is at its end, and the next start takes up what is left
         if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
@@ -57,7 +57,7 @@ mod tests {
         let tasks = TaskTracker::new();
         let (go, gone) = oneshot::channel::<()>();
         let (done, end) = oneshot::channel();
-        let mut work = Sheltered::new(&tasks, async move {
+        let mut work = RunToEnd::new(&tasks, async move {
             drop(gone.await);
             assert_eq!(done.send(()), Ok(()));
         });
@@ -73,7 +73,7 @@ mod tests {
     #[tokio::test]
     async fn work_that_is_waited_for_is_counted_until_it_ends() {
         let tasks = TaskTracker::new();
-        let work = Sheltered::new(&tasks, async { 1 });
+        let work = RunToEnd::new(&tasks, async { 1 });
         assert_eq!(tasks.len(), 1);
         assert_eq!(work.await, 1);
         assert!(tasks.is_empty());
