@@ -11,6 +11,7 @@ use davkv::key::{Key, Name};
 use davkv::placement::Placement;
 use davkv::record::{Record, Replica, State};
 use md5::{Digest as _, Md5};
+use tokio::runtime::Runtime;
 
 const SMALL: u64 = 10_000;
 const LOOKUPS: u64 = 200_000;
@@ -23,18 +24,19 @@ fn main() -> Result<(), Failure> {
     let large = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000);
     let directory = tempfile::tempdir()?;
     println!("{:>12} {:>10} {:>10} {:>12} {:>12}", "keys", "load s", "open ms", "look-ups/s", "bytes/key");
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut rates = Vec::new();
     for keys in [SMALL, large] {
         let path = directory.path().join(keys.to_string());
         let begun = Instant::now();
-        tokio::runtime::Builder::new_current_thread().build()?.block_on(load(&path, keys))?;
+        runtime.block_on(load(&path, keys))?;
         let loaded = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
         let index = Index::open(&path, OPTIONS)?;
         let opened = begun.elapsed().as_secs_f64() * 1e3;
         // once to warm the caches of the machine, as a running master has them
-        look_up(&index, keys)?;
-        let rate = look_up(&index, keys)?;
+        look_up(&runtime, &index, keys)?;
+        let rate = look_up(&runtime, &index, keys)?;
         rates.push(rate);
         index.close();
         let bytes = bytes_below(&path)?;
@@ -72,14 +74,14 @@ async fn load(path: &Path, keys: u64) -> Result<(), Failure> {
 }
 
 /// Random keys, all of which exist; look-ups per second.
-fn look_up(index: &Index, keys: u64) -> Result<f64, Failure> {
+fn look_up(runtime: &Runtime, index: &Index, keys: u64) -> Result<f64, Failure> {
     let begun = Instant::now();
     let mut number = 1_u64;
     for _ in 0..LOOKUPS {
         // a linear congruential generator (Knuth's MMIX constants)
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let key = key((number >> 16) % keys);
-        if index.get(&key)?.record.is_none() {
+        if runtime.block_on(index.look(&key))?.is_none() {
             return Err(format!("{key} is missing").into());
         }
     }

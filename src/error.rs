@@ -45,8 +45,8 @@ pub enum Error {
     Damaged,
     /// The key has so many unfinished attempts that no further one is begun until volumes return.
     Unsettled,
-    /// The index failed; the text is for the log.
-    Index(String),
+    /// The index failed; the cause is for the log.
+    Index(Box<dyn std::error::Error + Send + Sync>),
     /// A bug: a task of ours panicked.
     Panicked,
 }
@@ -85,4 +85,12 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::InvalidKey(error) => Some(error),
+            Self::Index(cause) => Some(cause.as_ref()),
+            _ => None,
+        }
+    }
+}

@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::http::{Connection, head};
 use common::{Cluster, Master};
-use davkv::index::{Index, Loaded, Options, dump};
+use davkv::index::{Index, Loaded, Options, load_dump};
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
 use davkv::record::{Record, Replica, State};
@@ -189,6 +189,6 @@ fn a_dump_of_a_million_keys_stays_in_bounds() {
     assert_small(&master);
     let options = Options { create: true, cache_bytes: 8 << 20, sync: false };
     let mut rows = 0;
-    dump::load(&*dump, &tempdir.path().join("again"), options, |more| rows += more).unwrap();
+    load_dump(&*dump, &tempdir.path().join("again"), options, |more| rows += more).unwrap();
     assert_eq!(rows, KEYS as u64);
 }

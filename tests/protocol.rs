@@ -177,7 +177,9 @@ impl Rig {
     /// What index and volumes hold of the key, while the master is dead.
     fn look(&self) -> Seen {
         let options = Options { create: false, cache_bytes: 1 << 20, sync: false };
-        let entry = Index::open(&self.db, options).unwrap().get(&self.id()).unwrap();
+        let index = Index::open(&self.db, options).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let entry = runtime.block_on(index.entry(&self.id())).unwrap();
         let files = |replicas: Vec<Replica>| {
             let mut files: Vec<_> = replicas.iter().map(|replica| self.file(replica)).collect();
             files.sort_unstable();

@@ -121,7 +121,7 @@ async fn each_page(store: &Store, mut take: impl AsyncFnMut(Vec<(Key, Record)>))
     for prefix in [b"/", PARTS] {
         let mut start = Some(Vec::new());
         while let Some(from) = start {
-            let page = store.index().page(prefix, &from, None).await.map_err(|error| error.to_string())?;
+            let page = store.records(prefix, &from).await.map_err(|error| error.to_string())?;
             take(page.rows).await;
             start = page.next;
         }
@@ -151,7 +151,8 @@ impl Summary {
             }
             Err(error) => {
                 self.failures += 1;
-                let cause = if let Error::Index(cause) = &error { cause.clone() } else { error.to_string() };
+                let cause =
+                    if let Error::Index(cause) = &error { cause.to_string() } else { error.to_string() };
                 eprintln!("failed: {key}: {cause}");
             }
         }

@@ -11,10 +11,8 @@ use hyper::{Method, Response};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::timeout;
 
-use crate::index::IndexError;
-use crate::index::dump::Dump;
 use crate::key::Key;
-use crate::store::Store;
+use crate::store::{Dump, IndexError, Store};
 
 use super::body::{Broken, Outgoing};
 use super::{Answer, Refusal, caught};

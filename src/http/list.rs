@@ -10,9 +10,9 @@ use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::mpsc;
 
-use crate::index::{IndexError, Listed};
+use crate::error::Error;
 use crate::key::Key;
-use crate::store::Store;
+use crate::store::{Listed, Store};
 
 use super::body::{Broken, Outgoing};
 use super::query::Query;
@@ -34,7 +34,7 @@ pub(super) async fn answer(
     let prefix = prefix.as_bytes().to_vec();
     let end = match limit {
         0 => None,
-        limit => store.index().after(&prefix, &start, state, limit).await?,
+        limit => store.key_after(&prefix, &start, state, limit).await?,
     };
     let mut listing = Listing { store: store.clone(), keys: Listed { prefix, end, state }, begun: false };
     let head = listing.head();
@@ -74,7 +74,7 @@ impl Listing {
     }
 
     /// Sends the first page and all that follow, or as many as the client waits for.
-    async fn send(mut self, (mut text, mut next): Page, pages: &Pages) -> Result<(), IndexError> {
+    async fn send(mut self, (mut text, mut next): Page, pages: &Pages) -> Result<(), Error> {
         loop {
             if next.is_none() {
                 text.extend(b"]}\n");
@@ -95,7 +95,7 @@ impl Listing {
     }
 
     /// Appends a page of keys to a text.
-    async fn page(&mut self, text: Vec<u8>, start: &[u8]) -> Result<Page, IndexError> {
+    async fn page(&mut self, text: Vec<u8>, start: &[u8]) -> Result<Page, Error> {
         let (begun, before) = (self.begun, text.len());
         let write = move |text: &mut Vec<u8>, key: &[u8]| {
             if begun || text.len() > before {
@@ -103,7 +103,7 @@ impl Listing {
             }
             put_json(text, key);
         };
-        let page = self.store.index().text(&self.keys, start, text, write).await?;
+        let page = self.store.list_text(&self.keys, start, text, write).await?;
         self.begun = begun || page.0.len() > before;
         Ok(page)
     }

@@ -284,7 +284,7 @@ fn refuse(refusal: &Refusal, method: &Method, target: &str) -> Answer {
     let (code, target) = (status.as_u16(), || escaped(target));
     match refusal {
         Refusal::Store(Error::Index(cause)) => {
-            tracing::error!(%method, target = target(), status = code, cause, "failed");
+            tracing::error!(%method, target = target(), status = code, cause = cause.to_string(), "failed");
         }
         Refusal::Store(Error::Damaged | Error::Panicked) => {
             tracing::error!(%method, target = target(), status = code, why, "failed");
@@ -339,8 +339,9 @@ fn empty(status: StatusCode) -> Answer {
 }
 
 fn set(answer: &mut Answer, name: HeaderName, value: &str) -> Result<(), Refusal> {
-    let value = HeaderValue::try_from(value)
-        .map_err(|error| Refusal::Store(Error::Index(format!("a record doesn't fit a header: {error}"))))?;
+    let value = HeaderValue::try_from(value).map_err(|error| {
+        Refusal::Store(Error::Index(format!("a record doesn't fit a header: {error}").into()))
+    })?;
     answer.headers_mut().insert(name, value);
     Ok(())
 }

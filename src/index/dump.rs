@@ -15,16 +15,10 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Read};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::SystemTime;
 
 use md5::{Digest as _, Md5};
 
-use super::{GENERATION, INTENTS, Index, IndexError, Options, PAGE_BYTES, encode_intents, state_of};
-use crate::key::Key;
-use crate::leveldb::{self, Batch, Database, Iter};
-use crate::record::Intent;
+use super::IndexError;
 
 const MAGIC: &[u8] = b"davkv index dump 1\n";
 
@@ -32,104 +26,10 @@ const ROW: u8 = 1;
 const END: u8 = 0;
 
 /// The longest row and the longest value that are believed, in bytes: none that we write comes near.
-const MAX_BYTES: usize = 16 << 20;
-
-/// Tells of the key and the number of an intent whether its attempt may be under way.
-type IsOpen = dyn Fn(&Key, u64) -> bool + Send;
-
-/// A dump on its way out.
-pub struct Dump {
-    rows: Iter<'static>,
-    database: Arc<Database>,
-    is_open: Box<IsOpen>,
-    writer: Writer,
-    text: Vec<u8>,
-}
-
-impl Index {
-    /// Begins a dump of what the index holds now. `is_open` tells of the key and the number of an intent
-    /// whether its attempt may be under way.
-    ///
-    /// # Errors
-    ///
-    /// As [`Index::page`].
-    pub async fn dump(
-        &self,
-        is_open: impl Fn(&Key, u64) -> bool + Send + 'static,
-    ) -> Result<Dump, IndexError> {
-        let (database, is_open) = (Arc::clone(&self.database), Box::new(is_open));
-        crate::blocking(move || {
-            // before the snapshot: it holds nothing that is younger than that second
-            let taken = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let taken = taken.map_or(0, |since| since.as_secs());
-            let mut rows = database.shared_iter(false);
-            rows.seek_to_first();
-            let (writer, text) = Writer::begin(taken);
-            Dump { rows, database, is_open, writer, text }
-        })
-        .await
-        .map_err(|error| IndexError(format!("a dump of the index failed: {error}")))
-    }
-}
-
-impl Dump {
-    /// The next bytes, some hundreds of KiB, and the rest of the dump, if there is more.
-    ///
-    /// # Errors
-    ///
-    /// The index is damaged, or can't be read: what was written so far is no dump.
-    pub async fn page(mut self) -> Result<(Vec<u8>, Option<Self>), IndexError> {
-        crate::blocking(move || {
-            while self.text.len() < PAGE_BYTES {
-                if !self.step()? {
-                    self.rows.status()?;
-                    self.writer.end(&mut self.text);
-                    return Ok((self.text, None));
-                }
-            }
-            Ok((std::mem::take(&mut self.text), Some(self)))
-        })
-        .await
-        .map_err(|error| IndexError(format!("a dump of the index failed: {error}")))?
-    }
-
-    /// Writes a row; false after the last.
-    fn step(&mut self) -> Result<bool, IndexError> {
-        let Some((row, value)) = self.rows.current() else { return Ok(false) };
-        let bytes = row.len().max(value.len());
-        if bytes > MAX_BYTES {
-            return Err(IndexError(format!("the index is damaged: a row has {bytes} bytes")));
-        }
-        if let Some(key) = row.strip_prefix(INTENTS) {
-            if let Some(value) = self.closed(row, &Key::new(key), value)? {
-                self.writer.row(row, &value, &mut self.text);
-            }
-        } else {
-            // else the damage would show when the dump is needed
-            if row != GENERATION {
-                state_of(row, value)?;
-            }
-            self.writer.row(row, value, &mut self.text);
-        }
-        self.rows.next();
-        Ok(true)
-    }
-
-    /// What is left of a key's intents without those whose attempts were under way at the snapshot.
-    fn closed(&self, row: &[u8], key: &Key, value: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        let decode =
-            |bytes: &[u8]| Intent::decode_all(bytes).map_err(|error| IndexError::damaged(key, error));
-        let mut then = decode(value)?;
-        // First this, and then a look at the index: an attempt that is over has written what came of it.
-        then.retain(|intent| !(self.is_open)(key, intent.id));
-        let mut now = self.database.get(row)?.map_or_else(|| Ok(Vec::new()), |bytes| decode(&bytes))?;
-        now.retain(|intent| then.iter().any(|one| one.id == intent.id));
-        Ok(encode_intents(&now))
-    }
-}
+pub(super) const MAX_BYTES: usize = 16 << 20;
 
 /// Writes the form.
-struct Writer {
+pub(super) struct Writer {
     /// Of what was written.
     md5: Md5,
     rows: u64,
@@ -137,18 +37,18 @@ struct Writer {
 
 impl Writer {
     /// Also what a dump begins with.
-    fn begin(taken: u64) -> (Self, Vec<u8>) {
+    pub(super) fn begin(taken: u64) -> (Self, Vec<u8>) {
         let (mut writer, mut out) = (Self { md5: Md5::new(), rows: 0 }, Vec::new());
         writer.put(&[MAGIC, &taken.to_be_bytes()], &mut out);
         (writer, out)
     }
 
-    fn row(&mut self, row: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn row(&mut self, row: &[u8], value: &[u8], out: &mut Vec<u8>) {
         self.rows += 1;
         self.put(&[&[ROW], &length(row), row, &length(value), value], out);
     }
 
-    fn end(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) {
         self.put(&[&[END], &self.rows.to_be_bytes()], out);
         out.extend(self.md5.finalize_reset());
     }
@@ -202,46 +102,8 @@ impl From<IndexError> for DumpError {
     }
 }
 
-impl From<leveldb::Error> for DumpError {
-    fn from(error: leveldb::Error) -> Self {
-        Self::Unstored(error.into())
-    }
-}
-
-/// Makes an index of a dump, at a path where there is none, and tells when the dump was taken. `loaded` hears of
-/// the rows, so many at a time. Blocking.
-///
-/// # Errors
-///
-/// There may be an index at that path, and it is of no use.
-pub fn load(
-    dump: impl Read,
-    path: &Path,
-    options: Options,
-    mut loaded: impl FnMut(u64),
-) -> Result<u64, DumpError> {
-    let (create, cache_bytes) = (true, options.cache_bytes);
-    let leveldb = leveldb::Options { create, cache_bytes, ..leveldb::Options::default() };
-    let database = Database::open(path, &leveldb).map_err(|error| IndexError::opening(path, &error))?;
-    let (mut batch, mut rows, mut bytes) = (Batch::new(), 0, 0);
-    let taken = read(dump, |row, value| {
-        batch.put(row, value);
-        rows += 1;
-        bytes += row.len() + value.len();
-        if bytes >= PAGE_BYTES {
-            database.write(&std::mem::take(&mut batch), false)?;
-            loaded(rows);
-            (rows, bytes) = (0, 0);
-        }
-        Ok(())
-    })?;
-    database.write(&batch, false)?;
-    loaded(rows);
-    Ok(taken)
-}
-
 /// Hands over the rows of a dump, of which none counts before the end was reached, and tells when it was taken.
-fn read(
+pub(super) fn read(
     dump: impl Read,
     mut take: impl FnMut(&[u8], &[u8]) -> Result<(), DumpError>,
 ) -> Result<u64, DumpError> {
@@ -320,17 +182,10 @@ impl<R: Read> Reader<R> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
-    use std::collections::HashSet;
-    use std::sync::Mutex;
-
     use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::index::notes::Note;
-    use crate::index::{Entry, Loaded};
-    use crate::placement::Place;
-    use crate::record::{Record, Replica, State};
 
     type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -418,127 +273,5 @@ mod tests {
     fn a_row_of_four_gigabytes_is_not_believed() {
         let dump = [MAGIC, &[0; 8], &[ROW], &[0xff; 4]].concat();
         assert_eq!(read_all(&dump).unwrap_err().to_string(), "it is damaged: a row is too long");
-    }
-
-    fn record(modified: u64, headers: usize) -> Record {
-        let (state, md5, size) = (State::Live, Some([7; 16]), Some(1));
-        let headers = vec![("x-amz-meta-long".to_owned(), "x".repeat(headers))];
-        Record { state, replicas: Vec::new(), md5, size, modified: Some(modified), headers }
-    }
-
-    fn intent(id: u64, files: u64) -> Intent {
-        let file = |number| Replica { place: Place::new("a:1"), name: crate::key::Name::Generation(number) };
-        Intent { id, files: (0..files).map(file).collect() }
-    }
-
-    fn options() -> Options {
-        Options { create: true, cache_bytes: 1 << 20, sync: false }
-    }
-
-    /// The dump's bytes from its first page on, and how many pages they were.
-    async fn rest((mut bytes, mut more): (Vec<u8>, Option<Dump>)) -> (Vec<u8>, usize) {
-        let mut pages = 1;
-        while let Some(dump) = more {
-            let (page, next) = dump.page().await.unwrap();
-            assert!(page.len() < PAGE_BYTES * 2, "pages are bounded");
-            (pages, more) = (pages + 1, next);
-            bytes.extend(page);
-        }
-        (bytes, pages)
-    }
-
-    #[tokio::test]
-    async fn an_index_comes_back_as_it_was_when_its_dump_began() {
-        let tempdir = tempfile::tempdir().unwrap();
-        let index = Index::open(&tempdir.path().join("db"), options()).unwrap();
-        let keys: Vec<Key> = (0..400).map(|n| Key::new(format!("/{n:03}").as_bytes())).collect();
-        let rows = keys.iter().map(|key| {
-            let (record, intents) = (Some(record(1, 2000).encode()), vec![intent(5, 3)]);
-            (key.clone(), Loaded { record, intents })
-        });
-        index.load(rows.collect()).await.unwrap();
-        index.reserve_beyond(1000).await.unwrap();
-        let note = Note::Upload(keys[0].clone(), 7);
-        index.set_note(&note, Some(&record(2, 3))).await.unwrap();
-        let first = index.dump(|_, _| false).await.unwrap().page().await.unwrap();
-        let before = index.get(&keys[399]).unwrap();
-        let after = Entry { record: None, ..before.clone() };
-        index.commit(&keys[399], &before, &after, false).await.unwrap();
-        index.set_note(&note, None).await.unwrap();
-        let (dump, pages) = rest(first).await;
-        assert!(pages > 2, "{pages}");
-
-        let (path, mut loaded) = (tempdir.path().join("again"), 0);
-        load(&*dump, &path, options(), |rows| loaded += rows).unwrap();
-        assert_eq!(loaded, 802);
-        let again = Index::open(&path, options()).unwrap();
-        for key in &keys {
-            let expected = Entry { record: Some(record(1, 2000)), intents: vec![intent(5, 3)] };
-            assert_eq!(again.get(key).unwrap(), expected, "{key}");
-        }
-        assert_eq!(again.note(&note).unwrap(), Some(record(2, 3)));
-        assert_eq!(again.first_unreserved().unwrap(), index.first_unreserved().unwrap());
-    }
-
-    /// The intents of a key: those of the snapshot that are closed, with the files that they have by then.
-    #[tokio::test]
-    async fn intents_of_attempts_under_way_are_left_out() {
-        let tempdir = tempfile::tempdir().unwrap();
-        let index = Index::open(&tempdir.path().join("db"), options()).unwrap();
-        let key = Key::new(b"/key");
-        let mut entry = Entry::default();
-        let mut commit = async |intents: Vec<Intent>| {
-            let after = Entry { record: None, intents };
-            index.commit(&key, &entry, &after, false).await.unwrap();
-            entry = after;
-        };
-        commit(vec![intent(1, 3), intent(2, 3), intent(3, 3), intent(4, 4)]).await;
-        let open = Arc::new(Mutex::new(HashSet::from([2, 3, 4])));
-        let is_open = {
-            let open = Arc::clone(&open);
-            move |_: &Key, id| open.lock().unwrap().contains(&id)
-        };
-        let dump = index.dump(is_open).await.unwrap();
-        // Of those that were under way, one goes on, one is over and left nothing, and one left a file.
-        commit(vec![intent(1, 3), intent(2, 3), intent(4, 1), intent(5, 2)]).await;
-        open.lock().unwrap().retain(|id| *id == 2);
-        let (dump, _) = rest(dump.page().await.unwrap()).await;
-        let (_, rows) = read_all(&dump).unwrap();
-        let [(row, value)] = rows.as_slice() else { panic!("{rows:?}") };
-        assert_eq!(*row, [INTENTS, b"/key"].concat());
-        assert_eq!(Intent::decode_all(value).unwrap(), [intent(1, 3), intent(4, 1)]);
-    }
-
-    /// Between the two looks at it, the one at who is under way and the one at the index.
-    #[tokio::test]
-    async fn an_attempt_that_ends_while_it_is_asked_about_leaves_no_intent() {
-        let tempdir = tempfile::tempdir().unwrap();
-        let index = Index::open(&tempdir.path().join("db"), options()).unwrap();
-        let key = Key::new(b"/key");
-        let loaded = Loaded { record: None, intents: vec![intent(1, 3)] };
-        index.load(vec![(key.clone(), loaded)]).await.unwrap();
-        let database = Arc::clone(&index.database);
-        let dump = index.dump(move |key, _| {
-            let mut batch = Batch::new();
-            batch.put(key.as_bytes(), &record(1, 0).encode());
-            batch.delete(&[INTENTS, key.as_bytes()].concat());
-            database.write(&batch, false).unwrap();
-            false
-        });
-        let (dump, _) = rest(dump.await.unwrap().page().await.unwrap()).await;
-        assert_eq!(read_all(&dump).unwrap().1, []);
-    }
-
-    #[tokio::test]
-    async fn a_damaged_record_is_not_dumped() {
-        for row in [b"/key".as_slice(), b"\0bucketphotos", b"\0intent/key"] {
-            let tempdir = tempfile::tempdir().unwrap();
-            let index = Index::open(&tempdir.path().join("db"), options()).unwrap();
-            let mut batch = Batch::new();
-            batch.put(row, b"\x01\x10");
-            index.database.write(&batch, false).unwrap();
-            let dump = index.dump(|_, _| false).await.unwrap();
-            assert!(dump.page().await.is_err(), "{}", row.escape_ascii());
-        }
     }
 }

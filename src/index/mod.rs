@@ -1,50 +1,42 @@
-//! The index: keys and their records, and the intents of the write protocol, in LevelDB.
+//! The index: keys and their records, and the intents of the write protocol.
 //!
-//! Async, by key and by page, so that another engine can stand beside this one. What takes a few
-//! microseconds runs on the caller's thread: a read by key, and a write that waits neither for the disk
-//! nor for another one (see `writer`). Everything else leaves the async threads: scans go to the blocking
-//! pool, and other writes to **one writer thread** that gathers what is waiting into one batch and one
-//! fsync.
+//! [`Index`] is an enum over its engines, so that a call costs no boxed future: LevelDB's quick path (a read by
+//! key, a step that waits neither for the disk nor for another write) runs on the caller's thread and is ready at
+//! once. All methods are `async` all the same, for engines that ask over a network.
 //!
-//! Rows: keys (they begin with `/`, and those of parts of uploads with `part/`) hold records; `\0intent` ‖ key holds the key's intents;
-//! `\0generation` holds the first generation number that was never reserved; `\0bucket` ‖ name and
-//! `\0upload` ‖ key ‖ `\0` ‖ number hold what is noted of buckets and uploads (see `notes`).
+//! | file | what it holds |
+//! |---|---|
+//! | [`steps`] | what each step of the write protocol requires and changes, without an engine |
+//! | [`notes`], [`fold`], [`dump`] | rows beside the keys, listings with folders, the form of a dump |
+//! | `leveldb` | the engine: rows, scans, the one writer |
+//! | `error` | why the index failed |
+//! | [`scratch`] | the files that a rebuild has found, in a database of their own |
+//! | `simulated`, `contract` | tests: an engine in memory, and the promises that every engine keeps |
+//!
+//! **A new engine** is one more variant of [`Index`] and a folder beside `leveldb`. It passes `contract`.
 
+#[cfg(test)]
+mod contract;
 pub mod dump;
+mod error;
 pub mod fold;
+mod leveldb;
 pub mod notes;
 pub mod scratch;
-mod writer;
+#[cfg(test)]
+pub(crate) mod simulated;
+pub mod steps;
 
-use std::fmt;
-use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
 
-use tokio::sync::{Mutex, oneshot};
+use crate::key::Key;
+use crate::record::{Intent, Record, Replica, State};
 
-use crate::key::{Key, MAX_GENERATION};
-use crate::leveldb::{self, Database, Iter};
-use crate::record::{Intent, Record, State};
-
-use writer::{Change, Durability, Write, WriteLock, write_all};
-
-const INTENTS: &[u8] = b"\0intent";
-const GENERATION: &[u8] = b"\0generation";
-
-/// Generation numbers are reserved by this many, so that few writes need another fsync for one.
-const GENERATION_BLOCK: u64 = 1 << 16;
-
-/// A page holds at most so many rows, …
-const PAGE_ROWS: usize = 1000;
-/// … comes from at most so many rows looked at, …
-const PAGE_SCANNED: usize = 10_000;
-/// … and ends with the row that brings its rows, or its text, to so many bytes.
-const PAGE_BYTES: usize = 256 * 1024;
-
-/// A count looks at so many rows at a time.
-const COUNT_SCANNED: usize = 100_000;
+pub use error::IndexError;
+use fold::{Folded, Item};
+pub use leveldb::{Dump, LevelDb, load_dump};
+use notes::{Note, Notes};
+use steps::{Action, Conditions, Effect, Resolved, Step, Surplus};
 
 /// What the index knows of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,10 +59,6 @@ pub struct Options {
     pub sync: bool,
 }
 
-/// The index failed, in one line; it says nothing about the key.
-#[derive(Debug)]
-pub struct IndexError(pub(crate) String);
-
 /// Some rows of a scan.
 #[derive(Debug)]
 pub struct Page<T> {
@@ -91,17 +79,36 @@ pub struct Listed {
     pub state: State,
 }
 
-/// An open index.
-pub struct Index {
-    database: Arc<Database>,
-    sync: bool,
-    lock: Arc<WriteLock>,
-    writer: Option<mpsc::Sender<Write>>,
-    thread: Option<JoinHandle<()>>,
-    /// Reserved generation numbers that were not given out yet.
-    generations: Mutex<Range<u64>>,
+/// What a rebuild stores for a key.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The record in its stored form.
+    pub record: Option<Vec<u8>>,
+    /// The key's intents.
+    pub intents: Vec<Intent>,
 }
 
+/// An open index.
+pub enum Index {
+    /// In a directory of this machine, for one process.
+    Embedded(LevelDb),
+    /// In memory, where every call may fail.
+    #[cfg(test)]
+    Simulated(simulated::Simulated),
+}
+
+/// Runs a method of the engine.
+macro_rules! engine {
+    ($index:expr, $engine:ident => $call:expr) => {
+        match $index {
+            Index::Embedded($engine) => $call,
+            #[cfg(test)]
+            Index::Simulated($engine) => $call,
+        }
+    };
+}
+
+/// Reading and the steps of the write protocol.
 impl Index {
     /// Opens the index of that directory. Blocking.
     ///
@@ -109,89 +116,136 @@ impl Index {
     ///
     /// One line for the operator: the index is in use, not there, or not an index.
     pub fn open(path: &Path, options: Options) -> Result<Self, IndexError> {
-        let leveldb = leveldb::Options {
-            create: options.create,
-            cache_bytes: options.cache_bytes,
-            ..leveldb::Options::default()
-        };
-        let database = Database::open(path, &leveldb).map_err(|error| IndexError::opening(path, &error))?;
-        let database = Arc::new(database);
-        let (sender, writes) = mpsc::channel();
-        let (writing, lock) = (Arc::clone(&database), Arc::<WriteLock>::default());
-        let (sync, writers_lock) = (options.sync, Arc::clone(&lock));
-        let thread = std::thread::Builder::new()
-            .name("index-writer".into())
-            .spawn(move || write_all(&writing, &writers_lock, &writes, sync))
-            .map_err(|error| IndexError(format!("can't start the index's writer thread: {error}")))?;
-        let (thread, generations) = (Some(thread), Mutex::new(0..0));
-        Ok(Self { database, sync, lock, writer: Some(sender), thread, generations })
+        LevelDb::open(path, options).map(Self::Embedded)
     }
 
-    /// What is known of the key. Cheap enough to call on an async thread.
+    /// The key's record.
     ///
     /// # Errors
     ///
     /// The index can't be read, or the row is damaged: never taken for absence.
-    pub fn get(&self, key: &Key) -> Result<Entry, IndexError> {
-        Ok(Entry { record: self.record(key)?, intents: self.intents(key)? })
+    pub async fn look(&self, key: &Key) -> Result<Option<Record>, IndexError> {
+        engine!(self, engine => engine.look(key).await)
     }
 
-    /// The key's record alone.
+    /// The key's record and its intents.
     ///
     /// # Errors
     ///
-    /// As [`Index::get`].
-    pub fn record(&self, key: &Key) -> Result<Option<Record>, IndexError> {
-        let row = self.database.get(key.as_bytes())?;
-        row.map(|bytes| Record::decode(&bytes).map_err(|error| IndexError::damaged(key, error))).transpose()
+    /// As [`Index::look`].
+    pub async fn entry(&self, key: &Key) -> Result<Entry, IndexError> {
+        engine!(self, engine => engine.entry(key).await)
     }
 
-    fn intents(&self, key: &Key) -> Result<Vec<Intent>, IndexError> {
-        let row = self.database.get(&intents_row(key))?;
-        row.map_or_else(
-            || Ok(Vec::new()),
-            |bytes| Intent::decode_all(&bytes).map_err(|error| IndexError::damaged(key, error)),
-        )
-    }
-
-    /// Replaces `before`, what the caller read of the key, by `after`, in one atomic batch.
+    /// Names the first files of an attempt, before any of them may exist: they are the intent's from then on.
     ///
-    /// Conditional on the key's intents still being those of `before`. A `durable` write is on the
-    /// disk when this returns, where the index was opened with `sync`.
+    /// Answers `Done`, `Refused` (`Unsettled` where the key has too many intents), or `NotFree`.
     ///
     /// # Errors
     ///
-    /// The write may or may not have happened, unless the condition failed.
-    pub async fn commit(
+    /// The step may or may not have been carried out.
+    pub async fn begin(
         &self,
         key: &Key,
-        before: &Entry,
-        after: &Entry,
-        durable: bool,
-    ) -> Result<(), IndexError> {
-        let durability = if durable { Durability::AsOpened } else { Durability::Process };
-        self.write_soon(change(key, before, after, durability)).await.map(|_written| ())
+        intent: Intent,
+        conditions: Conditions,
+    ) -> Result<Effect, IndexError> {
+        self.carry_out(key, Action::Begin { intent, conditions }).await
     }
 
-    /// Whether a write has failed: it may show at the next start, and no further one is taken before.
-    #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.database.has_failed()
-    }
-
-    /// Stores entries of keys that the index doesn't hold yet: the bulk load of a rebuild.
+    /// Names further files of the attempt that has the number of `intent`.
+    ///
+    /// Answers `Done`, `NotFree`, or `Fenced`.
     ///
     /// # Errors
     ///
-    /// The index can't be written.
-    pub async fn load(&self, rows: Vec<(Key, Loaded)>) -> Result<(), IndexError> {
-        let mut puts = Vec::with_capacity(rows.len());
-        for (key, Loaded { record, intents }) in rows {
-            puts.extend(record.map(|bytes| (key.as_bytes().to_vec(), bytes)));
-            puts.extend(encode_intents(&intents).map(|bytes| (intents_row(&key), bytes)));
+    /// As [`Index::begin`].
+    pub async fn extend(&self, key: &Key, intent: Intent) -> Result<Effect, IndexError> {
+        self.carry_out(key, Action::Extend { intent }).await
+    }
+
+    /// Makes the attempt's value visible: the record in, its files out of the attempt's intent, the files that
+    /// it replaces into the intent of `surplus`, and the required note out, if it ends.
+    ///
+    /// Each file of the record is one of the attempt's or of the record that it replaces. Answers `Done` with
+    /// the replaced record, `Refused`, `Fenced`, or `Overtaken`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::begin`]; [`Index::resolve`] tells what became of it.
+    pub async fn take_effect(
+        &self,
+        key: &Key,
+        id: u64,
+        record: Record,
+        conditions: Conditions,
+        surplus: Surplus,
+    ) -> Result<Effect, IndexError> {
+        let record = Box::new(record);
+        self.carry_out(key, Action::TakeEffect { id, record, conditions, surplus }).await
+    }
+
+    /// Takes the record out, and makes its files those of the intent of that number.
+    ///
+    /// Answers `Done` with the removed record, or `Refused`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::begin`].
+    pub async fn remove(&self, key: &Key, id: u64, conditions: Conditions) -> Result<Effect, IndexError> {
+        self.carry_out(key, Action::Remove { id, conditions }).await
+    }
+
+    /// Hides the key's value, or shows it again.
+    ///
+    /// Answers `Done`, or `Refused` with `NotFound` where there is no record in the other state.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::begin`].
+    pub async fn set_state(&self, key: &Key, state: State) -> Result<Effect, IndexError> {
+        self.carry_out(key, Action::SetState(state)).await
+    }
+
+    /// Drops the files on volumes that are gone for good from all intents of the key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::begin`].
+    pub async fn forget(&self, key: &Key, volumes: &[String]) -> Result<(), IndexError> {
+        self.carry_out(key, Action::Forget(volumes.to_vec())).await.map(drop)
+    }
+
+    /// Ends an intent whose files are gone. It need not be durable: an intent that is found again is settled
+    /// again.
+    ///
+    /// Answers `Done`, or `Fenced` where the key has no such intent with exactly these files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::begin`].
+    pub async fn end(&self, key: &Key, intent: Intent) -> Result<Effect, IndexError> {
+        self.carry_out(key, Action::End(intent)).await
+    }
+
+    /// What became of an attempt after a step without an answer. It is final: an attempt that is told to be
+    /// closed never takes effect.
+    ///
+    /// # Errors
+    ///
+    /// The index can't tell, as long as it is not [fresh](Self::is_fresh).
+    pub async fn resolve(&self, key: &Key, id: u64, files: &[Replica]) -> Result<Resolved, IndexError> {
+        if !self.is_fresh() {
+            return Err(IndexError::new("a write failed: what came of it shows at the next start"));
         }
-        let durability = Durability::Process;
-        self.write(Change { puts, durability, ..Change::default() }).await.map(|_written| ())
+        Ok(self.entry(key).await?.resolve(id, files))
+    }
+
+    /// Whether what the index shows is what it holds. After a write that failed it is not: the next start may
+    /// find that the write happened. No file may be deleted then, as a record may name it.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        engine!(self, engine => engine.is_fresh())
     }
 
     /// A number that no attempt on this index had or will have.
@@ -199,58 +253,72 @@ impl Index {
     /// # Errors
     ///
     /// The reservation of further numbers couldn't be made durable.
-    pub async fn generation(&self) -> Result<u64, IndexError> {
-        let mut reserved = self.generations.lock().await;
-        if reserved.is_empty() {
-            let first = self.first_unreserved()?;
-            let end = first.saturating_add(GENERATION_BLOCK);
-            if end > MAX_GENERATION {
-                return Err(IndexError("the index is damaged: no generation numbers are left".into()));
-            }
-            self.reserve(end).await?;
-            *reserved = first..end;
-        }
-        reserved.next().ok_or_else(|| IndexError("out of generation numbers".into()))
+    pub async fn number(&self) -> Result<u64, IndexError> {
+        engine!(self, engine => engine.number().await)
     }
 
-    /// No generation number up to `seen` is given out any more, nor any that a PUT still on its way may
-    /// have when `seen` is the highest on the volumes.
+    /// The first number that was never reserved: all that were given out are below it.
     ///
     /// # Errors
     ///
-    /// The index can't be written, or hardly any number is left beyond.
-    pub async fn reserve_beyond(&self, seen: u64) -> Result<(), IndexError> {
-        let end = seen.saturating_add(GENERATION_BLOCK);
-        if end.saturating_add(GENERATION_BLOCK) > MAX_GENERATION {
-            return Err(IndexError(format!(
-                "a file's name has the generation {seen:016x}, and no numbers are left beyond: move it away"
-            )));
-        }
-        self.reserve(end).await
+    /// As [`Index::look`].
+    pub async fn first_unreserved(&self) -> Result<u64, IndexError> {
+        engine!(self, engine => engine.first_unreserved().await)
     }
 
-    async fn reserve(&self, end: u64) -> Result<(), IndexError> {
-        let puts = vec![(GENERATION.to_vec(), end.to_be_bytes().to_vec())];
-        // a number that is given out twice makes one name the target of two attempts
-        let durability = Durability::Power;
-        self.write(Change { puts, durability, ..Change::default() }).await.map(|_written| ())
+    async fn carry_out(&self, key: &Key, action: Action) -> Result<Effect, IndexError> {
+        let step = Step { key: key.clone(), action };
+        engine!(self, engine => engine.carry_out(step).await)
     }
+}
 
-    /// The first generation number that was never reserved: all that were given out are below it.
+/// Notes: rows that stand for no value.
+impl Index {
+    /// What is noted.
     ///
     /// # Errors
     ///
-    /// The index can't be read.
-    pub fn first_unreserved(&self) -> Result<u64, IndexError> {
-        match self.database.get(GENERATION)? {
-            // 0 is never given out, so that a number is never mistaken for a missing one
-            None => Ok(1),
-            Some(bytes) => <[u8; 8]>::try_from(bytes.as_slice())
-                .map(u64::from_be_bytes)
-                .map_err(|_length| IndexError("the index is damaged: the generation counter".into())),
-        }
+    /// As [`Index::look`].
+    pub async fn note(&self, note: &Note) -> Result<Option<Record>, IndexError> {
+        engine!(self, engine => engine.note(note).await)
     }
 
+    /// Notes it, or with `None` forgets it.
+    ///
+    /// # Errors
+    ///
+    /// The write may or may not have happened.
+    pub async fn set_note(&self, note: &Note, record: Option<&Record>) -> Result<(), IndexError> {
+        engine!(self, engine => engine.set_note(note, record).await)
+    }
+
+    /// Forgets what is noted, and tells whether it was there: of all callers that ask at once, one is told so.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::set_note`].
+    pub async fn end_note(&self, note: &Note) -> Result<bool, IndexError> {
+        engine!(self, engine => engine.end_note(note).await)
+    }
+
+    /// A page of what is noted, from where `start` is or would be on: of all, or of what begins with
+    /// `prefix` (the name of a bucket, the key of an upload).
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::page`].
+    pub async fn notes_page(
+        &self,
+        notes: Notes,
+        prefix: &[u8],
+        start: Option<&Note>,
+    ) -> Result<Page<(Note, Record)>, IndexError> {
+        engine!(self, engine => engine.notes_page(notes, prefix, start).await)
+    }
+}
+
+/// Scans, in pages.
+impl Index {
     /// A page of the records whose keys begin with `prefix`, from the key `start` on; only those of
     /// one state, if that is given.
     ///
@@ -263,21 +331,13 @@ impl Index {
         start: &[u8],
         state: Option<State>,
     ) -> Result<Page<(Key, Record)>, IndexError> {
-        let (prefix, start) = (prefix.to_vec(), start.max(prefix).to_vec());
-        self.scan(move |database| {
-            scan_page(database, &prefix, &start, |row, value| {
-                let key = Key::new(row);
-                let record = Record::decode(value).map_err(|error| IndexError::damaged(&key, error))?;
-                Ok(state.is_none_or(|state| state == record.state).then_some((key, record)))
-            })
-        })
-        .await
+        engine!(self, engine => engine.page(prefix, start, state).await)
     }
 
     /// Appends to `text` what `write` makes of each listed key, for a page of keys from `start` on, and
     /// returns it with the start of the next page, if there is one.
     ///
-    /// For listings of any length: a key goes from LevelDB's block into the text without a stop.
+    /// For listings of any length: a key goes from the engine's block into the text without a stop.
     ///
     /// # Errors
     ///
@@ -289,8 +349,7 @@ impl Index {
         text: Vec<u8>,
         write: impl FnMut(&mut Vec<u8>, &[u8]) + Send + 'static,
     ) -> Result<(Vec<u8>, Option<Vec<u8>>), IndexError> {
-        let (listed, start) = (listed.clone(), start.max(&listed.prefix).to_vec());
-        self.scan(move |database| scan_text(database, &listed, &start, text, write)).await
+        engine!(self, engine => engine.text(listed, start, text, write).await)
     }
 
     /// The key that follows the first `count` ones of that state from `start` on under `prefix`.
@@ -305,17 +364,17 @@ impl Index {
         state: State,
         count: u64,
     ) -> Result<Option<Key>, IndexError> {
-        let (mut left, mut start) = (count, start.max(prefix).to_vec());
-        loop {
-            let (prefix, from) = (prefix.to_vec(), start);
-            // in steps, so that a caller who leaves ends it
-            let step = self.scan(move |database| count_on(database, &prefix, &from, state, left)).await?;
-            match step {
-                Step::Found(key) => return Ok(Some(key)),
-                Step::End => return Ok(None),
-                Step::More(fewer, next) => (left, start) = (fewer, next),
-            }
-        }
+        engine!(self, engine => engine.after(prefix, start, state, count).await)
+    }
+
+    /// A page of live keys and folders from the key `start` on, at most `most` of them. The page's `next`
+    /// begins no folder that is in the page.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::page`].
+    pub async fn items(&self, folded: &Folded, start: &[u8], most: usize) -> Result<Page<Item>, IndexError> {
+        engine!(self, engine => engine.items(folded, start, most).await)
     }
 
     /// A page of the keys that have intents, with them; `start` as an earlier page's `next`.
@@ -324,270 +383,55 @@ impl Index {
     ///
     /// As [`Index::page`].
     pub async fn intents_page(&self, start: &[u8]) -> Result<Page<(Key, Vec<Intent>)>, IndexError> {
-        let start = start.max(INTENTS).to_vec();
-        self.scan(move |database| {
-            scan_page(database, INTENTS, &start, |row, value| {
-                let key = Key::new(row.strip_prefix(INTENTS).unwrap_or_default());
-                let intents = Intent::decode_all(value).map_err(|e| IndexError::damaged(&key, e))?;
-                Ok(Some((key, intents)))
-            })
-        })
-        .await
+        engine!(self, engine => engine.intents_page(start).await)
     }
+}
 
-    /// Carries out what was begun, and empties LevelDB's log, so that minikeyvalue's master loses
-    /// nothing when it opens the index (goleveldb skips log records that are older than its
-    /// manifest). Blocking.
-    pub fn close(mut self) {
-        self.join();
-        self.database.empty_log();
-    }
-
-    fn join(&mut self) {
-        self.writer = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the index's writer thread panicked");
-        }
-    }
-
-    /// Writes at once, where nothing has to be waited for; tells whether it was written.
-    async fn write_soon(&self, change: Change) -> Result<bool, IndexError> {
-        match self.lock.try_write(&self.database, &change, self.sync) {
-            Some(written) => written,
-            None => self.write(change).await,
-        }
-    }
-
-    /// Has the writer thread write; tells whether it did.
-    async fn write(&self, change: Change) -> Result<bool, IndexError> {
-        let gone = || IndexError("the index's writer thread is gone".into());
-        let (reply, answer) = oneshot::channel();
-        self.writer.as_ref().ok_or_else(gone)?.send(Write { change, reply }).map_err(|_closed| gone())?;
-        answer.await.map_err(|_dropped| gone())?
-    }
-
-    async fn scan<T: Send + 'static>(
+/// The index as a whole.
+impl Index {
+    /// Begins a dump of what the index holds now. `is_open` tells of the key and the number of an intent
+    /// whether its attempt may be under way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::page`].
+    pub async fn dump(
         &self,
-        scan: impl FnOnce(&Database) -> Result<T, IndexError> + Send + 'static,
-    ) -> Result<T, IndexError> {
-        let database = Arc::clone(&self.database);
-        tokio::task::spawn_blocking(move || scan(&database))
-            .await
-            .map_err(|error| IndexError(format!("a scan of the index failed: {error}")))?
-    }
-}
-
-/// What a rebuild stores for a key.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// The record in its stored form.
-    pub record: Option<Vec<u8>>,
-    /// The key's intents.
-    pub intents: Vec<Intent>,
-}
-
-impl Drop for Index {
-    fn drop(&mut self) {
-        self.join();
-    }
-}
-
-/// What replaces `before` by `after`, if the key's intents are still those of `before`.
-fn change(key: &Key, before: &Entry, after: &Entry, durability: Durability) -> Change {
-    let mut change = Change { durability, ..Change::default() };
-    if before.record != after.record {
-        match &after.record {
-            Some(record) => change.puts.push((key.as_bytes().to_vec(), record.encode())),
-            None => change.deletes.push(key.as_bytes().to_vec()),
-        }
-    }
-    let row = intents_row(key);
-    if before.intents != after.intents {
-        match encode_intents(&after.intents) {
-            Some(bytes) => change.puts.push((row.clone(), bytes)),
-            None => change.deletes.push(row.clone()),
-        }
-    }
-    change.condition = Some((row, encode_intents(&before.intents)));
-    change
-}
-
-fn intents_row(key: &Key) -> Vec<u8> {
-    [INTENTS, key.as_bytes()].concat()
-}
-
-fn encode_intents(intents: &[Intent]) -> Option<Vec<u8>> {
-    (!intents.is_empty()).then(|| Intent::encode_all(intents))
-}
-
-/// The rows under a prefix, from one on. Scans don't fill the cache: it is for reads by key.
-struct Rows<'a> {
-    iter: Iter<'a>,
-    prefix: &'a [u8],
-}
-
-impl<'a> Rows<'a> {
-    fn new(database: &'a Database, prefix: &'a [u8], start: &[u8]) -> Self {
-        let mut iter = database.iter(false);
-        iter.seek(start);
-        Self { iter, prefix }
+        is_open: impl Fn(&Key, u64) -> bool + Send + 'static,
+    ) -> Result<Dump, IndexError> {
+        engine!(self, engine => engine.dump(is_open).await)
     }
 
-    fn current(&self) -> Option<(&[u8], &[u8])> {
-        self.iter.current().filter(|(key, _)| key.starts_with(self.prefix))
+    /// Stores entries of keys that the index doesn't hold yet: the bulk load of a rebuild.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be written.
+    pub async fn load(&self, rows: Vec<(Key, Loaded)>) -> Result<(), IndexError> {
+        engine!(self, engine => engine.load(rows).await)
     }
 
-    fn advance(&mut self) {
-        self.iter.next();
+    /// Notes many things that aren't noted yet: the bulk load of a rebuild.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be written.
+    pub async fn load_notes(&self, notes: Vec<(Note, Record)>) -> Result<(), IndexError> {
+        engine!(self, engine => engine.load_notes(notes).await)
     }
 
-    fn seek(&mut self, row: &[u8]) {
-        self.iter.seek(row);
+    /// No number up to `seen` is given out any more, nor any that a PUT still on its way may have when `seen` is
+    /// the highest on the volumes.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be written, or hardly any number is left beyond.
+    pub async fn reserve_beyond(&self, seen: u64) -> Result<(), IndexError> {
+        engine!(self, engine => engine.reserve_beyond(seen).await)
     }
 
-    /// That the rows ended where they end, and not at damage.
-    fn end(&self) -> Result<(), IndexError> {
-        Ok(self.iter.status()?)
-    }
-}
-
-/// How far a count came.
-enum Step {
-    /// This key comes after what was to be counted.
-    Found(Key),
-    /// So many are left to be counted, from this row on.
-    More(u64, Vec<u8>),
-    /// The rows have ended.
-    End,
-}
-
-fn count_on(
-    database: &Database,
-    prefix: &[u8],
-    start: &[u8],
-    state: State,
-    count: u64,
-) -> Result<Step, IndexError> {
-    let (mut left, mut scanned) = (count, 0);
-    let mut rows = Rows::new(database, prefix, start);
-    while let Some((row, value)) = rows.current() {
-        if scanned == COUNT_SCANNED {
-            let next = row.to_vec();
-            rows.end()?;
-            return Ok(Step::More(left, next));
-        }
-        scanned += 1;
-        if state_of(row, value)? == state {
-            if left == 0 {
-                let key = Key::new(row);
-                rows.end()?;
-                return Ok(Step::Found(key));
-            }
-            left -= 1;
-        }
-        rows.advance();
-    }
-    rows.end().map(|()| Step::End)
-}
-
-fn scan_page<T>(
-    database: &Database,
-    prefix: &[u8],
-    start: &[u8],
-    row: impl Fn(&[u8], &[u8]) -> Result<Option<T>, IndexError>,
-) -> Result<Page<T>, IndexError> {
-    let mut rows = Rows::new(database, prefix, start);
-    let mut page = Page { rows: Vec::new(), next: None };
-    let (mut scanned, mut bytes) = (0, 0);
-    while let Some((key, value)) = rows.current() {
-        if page.rows.len() == PAGE_ROWS || scanned == PAGE_SCANNED || bytes >= PAGE_BYTES {
-            page.next = Some(key.to_vec());
-            break;
-        }
-        scanned += 1;
-        if let Some(found) = row(key, value)? {
-            bytes += key.len() + value.len();
-            page.rows.push(found);
-        }
-        rows.advance();
-    }
-    rows.end()?;
-    Ok(page)
-}
-
-fn scan_text(
-    database: &Database,
-    listed: &Listed,
-    start: &[u8],
-    mut text: Vec<u8>,
-    mut write: impl FnMut(&mut Vec<u8>, &[u8]),
-) -> Result<(Vec<u8>, Option<Vec<u8>>), IndexError> {
-    let (mut scanned, mut next) = (0, None);
-    let mut rows = Rows::new(database, &listed.prefix, start);
-    while let Some((key, value)) = rows.current() {
-        if listed.end.as_ref().is_some_and(|end| key >= end.as_bytes()) {
-            break;
-        }
-        if scanned == PAGE_SCANNED || text.len() >= PAGE_BYTES {
-            next = Some(key.to_vec());
-            break;
-        }
-        scanned += 1;
-        if state_of(key, value)? == listed.state {
-            write(&mut text, key);
-        }
-        rows.advance();
-    }
-    rows.end()?;
-    Ok((text, next))
-}
-
-/// The state of a row's record; damage of the record is found as ever.
-fn state_of(key: &[u8], value: &[u8]) -> Result<State, IndexError> {
-    State::decode(value).map_err(|error| IndexError::damaged(&Key::new(key), error))
-}
-
-impl IndexError {
-    fn damaged(key: &Key, error: impl fmt::Display) -> Self {
-        Self(format!("the index is damaged at {key}: {error}"))
-    }
-
-    fn opening(path: &Path, error: &leveldb::OpenError) -> Self {
-        use leveldb::OpenError as E;
-        let path = path.display().to_string();
-        let path = path.escape_debug();
-        Self(match error {
-            E::InUse => format!("the index {path} is in use by another process: stop it first"),
-            E::MissingParent => {
-                format!("the directory that shall hold the index {path} doesn't exist: make it")
-            }
-            E::NotADatabase => {
-                format!("{path} is not an index: --db names a LevelDB directory, or a new one")
-            }
-            E::Missing => format!("there is no index at {path}: check the path"),
-            E::Other(message) => format!("can't open the index {path}: {message}"),
-        })
-    }
-}
-
-impl fmt::Display for IndexError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for IndexError {}
-
-impl From<leveldb::Error> for IndexError {
-    fn from(error: leveldb::Error) -> Self {
-        Self(format!("the index failed: {error}"))
-    }
-}
-
-impl From<IndexError> for crate::error::Error {
-    fn from(failure: IndexError) -> Self {
-        Self::Index(failure.0)
+    /// Carries out what was begun, and leaves the index as the predecessor's master opens it. Blocking.
+    pub fn close(self) {
+        engine!(self, engine => engine.close());
     }
 }

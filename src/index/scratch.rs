@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
+use super::leveldb::open_database;
 use super::{IndexError, Options};
 use crate::key::{Key, Name};
-use crate::leveldb::{self, Batch, Database, Iter};
+use crate::leveldb::{Batch, Database, Iter};
 use crate::placement::Place;
 use crate::record::Replica;
 
@@ -33,12 +34,7 @@ impl Scratch {
     ///
     /// One line for the operator.
     pub fn create(path: &Path, options: Options) -> Result<Self, IndexError> {
-        let leveldb = leveldb::Options {
-            create: true,
-            cache_bytes: options.cache_bytes,
-            ..leveldb::Options::default()
-        };
-        Database::open(path, &leveldb).map(Self).map_err(|error| IndexError::opening(path, &error))
+        open_database(path, true, options.cache_bytes).map(Self)
     }
 
     /// Adds files. Blocking.
@@ -85,7 +81,7 @@ impl Groups<'_> {
     pub fn next_group(&mut self) -> Result<Option<(Key, Vec<Found>)>, IndexError> {
         let mut group: Option<(Key, Vec<Found>)> = None;
         while self.0.valid() {
-            let odd = || IndexError("the rebuild's scratch is damaged".into());
+            let odd = || IndexError::new("the rebuild's scratch is damaged");
             let (key, replica) = parse_row(self.0.key()).ok_or_else(odd)?;
             let (size, modified) = parse_value(self.0.value()).ok_or_else(odd)?;
             let found = Found { replica, size, modified };

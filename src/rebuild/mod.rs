@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::index::notes::{Note, Notes};
 use crate::index::scratch::{Found, Scratch};
-use crate::index::{self, Entry, Index, IndexError, Loaded, dump};
+use crate::index::{self, Entry, Index, IndexError, Loaded};
 use crate::key::{Key, Name};
 use crate::placement::Placement;
 use crate::progress::Progress;
@@ -139,7 +139,10 @@ pub async fn rebuild(
     let new_path = place.directory.join("index");
     let index = open(new_path.clone(), index::Options { create: true, ..options.index }).await?;
     if !options.minikeyvalue {
-        let old_end = run.old.as_ref().map_or(Ok(0), |old| old.first_unreserved()).map_err(text)?;
+        let old_end = match &run.old {
+            Some(old) => old.first_unreserved().await.map_err(text)?,
+            None => 0,
+        };
         index.reserve_beyond(old_end.max(newest)).await.map_err(text)?;
     }
     run.judge_all(&index, files).await?;
@@ -250,7 +253,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
     }
 
     async fn judge_key(&mut self, index: &Index, key: &Key, found: Vec<Found>) -> Result<Loaded, String> {
-        let old = self.old_entry(key)?;
+        let old = self.old_entry(key).await?;
         let part = key.as_part();
         let is_wanted = part.is_none_or(|(upload, _)| old.record.is_some() && self.uploads.contains(&upload));
         let candidates = if is_wanted { self.compare(key, found).await? } else { unread(found) };
@@ -279,7 +282,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
         if self.options.minikeyvalue {
             loaded.intents.clear();
         } else if !leftovers.is_empty() {
-            let id = index.generation().await.map_err(text)?;
+            let id = index.number().await.map_err(text)?;
             loaded.intents.push(Intent { id, files: leftovers });
         }
         Ok(loaded)
@@ -385,8 +388,11 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
         Ok(())
     }
 
-    fn old_entry(&self, key: &Key) -> Result<Entry, String> {
-        self.old.as_ref().map_or_else(|| Ok(Entry::default()), |old| old.get(key).map_err(text))
+    async fn old_entry(&self, key: &Key) -> Result<Entry, String> {
+        match &self.old {
+            Some(old) => old.entry(key).await.map_err(text),
+            None => Ok(Entry::default()),
+        }
     }
 
     fn lost(&mut self, key: &Key) {
@@ -505,7 +511,7 @@ async fn older(
             |why: &dyn std::fmt::Display| format!("can't use the dump {} (--from): {why}", from.display());
         let file = fs::File::open(&from).map_err(|error| failed(&error))?;
         let file = io::BufReader::with_capacity(READ_BYTES, file);
-        dump::load(file, &loaded, options, |rows| progress.step(rows)).map_err(|flaw| failed(&flaw))
+        index::load_dump(file, &loaded, options, |rows| progress.step(rows)).map_err(|flaw| failed(&flaw))
     })
     .await??;
     // the master went on within the second in which it was taken

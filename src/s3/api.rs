@@ -127,7 +127,7 @@ impl S3 for Operations {
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
         let input = req.input;
         objects::check_version(input.version_id.as_deref())?;
-        self.buckets.check_listable(&input.bucket)?;
+        self.buckets.check_listable(&input.bucket).await?;
         if input.sse_customer_algorithm.is_some() {
             return Err(unsupported("server-side encryption"));
         }
@@ -188,7 +188,7 @@ impl S3 for Operations {
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
         let input = req.input;
         objects::check_version(input.version_id.as_deref())?;
-        self.buckets.check_listable(&input.bucket)?;
+        self.buckets.check_listable(&input.bucket).await?;
         let expected = Expected {
             matches: input.if_match,
             matches_none: input.if_none_match,
@@ -236,7 +236,7 @@ impl S3 for Operations {
         let replace = replaces(req.input.metadata_directive.as_ref())?;
         let (bucket, source_key) = objects::copy_source(&req.input.copy_source)?;
         may(&self.access, req.credentials.as_ref(), Right::Read, bucket)?;
-        self.buckets.check_listable(bucket)?;
+        self.buckets.check_listable(bucket).await?;
         let mut input = req.input;
         let key = key(&input.bucket, &input.key);
         if key == source_key && !replace {
@@ -278,14 +278,14 @@ impl S3 for Operations {
         if input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
             return Err(unsupported("a deletion that is conditional by more than the ETag"));
         }
-        self.buckets.check_listable(&input.bucket)?;
+        self.buckets.check_listable(&input.bucket).await?;
         objects::delete(&self.store, &key(&input.bucket, &input.key), input.if_match).await?;
         answer(DeleteObjectOutput::default())
     }
 
     async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> Answer<DeleteObjectsOutput> {
         let DeleteObjectsInput { bucket, delete, .. } = req.input;
-        self.buckets.check_listable(&bucket)?;
+        self.buckets.check_listable(&bucket).await?;
         objects::delete_all(&self.store, &bucket, delete).await.and_then(answer)
     }
 
@@ -295,7 +295,7 @@ impl S3 for Operations {
     ) -> Answer<GetObjectAttributesOutput> {
         let input = req.input;
         objects::check_version(input.version_id.as_deref())?;
-        self.buckets.check_listable(&input.bucket)?;
+        self.buckets.check_listable(&input.bucket).await?;
         let key = key(&input.bucket, &input.key);
         let found = objects::find(&self.store, &key, &Expected::default(), Wanted::default()).await?;
         let record = &found.record;
@@ -324,8 +324,8 @@ impl S3 for Operations {
 
     async fn get_object_acl(&self, req: S3Request<GetObjectAclInput>) -> Answer<GetObjectAclOutput> {
         objects::check_version(req.input.version_id.as_deref())?;
-        self.buckets.check_listable(&req.input.bucket)?;
-        self.store.record(&key(&req.input.bucket, &req.input.key)).map_err(refused)?;
+        self.buckets.check_listable(&req.input.bucket).await?;
+        self.store.record(&key(&req.input.bucket, &req.input.key)).await.map_err(refused)?;
         answer(GetObjectAclOutput {
             grants: Some(grants()),
             owner: Some(owner()),
@@ -334,12 +334,12 @@ impl S3 for Operations {
     }
 
     async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
-        self.buckets.check_listable(&req.input.bucket)?;
+        self.buckets.check_listable(&req.input.bucket).await?;
         listing::v1(&self.store, req.input).await.and_then(answer)
     }
 
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> Answer<ListObjectsV2Output> {
-        self.buckets.check_listable(&req.input.bucket)?;
+        self.buckets.check_listable(&req.input.bucket).await?;
         listing::v2(&self.store, req.input).await.and_then(answer)
     }
 
@@ -347,7 +347,7 @@ impl S3 for Operations {
         &self,
         req: S3Request<ListObjectVersionsInput>,
     ) -> Answer<ListObjectVersionsOutput> {
-        self.buckets.check_listable(&req.input.bucket)?;
+        self.buckets.check_listable(&req.input.bucket).await?;
         listing::versions(&self.store, req.input).await.and_then(answer)
     }
 
@@ -455,7 +455,7 @@ impl S3 for Operations {
         if req.input.sse_customer_algorithm.is_some() {
             return Err(unsupported("server-side encryption"));
         }
-        let checksum = uploads::checksum_of_parts(&self.store, &req.input)?;
+        let checksum = uploads::checksum_of_parts(&self.store, &req.input).await?;
         let (upload, outcome) = body(&req, checksum)?;
         uploads::put(&self.store, &req.input, upload, &outcome).await.and_then(answer)
     }
@@ -468,7 +468,7 @@ impl S3 for Operations {
         }
         let (bucket, source) = objects::copy_source(&req.input.copy_source)?;
         may(&self.access, req.credentials.as_ref(), Right::Read, bucket)?;
-        self.buckets.check_listable(bucket)?;
+        self.buckets.check_listable(bucket).await?;
         let lease = self.buckets.lease_for_copy(&req.input.bucket).await?;
         uploads::copy(&self.store, lease, source, req.input).await.and_then(answer)
     }
@@ -481,7 +481,7 @@ impl S3 for Operations {
         &self,
         req: S3Request<ListMultipartUploadsInput>,
     ) -> Answer<ListMultipartUploadsOutput> {
-        self.buckets.check_listable(&req.input.bucket)?;
+        self.buckets.check_listable(&req.input.bucket).await?;
         uploads::list(&self.store, req.input).await.and_then(answer)
     }
 

@@ -6,7 +6,6 @@ use s3s::{S3Error, S3ErrorCode, s3_error};
 
 use super::payload::Wrong;
 use crate::error::Error;
-use crate::index::IndexError;
 use crate::key::KeyError;
 
 /// What a client may try again after, in seconds.
@@ -34,7 +33,7 @@ pub(super) fn refused(error: Error) -> S3Error {
         Error::Damaged | Error::Index(_) | Error::Panicked => S3ErrorCode::InternalError,
     };
     if let Error::Index(cause) = &error {
-        tracing::error!(cause, "the index failed");
+        tracing::error!(cause = cause.to_string(), "the index failed");
     }
     let full = matches!(error, Error::Full);
     let busy = code == S3ErrorCode::ServiceUnavailable;
@@ -53,11 +52,6 @@ pub(super) fn refused(error: Error) -> S3Error {
         refusal.set_headers(headers);
     }
     refusal
-}
-
-/// As [`refused`], of a failure of the index.
-pub(super) fn failed(failure: IndexError) -> S3Error {
-    refused(failure.into())
 }
 
 /// Why a request fails with an error that s3s made, and for which it has no words.

@@ -15,13 +15,12 @@ use s3s::{S3Result, s3_error};
 
 use super::buckets::prefix;
 use super::condition::tag;
-use super::errors::{failed, refused};
+use super::errors::refused;
 use super::metadata::{checksum_type, checksums, is_listed, modified};
 use crate::error::Error;
-use crate::index::fold::{Folded, Item, beyond};
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::Store;
+use crate::store::{Folded, Item, Store, beyond};
 
 /// A page has at most so many items, and as many where the client doesn't say.
 pub(super) const PAGE: usize = 1000;
@@ -68,7 +67,7 @@ impl Asked<'_> {
         loop {
             // one more tells whether there are more
             let missing = self.most + 1 - page.len();
-            let found = store.index().items(&folded, &start, missing).await.map_err(failed)?;
+            let found = store.list_folded(&folded, &start, missing).await.map_err(refused)?;
             for item in found.rows {
                 let name = match &item {
                     Item::Key(key, _) => name(&within, key.as_bytes()),

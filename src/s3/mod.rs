@@ -95,7 +95,7 @@ impl Api {
     #[must_use]
     pub fn new(store: Store, access: Access, options: Options) -> Self {
         let Options { strict_buckets, redirect, origins } = options;
-        let buckets = Buckets::new(store.clone(), strict_buckets);
+        let buckets = Buckets::new(&store, strict_buckets);
         let keys = Keys(access.clone());
         let mut service =
             S3ServiceBuilder::new(Operations { store, buckets, access: access.clone(), redirect });

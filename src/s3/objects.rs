@@ -238,7 +238,7 @@ pub(super) async fn delete(store: &Store, key: &Key, matches: Option<ETagConditi
         None | Some(ETagCondition::Any) => Precondition::Live,
         Some(ETagCondition::ETag(tag)) => Precondition::Tagged(tag.into_value()),
     };
-    match store.record(key) {
+    match store.record(key).await {
         Ok(_) => {}
         // nobody is waited for
         Err(Error::NotFound) => return Ok(()),

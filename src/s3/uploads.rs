@@ -27,7 +27,6 @@ use super::objects::{self, key};
 use super::payload::Outcome;
 use crate::error::Error;
 use crate::index::fold::beyond;
-use crate::index::notes::Note;
 use crate::key::Key;
 use crate::record::{self, Headers, Record};
 use crate::store::{Incoming, Store};
@@ -121,8 +120,9 @@ pub(super) async fn create(
 }
 
 /// The checksum that parts of the upload have, whatever the client sends.
-pub(super) fn checksum_of_parts(store: &Store, input: &UploadPartInput) -> S3Result<Option<Algorithm>> {
-    let upload = store.upload(&key(&input.bucket, &input.key), number(&input.upload_id)?).map_err(refused)?;
+pub(super) async fn checksum_of_parts(store: &Store, input: &UploadPartInput) -> S3Result<Option<Algorithm>> {
+    let upload =
+        store.upload(&key(&input.bucket, &input.key), number(&input.upload_id)?).await.map_err(refused)?;
     Ok(Checked::of(&upload).map(|checked| checked.algorithm))
 }
 
@@ -164,7 +164,7 @@ pub(super) async fn copy(
     let range = range.map_err(|_error| no_range())?;
     let key = key(&input.bucket, &input.key);
     let (upload, part) = (number(&input.upload_id)?, part_number(input.part_number)?);
-    let checked = Checked::of(&store.upload(&key, upload).map_err(refused)?);
+    let checked = Checked::of(&store.upload(&key, upload).await.map_err(refused)?);
     let (_, piece) = objects::source(store, source, &expected, range).await?;
     match range {
         None => {}
@@ -221,7 +221,7 @@ pub(super) async fn list_parts(store: &Store, input: ListPartsInput) -> S3Result
     let most = most(input.max_parts)?;
     let after = input.part_number_marker.unwrap_or(0);
     let start = u16::try_from(after).unwrap_or(u16::MAX).saturating_add(1);
-    let noted = store.upload(&key, upload).map_err(refused)?;
+    let noted = store.upload(&key, upload).await.map_err(refused)?;
     let (parts, next) = store.parts(&key, upload, start, most).await.map_err(refused)?;
     let (checksum_algorithm, checksum_type) = Checked::shown(Checked::of(&noted).as_ref());
     Ok(ListPartsOutput {
@@ -284,10 +284,7 @@ pub(super) async fn list(
             break false;
         }
         let page = store.uploads(&[&within, prefix.as_bytes()].concat(), start).await.map_err(refused)?;
-        start = match page.next_note() {
-            Some(Note::Upload(key, upload)) => Some((key, upload)),
-            _ => None,
-        };
+        start = page.next;
         for (key, upload, record) in page.rows {
             if uploads.len() + folders.len() >= most {
                 break 'all true;
@@ -362,18 +359,19 @@ pub(super) async fn complete(
     let upload = number(&input.upload_id)?;
     let (bucket, object) = (input.bucket.clone(), input.key.clone());
     // somebody may ask again who didn't hear the answer, or didn't wait for it
-    let ended =
-        || completed(store, &key, upload).map(|record| output(bucket.clone(), object.clone(), &record));
-    let noted = match store.upload(&key, upload) {
+    let ended = async || {
+        completed(store, &key, upload).await.map(|record| output(bucket.clone(), object.clone(), &record))
+    };
+    let noted = match store.upload(&key, upload).await {
         Ok(noted) => noted,
-        Err(Error::NoUpload) => return ended(),
+        Err(Error::NoUpload) => return ended().await,
         Err(error) => return Err(refused(error)),
     };
     let when = condition::when(input.if_match.take(), input.if_none_match.take())?;
     let announced = given_checksums!(input);
     let given = input.multipart_upload.take().and_then(|given| given.parts).unwrap_or_default();
     let parts = match chosen(store, &key, upload, given).await {
-        Err(_) if matches!(store.upload(&key, upload), Err(Error::NoUpload)) => return ended(),
+        Err(_) if matches!(store.upload(&key, upload).await, Err(Error::NoUpload)) => return ended().await,
         parts => parts?,
     };
     let size: u64 = parts.iter().filter_map(|(_, record)| record.size).sum();
@@ -412,7 +410,7 @@ pub(super) async fn complete(
         let record = match completed {
             Ok(record) => record,
             // somebody else completed it meanwhile
-            Err(Error::NoUpload) => self::completed(&completing, &key, upload)?,
+            Err(Error::NoUpload) => self::completed(&completing, &key, upload).await?,
             Err(Error::WrongMd5) => {
                 return Err(s3_error!(BadDigest, "the checksum of the object isn't the announced one"));
             }
@@ -434,8 +432,8 @@ pub(super) async fn complete(
 }
 
 /// The object, if it came by that upload.
-fn completed(store: &Store, key: &Key, upload: u64) -> S3Result<Record> {
-    match store.record(key) {
+async fn completed(store: &Store, key: &Key, upload: u64) -> S3Result<Record> {
+    match store.record(key).await {
         Ok(record) if metadata::upload(&record) == Some(upload) => Ok(record),
         Ok(_) | Err(Error::NotFound) => Err(refused(Error::NoUpload)),
         Err(error) => Err(refused(error)),

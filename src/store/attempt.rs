@@ -1,8 +1,8 @@
-//! One attempt to write a key: what it intends is in the index before it happens, and what comes of
-//! it is one atomic batch.
+//! One attempt to write a key: its files are named in the index before they exist, and its value becomes
+//! visible in one atomic step.
 //!
-//! Some attempts have the key's claim from their beginning to their end: of those, one at a time. Others
-//! take it for each of their writes to the index alone, so that nobody waits while a value streams in; each
+//! Some attempts hold the key's claim from their beginning to their end: of those, there is one at a time. Others
+//! hold it for each of their writes to the index alone, so that nobody waits while a value streams in; each
 //! may take the place of one that began before it, and none that of one that began later. As they don't know
 //! each other, only generation names are for them.
 
@@ -10,82 +10,80 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use super::claims::Claim;
-use super::put::Precondition;
-use super::reaper::Open;
-use super::{CLAIM_TIMEOUT, Core, MAX_INTENTS};
+use super::core::{CLAIM_TIMEOUT, Core, carried_out, unforeseen};
+use super::under_way::Guard;
 use crate::error::{Error, Result};
-use crate::index::Entry;
-use crate::index::notes::RequiredNote;
+use crate::index::IndexError;
+use crate::index::steps::{Conditions, Done, Effect, Precondition, Resolved, Surplus};
 use crate::key::{Key, Name};
 use crate::record::{Intent, Record, Replica};
 use crate::volume::VolumeError;
 
-/// With more intents on a key, files that were replaced aren't kept for their readers: a key that is
-/// overwritten again and again stays one that can be written.
+/// With more intents on a key, replaced files aren't kept for their readers: a key that is overwritten again
+/// and again stays one that can be written.
 const CROWDED: usize = 8;
 
 /// An attempt on a key.
 pub(super) struct Attempt<'a> {
     store: &'a Core,
     key: &'a Key,
-    hold: Hold<'a>,
-    /// What the index holds of the key, or held when it was last claimed.
-    entry: Entry,
+    mode: ClaimMode<'a>,
+    conditions: Conditions,
     /// The attempt's number: of its intent, and of its generation names.
     id: u64,
+    /// The files that its intent names.
+    files: Vec<Replica>,
     /// Whether every request that failed was answered.
-    certain: bool,
+    all_answered: bool,
 }
 
-/// How an attempt has the key.
-enum Hold<'a> {
-    /// By its claim, from beginning to end.
-    Throughout(&'a Claim),
-    /// By a claim of its own for each write of the index; in between, this keeps the reaper off its intent.
-    AtTimes(Open),
+/// How an attempt holds the key's claim.
+enum ClaimMode<'a> {
+    /// From beginning to end.
+    WholeAttempt(&'a Claim),
+    /// For each write of the index; in between, this keeps the reaper off its intent.
+    PerWrite(Guard),
 }
 
 /// The key's claim, for as long as this is.
-enum Held<'a> {
-    Throughout(&'a Claim),
-    Briefly(Claim),
+enum CurrentClaim<'a> {
+    Borrowed(&'a Claim),
+    Owned(Claim),
 }
 
-impl Deref for Held<'_> {
+impl Deref for CurrentClaim<'_> {
     type Target = Claim;
 
     fn deref(&self) -> &Claim {
         match self {
-            Self::Throughout(claim) => claim,
-            Self::Briefly(claim) => claim,
+            Self::Borrowed(claim) => claim,
+            Self::Owned(claim) => claim,
         }
     }
 }
 
 impl<'a> Attempt<'a> {
-    /// Begins an attempt on a key of which the index holds `entry`. Writes nothing yet. Without the key's
-    /// claim, others may write it meanwhile.
+    /// Begins an attempt on a key. Writes nothing yet. Without the key's claim, others may write it meanwhile.
     pub(super) async fn begin(
         store: &'a Core,
         key: &'a Key,
         claim: Option<&'a Claim>,
-        entry: Entry,
+        conditions: Conditions,
     ) -> Result<Self> {
-        check_room(&entry)?;
-        let id = store.index.generation().await?;
-        let at_times = || Hold::AtTimes(store.reaper.keep_off(key, id));
-        let hold = claim.map_or_else(at_times, Hold::Throughout);
-        Ok(Self { store, key, hold, entry, id, certain: true })
+        let id = store.index.number().await?;
+        let per_write = || ClaimMode::PerWrite(store.under_way.enter(key, id));
+        let mode = claim.map_or_else(per_write, ClaimMode::WholeAttempt);
+        Ok(Self { store, key, mode, conditions, id, files: Vec::new(), all_answered: true })
     }
 
-    /// The key's claim; `entry` is what the index holds as long as it is held.
-    async fn claimed(&mut self) -> Result<Held<'a>> {
-        if let Hold::Throughout(claim) = self.hold {
-            return Ok(Held::Throughout(claim));
+    async fn claimed(&self) -> Result<CurrentClaim<'a>> {
+        match self.mode {
+            ClaimMode::WholeAttempt(claim) => Ok(CurrentClaim::Borrowed(claim)),
+            ClaimMode::PerWrite(_) => {
+                let claim = self.store.claims.wait(self.key, CLAIM_TIMEOUT).await;
+                claim.map(CurrentClaim::Owned).ok_or(Error::Busy)
+            }
         }
-        let claim = self.store.claims.wait(self.key, CLAIM_TIMEOUT).await.ok_or(Error::Busy)?;
-        self.entry = self.store.index.get(self.key)?;
-        Ok(Held::Briefly(claim))
     }
 
     pub(super) fn key(&self) -> &'a Key {
@@ -100,41 +98,32 @@ impl<'a> Attempt<'a> {
     /// *Index write 1*: files of these names may lie on these volumes from now on.
     pub(super) async fn intend(&mut self, files: &[Replica]) -> Result<()> {
         let _claim = self.claimed().await?;
-        let mut after = self.entry.clone();
-        if let Some(intent) = after.intents.iter_mut().find(|intent| intent.id == self.id) {
-            intent.files.extend_from_slice(files);
+        let (index, intent) = (&self.store.index, Intent { id: self.id, files: files.to_vec() });
+        let effect = if self.files.is_empty() {
+            index.begin(self.key, intent, self.conditions.clone()).await?
         } else {
-            check_room(&self.entry)?;
-            after.intents.push(Intent { id: self.id, files: files.to_vec() });
-        }
-        self.store.index.commit(self.key(), &self.entry, &after, true).await?;
-        self.entry = after;
+            index.extend(self.key, intent).await?
+        };
+        carried_out(effect)?;
+        self.files.extend_from_slice(files);
         Ok(())
     }
 
     /// Notes that a file's PUT failed.
     pub(super) fn failed(&mut self, file: &Replica, error: &VolumeError) {
-        tracing::warn!(key = %self.key(), place = %file.place, %error, "replica not written");
-        self.certain &= error.is_certain();
+        tracing::warn!(key = %self.key, place = %file.place, %error, "replica not written");
+        self.all_answered &= error.is_certain();
     }
 
     /// Notes that some request of the attempt stays unanswered.
     pub(super) fn doubt(&mut self) {
-        self.certain = false;
+        self.all_answered = false;
     }
 
-    /// *Index write 2*, one atomic batch: the record in, its files out of the intent, an intent for
-    /// the files that it replaces in, and the note out that ends with it. Where the key doesn't hold what it
-    /// must by then, or what must be noted isn't, the attempt is abandoned.
-    ///
-    /// Precondition the index fails here, nobody knows whether the record counts: nothing is deleted, and the
-    /// next start finds either the record or the intent.
-    pub(super) async fn commit(
-        mut self,
-        record: Record,
-        when: &Precondition,
-        required: Option<&RequiredNote>,
-    ) -> Result<()> {
+    /// *Index write 2*, one atomic step: the record in, its files out of the intent, an intent for
+    /// the files that it replaces in, and the note out that ends with it. Where the key doesn't hold by then
+    /// what the attempt requires, the attempt is abandoned.
+    pub(super) async fn take_effect(self, record: Record) -> Result<()> {
         let claim = match self.claimed().await {
             Ok(claim) => claim,
             Err(error) => {
@@ -142,98 +131,105 @@ impl<'a> Attempt<'a> {
                 return Err(error);
             }
         };
-        if let Err(refusal) = self.check_unclaimed(when, required) {
-            let overtaken = matches!(refusal, Error::Busy) && self.is_overtaken(when);
-            let ended = overtaken && self.end_upload(required).await?;
-            self.settle(&claim).await;
-            return match (overtaken, ended) {
-                (true, true) => Ok(()),
-                // somebody else ended its upload
-                (true, false) => Err(Error::NoUpload),
-                (false, _) => Err(refusal),
-            };
-        }
-        let Self { store, hold, entry: before, id, certain, .. } = self;
-        let mut after = before.clone();
-        for intent in &mut after.intents {
-            if intent.id == id {
-                intent.files.retain(|file| !record.replicas.contains(file));
+        let surplus = match self.surplus().await {
+            Ok(surplus) => surplus,
+            Err(error) => {
+                self.leave_to_the_reaper();
+                return Err(error.into());
             }
-        }
-        after.intents.retain(|intent| !intent.files.is_empty());
-        let replaced: Vec<Replica> = before.record.iter().flat_map(|old| old.replicas.clone()).collect();
-        let replaced: Vec<Replica> = replaced
-            .into_iter()
-            .filter(|file| {
-                !record.replicas.contains(file) && !store.options.forgotten.contains(file.place.volume())
-            })
-            .collect();
-        let mut surplus = None;
-        if !replaced.is_empty() {
-            let intent = Intent { id: store.index.generation().await?, files: replaced };
-            surplus = Some(intent.id);
-            after.intents.push(intent);
-        }
-        after.record = Some(record);
-        let committed = match required {
-            None => store.index.commit(claim.key(), &before, &after, true).await.map(|()| true),
-            Some(required) => store.index.commit_if(claim.key(), &before, &after, required).await,
         };
-        if !committed? {
-            store.settle(&claim, &before, id, certain).await;
-            return Err(Error::NoUpload);
-        }
-        if let (Hold::AtTimes(open), Precondition::Always) = (&hold, when) {
-            open.overtake(claim.key());
-        }
-        if after.intents.iter().any(|intent| intent.id == id) {
-            store.reaper.add(claim.key(), id, certain, Duration::ZERO);
-        }
-        match surplus {
-            Some(surplus) if store.options.reader_grace.is_zero() || after.intents.len() > CROWDED => {
-                store.settle(&claim, &after, surplus, true).await;
+        let replicas = record.replicas.clone();
+        let (index, conditions) = (&self.store.index, self.conditions.clone());
+        match index.take_effect(self.key, self.id, record, conditions, surplus.clone()).await {
+            Ok(Effect::Done(done)) => {
+                self.tidy_up(&claim, &replicas, &surplus, &done).await;
+                Ok(())
             }
-            Some(surplus) => store.reaper.add(claim.key(), surplus, true, store.options.reader_grace),
-            None => {}
+            Ok(Effect::Refused(refusal)) => {
+                self.settle(&claim).await;
+                Err(refusal)
+            }
+            Ok(Effect::Overtaken) => self.end_overtaken(&claim).await,
+            Ok(effect) => Err(unforeseen(&effect)),
+            Err(error) => self.resolve(&claim, &surplus, error).await,
         }
-        Ok(())
     }
 
-    /// Whether the record may take effect, after others could write the key.
-    fn check_unclaimed(&self, when: &Precondition, required: Option<&RequiredNote>) -> Result<()> {
-        if matches!(self.hold, Hold::Throughout(_)) {
-            return Ok(());
-        }
-        let record = self.entry.record.as_ref();
-        self.store.check_noted(required)?;
-        when.check(record)?;
-        self.store.check_replaceable(self.key, record)?;
-        // a rebuild takes the highest number for the newest value
-        let newer = |replica: &Replica| matches!(replica.name, Name::Generation(number) if number > self.id);
-        if record.is_some_and(|record| record.replicas.iter().any(newer)) {
-            return Err(Error::Busy);
-        }
-        let intended = self.entry.intents.iter().any(|intent| intent.id == self.id);
-        if intended { Ok(()) } else { Err(Error::Index("an intent ended before its attempt".into())) }
+    async fn surplus(&self) -> std::result::Result<Surplus, IndexError> {
+        let id = self.store.index.number().await?;
+        Ok(Surplus { id, forgotten: self.store.options.forgotten.0.clone() })
     }
 
-    /// Whether the attempt may be taken for one that took effect just before a later one, which replaced it:
-    /// neither made the other's a condition.
-    fn is_overtaken(&self, when: &Precondition) -> bool {
-        let Hold::AtTimes(open) = &self.hold else { return false };
-        *when == Precondition::Always && !self.store.options.protect && open.is_overtaken()
+    /// Has the files deleted that the record left over: those of the attempt that aren't in it, and those that
+    /// it replaced.
+    async fn tidy_up(&self, claim: &Claim, replicas: &[Replica], surplus: &Surplus, done: &Done) {
+        let store = self.store;
+        if let (ClaimMode::PerWrite(guard), Precondition::Always) =
+            (&self.mode, &self.conditions.precondition)
+        {
+            guard.overtake(self.key);
+        }
+        if self.files.iter().any(|file| !replicas.contains(file)) {
+            store.queue.add(self.key, self.id, self.all_answered, Duration::ZERO);
+        }
+        let Some(replaced) = &done.replaced else { return };
+        let is_left = |file: &&Replica| {
+            !replicas.contains(file) && !store.options.forgotten.contains(file.place.volume())
+        };
+        let files: Vec<Replica> = replaced.replicas.iter().filter(is_left).cloned().collect();
+        let grace = store.options.reader_grace;
+        if grace.is_zero() || done.intents > CROWDED {
+            store.settle(claim, Intent { id: surplus.id, files }, true).await;
+        } else if !files.is_empty() {
+            store.queue.add(self.key, surplus.id, true, grace);
+        }
+    }
+
+    /// A later attempt has taken effect first. If neither made the other's a condition, this one may be taken
+    /// for a value that was stored just before, and replaced.
+    async fn end_overtaken(&self, claim: &Claim) -> Result<()> {
+        let ended = match &self.mode {
+            ClaimMode::PerWrite(guard) if self.is_unconditional() && guard.is_overtaken() => {
+                if self.end_upload().await? { Ok(()) } else { Err(Error::NoUpload) }
+            }
+            _ => Err(Error::Busy),
+        };
+        self.settle(claim).await;
+        ended
+    }
+
+    fn is_unconditional(&self) -> bool {
+        self.conditions.precondition == Precondition::Always && !self.store.options.protect
     }
 
     /// Ends the upload that the attempt would have ended, if it would, and tells whether it was still noted.
-    async fn end_upload(&self, required: Option<&RequiredNote>) -> Result<bool> {
-        match required.filter(|required| required.ends) {
+    async fn end_upload(&self) -> Result<bool> {
+        match self.conditions.required.as_ref().filter(|required| required.ends) {
             None => Ok(true),
             Some(required) => Ok(self.store.index.end_note(&required.note).await?),
         }
     }
 
+    /// The index failed, and may have carried the step out. Where it can't tell, nothing is deleted, and the
+    /// next start finds either the record or the intent.
+    async fn resolve(&self, claim: &Claim, surplus: &Surplus, error: IndexError) -> Result<()> {
+        match self.store.index.resolve(self.key, self.id, &self.files).await {
+            Ok(Resolved::TookEffect) => {
+                for id in [self.id, surplus.id] {
+                    self.store.queue.add(self.key, id, self.all_answered, self.store.options.reader_grace);
+                }
+                Ok(())
+            }
+            Ok(Resolved::Closed) => {
+                self.settle(claim).await;
+                Err(error.into())
+            }
+            Ok(Resolved::Gone) | Err(_) => Err(error.into()),
+        }
+    }
+
     /// Closes the intent: deletes what was written, and leaves the rest to the reaper.
-    pub(super) async fn abandon(mut self) {
+    pub(super) async fn abandon(self) {
         match self.claimed().await {
             Ok(claim) => self.settle(&claim).await,
             Err(_error) => self.leave_to_the_reaper(),
@@ -241,14 +237,13 @@ impl<'a> Attempt<'a> {
     }
 
     async fn settle(&self, claim: &Claim) {
-        self.store.settle(claim, &self.entry, self.id, self.certain).await;
+        let intent = Intent { id: self.id, files: self.files.clone() };
+        self.store.settle(claim, intent, self.all_answered).await;
     }
 
     fn leave_to_the_reaper(&self) {
-        self.store.reaper.add(self.key, self.id, self.certain, Duration::ZERO);
+        if !self.files.is_empty() {
+            self.store.queue.add(self.key, self.id, self.all_answered, Duration::ZERO);
+        }
     }
-}
-
-fn check_room(entry: &Entry) -> Result<()> {
-    if entry.intents.len() < MAX_INTENTS { Ok(()) } else { Err(Error::Unsettled) }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
-use super::{Core, Download, path};
+use super::core::{Core, Download};
+use super::replicas::path;
 use crate::key::Key;
 use crate::record::Replica;
 use crate::volume::{Feeder, VolumeError, feed};

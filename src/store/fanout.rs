@@ -9,9 +9,9 @@ use http_body::Body;
 use tokio::task::AbortHandle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Core;
 use super::attempt::Attempt;
 use super::copy::{CopyError, Fingerprint};
+use super::core::Core;
 use crate::error::{Error, Result};
 use crate::key::{Key, Name};
 use crate::placement::Place;

@@ -5,156 +5,103 @@
 //! 1. **The index names every volume that may hold bytes of a key, before it does**: in the key's
 //!    record, or in an intent.
 //! 2. **A name on a volume is the target of one attempt only.** nginx ignores conditions on PUT and
-//!    DELETE, so only unique names keep a delayed request from touching a newer value. The plain name
-//!    is free for an attempt where the index knows neither a record nor an intent of the key; every
-//!    other attempt takes a fresh generation name.
+//!    DELETE, so only unique names keep a delayed request from touching a newer value. A PUT takes the key's
+//!    plain name where the index knows neither a record nor an intent of the key, nobody has deleted the key a
+//!    moment ago, and the PUT holds the key's claim throughout; a REBALANCE keeps the name that it moves where
+//!    no intent has it on the new volume. Every other attempt takes a fresh generation name.
 //!
-//! An intent is *open* while the attempt that wrote it holds the key's claim, or goes on without one, and
-//! *closed* from then on; whatever intent is found at start-up is closed. The reaper deletes the files of closed ones.
+//! An intent is *open* while its attempt is under way, and *closed* from then on; an intent that is found at
+//! start-up is closed. The reaper deletes the files of closed ones.
 //!
-//! Every write runs to its end, so that a client who leaves cuts the attempt short
-//! nowhere but at its body.
+//! Every write runs to its end, so that a client that leaves cuts the attempt short nowhere but at its body.
+//!
+//! # Words
+//!
+//! | word | means |
+//! |---|---|
+//! | record | what the index knows of a key's value: its replicas, size, MD5, time, headers |
+//! | replica | one file of a value: a volume, a subvolume, and the file's name |
+//! | attempt | one try to write a key, with a number of its own |
+//! | intent | the row of the index that names the files of an attempt which no record names |
+//! | open, closed | an open intent's attempt may still send requests; a closed one's can't |
+//! | claim | the right to write a key in this process: one holder at a time |
+//! | under way | of an attempt without the claim: between its beginning and its end |
+//! | take effect | the step in which the attempt's value becomes the key's |
+//! | surplus | files that a new record replaces; their intent waits for readers that are on their way |
+//! | settle | delete a closed intent's files at once, and end the intent if the volumes confirm it |
+//! | reap | the same in the background, again and again, until it can be ended |
+//! | all answered | no request of the attempt is without an answer, so none can take effect later |
+//! | quarantine | how long a request without an answer may still take effect; the intent is kept so long |
+//! | whole | of a file: it is there, and is what the record says |
+//! | damage | a volume answers that a file is missing, or shows one that isn't whole |
+//! | note | a row of the index that stands for no value: a bucket, an upload in parts |
+//!
+//! # Files
+//!
+//! Each imports only from those before it: `recent`, `claims`, `run_to_end`, `under_way`, `queue`, `terms` →
+//! `core` (the parts, and how a write is run) → `replicas` → `copy` → `attempt` → `fanout` → `put` → `read` →
+//! `splice` → `uploads` → `buckets`, `rebalance`, `reaper` → `lifetime` → this file, which has the public verbs.
 
 mod attempt;
+mod buckets;
 mod claims;
 mod copy;
-mod dump;
+mod core;
 mod fanout;
+mod lifetime;
 #[cfg(test)]
 mod model;
 mod put;
+mod queue;
 mod read;
 mod reaper;
 mod rebalance;
 mod recent;
+mod replicas;
 mod run_to_end;
 mod splice;
+mod terms;
+mod under_way;
 mod uploads;
 
-use std::panic::AssertUnwindSafe;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::join_all;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use bytes::Bytes;
+use http_body::Body;
 
-use crate::error::{Error, Result};
-// Every call of the protocol can fail, and can be the last one: the unit tests put a world in the place
-// of LevelDB and of the network in which each does.
-#[cfg(not(test))]
-use crate::index::Index;
-use crate::index::{Entry, IndexError};
-use crate::key::{Key, Name};
-use crate::placement::{Place, Placement};
-use crate::record::{Intent, Record, Replica, State};
-#[cfg(not(test))]
-use crate::volume::{Download, Volume, Volumes};
-use crate::volume::{FileInfo, Timeouts, VolumeError};
+use crate::error::Result;
+use crate::index::steps::Conditions;
+use crate::key::Key;
+use crate::record::{Headers, Record, State};
 
-use claims::{Claim, Claims};
-#[cfg(test)]
-use model::{Download, Index, Volume, Volumes, random};
-pub use put::{Incoming, Precondition, Received};
+use self::core::{Core, Volumes};
+use terms::Terms;
+
+pub use self::core::{Forgotten, Options};
+pub use crate::index::fold::{Folded, Item, beyond};
+pub use crate::index::steps::Precondition;
+pub use crate::index::{Dump, Index, IndexError, Listed, Page};
+pub use buckets::{BucketError, Buckets, Lease};
 pub use read::Reading;
-use reaper::Reaper;
-pub use rebalance::{Forgotten, Rebalanced};
-use recent::Recent;
-use run_to_end::RunToEnd;
+pub use rebalance::Rebalanced;
+pub use replicas::Located;
 pub use splice::{Piece, Spliced};
-
-/// How a store behaves.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where values go.
-    pub placement: Placement,
-    /// How long volumes are waited for.
-    pub timeouts: Timeouts,
-    /// How long the next byte of a client's body is waited for.
-    pub client_idle: Duration,
-    /// Whether MD5s of values are computed and stored.
-    pub md5: bool,
-    /// Whether a key must be unlinked before it can be deleted.
-    pub protect: bool,
-    /// Whether new values never get plain names.
-    pub generation_names: bool,
-    /// How long a request may linger on its way to a volume: for so long after one went unanswered,
-    /// its intent is kept.
-    pub quarantine: Duration,
-    /// For how long files that readers may have been sent to are left after they were replaced.
-    pub reader_grace: Duration,
-    /// A replica that was seen whole so recently isn't looked at again for the next reader; zero: each time.
-    pub recheck: Duration,
-    /// So long after they were begun, uploads in parts are aborted; zero: never.
-    pub upload_expiry: Duration,
-    /// How often parts of uploads are looked for that have been left behind.
-    pub sweep_every: Duration,
-    /// Volumes that are gone for good.
-    pub forgotten: Forgotten,
-}
+pub use terms::{Incoming, Received};
+pub use uploads::Uploads;
 
 /// The key-value store. Cheap to clone; all clones are the same one.
 #[derive(Clone)]
 pub struct Store(Arc<Core>);
 
-struct Core {
-    index: Index,
-    volumes: Volumes,
-    /// Replicas that were found to be missing, torn or stale.
-    damage: AtomicU64,
-    options: Options,
-    claims: Arc<Claims>,
-    /// Keys that were deleted.
-    deleted: Recent,
-    /// Replicas that were seen whole.
-    seen_whole: Recent,
-    reaper: Reaper,
-    /// Writes that run, and the reaper.
-    tasks: TaskTracker,
-    stopping: CancellationToken,
-}
-
-/// Where a value can be read.
-#[derive(Debug)]
-pub struct Located {
-    /// The URL of a replica that was seen to be whole, within [`Options::recheck`].
-    pub url: String,
-    /// What the index knows of the value.
-    pub record: Record,
-    /// Whether it lies where the volumes want it.
-    pub balanced: bool,
-}
-
-/// Room for so many unfinished attempts on one key; more come only from writing it again and again
-/// while volumes are down.
-const MAX_INTENTS: usize = 64;
-
-/// How long the next write to the index waits for whoever has the key, where others may write it meanwhile.
-const CLAIM_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// A value is looked for again when its record changed meanwhile, at most so often.
-const LOCATE_TRIES: usize = 5;
-
+/// Beginning and end.
 impl Store {
     /// A store over that index and those volumes. Nothing runs in the background before
     /// [`Store::start`].
     #[must_use]
     pub fn new(index: Index, volumes: Volumes, options: Options) -> Self {
-        Self(Arc::new(Core {
-            index,
-            volumes,
-            damage: AtomicU64::new(0),
-            deleted: Recent::new(options.reader_grace, true),
-            // remembered for up to two periods
-            seen_whole: Recent::new(options.recheck / 2, false),
-            options,
-            claims: Arc::default(),
-            reaper: Reaper::default(),
-            tasks: TaskTracker::new(),
-            stopping: CancellationToken::new(),
-        }))
+        Self(Arc::new(Core::new(index, volumes, options)))
     }
 
     /// Takes up the intents that an earlier run left, and reaps in the background from then on.
@@ -163,16 +110,7 @@ impl Store {
     ///
     /// The index can't be read.
     pub async fn start(&self) -> std::result::Result<(), IndexError> {
-        if self.0.index.first_unreserved()? > 1 {
-            self.0.deleted.note_any();
-        }
-        let found = self.0.take_up_intents(Duration::ZERO).await?;
-        if found > 0 {
-            tracing::info!(intents = found, "taking up unfinished attempts of an earlier run");
-        }
-        self.0.tasks.spawn(reaper::run(Arc::clone(&self.0)));
-        self.0.tasks.spawn(uploads::sweep_often(Arc::clone(&self.0)));
-        Ok(())
+        lifetime::start(&self.0).await
     }
 
     /// Deletes the files of all unfinished attempts, for a program that runs no longer than that, and
@@ -185,27 +123,9 @@ impl Store {
         self.0.reap_once().await
     }
 
-    /// Lets what runs finish, for at most so long, and closes the index.
+    /// Lets what runs finish, for at most `grace`, and closes the index.
     pub async fn stop(self, grace: Duration) {
-        self.0.stopping.cancel();
-        self.0.tasks.close();
-        if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
-            tracing::warn!("writes were cut off; the next start cleans up after them");
-        }
-        match Arc::try_unwrap(self.0) {
-            Ok(inner) => {
-                if let Err(error) = tokio::task::spawn_blocking(move || inner.index.close()).await {
-                    tracing::error!(%error, "the index wasn't closed cleanly");
-                }
-            }
-            Err(_shared) => tracing::debug!("the index is closed by the end of the process"),
-        }
-    }
-
-    /// The index, to be listed.
-    #[must_use]
-    pub fn index(&self) -> &Index {
-        &self.0.index
+        lifetime::stop(self.0, grace).await;
     }
 
     /// How it behaves.
@@ -213,7 +133,10 @@ impl Store {
     pub fn options(&self) -> &Options {
         &self.0.options
     }
+}
 
+/// Values.
+impl Store {
     /// Finds a whole replica of the key's value.
     ///
     /// # Errors
@@ -221,24 +144,84 @@ impl Store {
     /// `NotFound`; `Unreachable` when some volume couldn't be asked and no other had the value;
     /// `Damaged` when all were asked.
     pub async fn locate(&self, key: &Key) -> Result<Located> {
-        let mut record = self.0.live(key)?;
-        for _ in 0..LOCATE_TRIES {
-            let error = match self.0.whole_replica(key, &record).await {
-                Ok(replica) => {
-                    let url = format!("http://{}{}", replica.place.volume(), path(key, replica));
-                    let balanced = self.0.options.placement.wants(key, places(&record.replicas));
-                    return Ok(Located { url, record, balanced });
-                }
-                Err(error) => error,
-            };
-            // files go after the record that named them: only an unchanged record accuses its volumes
-            let now = self.0.live(key)?;
-            if now == record {
-                return Err(error);
-            }
-            record = now;
-        }
-        Err(Error::Unreachable)
+        self.0.locate(key).await
+    }
+
+    /// What the index knows of the key's live value.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `Index`.
+    pub async fn record(&self, key: &Key) -> Result<Record> {
+        self.0.live(key).await
+    }
+
+    /// As [`Store::record`], with the size: where an old record has none, the volumes are asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::locate`].
+    pub async fn stat(&self, key: &Key) -> Result<Record> {
+        self.0.stat(key).await
+    }
+
+    /// Opens a part of the value that [`Store::stat`] found: the bytes of that range, which lies within it.
+    /// The first of them is ready when this returns.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` and `Changed` when the key doesn't hold that value any more; `Unreachable` when some volume
+    /// couldn't be asked and no other had the value; `Damaged` when all were asked.
+    pub async fn read(&self, key: &Key, record: Record, part: Range<u64>) -> Result<Reading> {
+        self.0.read(key, record, part).await
+    }
+
+    /// The bytes of these pieces, one after the other, which `tap` sees. It fails with `Changed` when a key doesn't
+    /// hold the piece's value any more, and otherwise as [`Store::read`].
+    #[must_use]
+    pub fn splice(&self, pieces: Vec<Piece>, tap: impl FnMut(&Bytes) + Send + 'static) -> Spliced {
+        self.0.splice(pieces, tap)
+    }
+
+    /// Stores a new value, and returns when all its replicas are whole and the index has it.
+    ///
+    /// Refusals come before the body is read. Other writers of the key are refused meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidKey`, `Empty`, `Exists`, `Busy`, `Unsettled`, `WrongMd5`, `CutShort`, `Stalled`, `TooFewVolumes`,
+    /// `Full`: nothing was stored. `Index`: it may be stored, or not.
+    pub async fn put<B>(&self, key: &Key, incoming: Incoming<B>) -> Result<()>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display + Send,
+    {
+        self.0.put_new(key, incoming).await
+    }
+
+    /// Stores a value in the place of whatever the key holds, if the precondition allows that at the moment when
+    /// it takes effect: readers see the old one or the new one. It may be empty. Others may write the key
+    /// meanwhile.
+    ///
+    /// `finish` sees the value before it takes effect, and gives its headers, or refuses it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::put`], and those of the precondition, of `finish`, and of a body that says them itself, as
+    /// [`Spliced`] does: nothing was stored. `Busy`: others had the key for too long, or an attempt that began
+    /// later has already taken effect, on a condition that this one would break.
+    pub async fn replace<B>(
+        &self,
+        key: &Key,
+        incoming: Incoming<B>,
+        precondition: Precondition,
+        finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
+    ) -> Result<Record>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display + Send,
+    {
+        self.0.replace(key, incoming, Terms::new(precondition, Box::new(finish))).await
     }
 
     /// Removes the key: it is never served or listed again.
@@ -247,21 +230,17 @@ impl Store {
     ///
     /// `NotFound`, `Busy`, `Protected` (live, and the store protects).
     pub async fn delete(&self, key: &Key) -> Result<()> {
-        self.write(key, |store, claim| async move { store.delete(&claim, &Precondition::Always).await }).await
+        let conditions = Conditions::on(Precondition::Always);
+        self.0.write(key, |store, claim| async move { store.delete(&claim, conditions).await }).await
     }
 
-    /// Removes whatever the key holds, if `when` allows that at that moment. Waits for others who write it.
+    /// Removes the key as [`Store::delete`], if the precondition allows that; waits for others who write it.
     ///
     /// # Errors
     ///
-    /// As [`Store::delete`], and those of `when`.
-    pub async fn remove(&self, key: &Key, when: Precondition) -> Result<()> {
-        let removed = key.clone();
-        self.run(key, |store| async move {
-            let claim = store.claims.wait(&removed, CLAIM_TIMEOUT).await.ok_or(Error::Busy)?;
-            store.delete(&claim, &when).await
-        })
-        .await
+    /// As [`Store::delete`], and those of the precondition.
+    pub async fn remove(&self, key: &Key, precondition: Precondition) -> Result<()> {
+        self.0.remove(key, precondition).await
     }
 
     /// Hides the key, or with `Live` undoes that.
@@ -270,240 +249,201 @@ impl Store {
     ///
     /// `NotFound` when there is no such key in the other state, `Busy`.
     pub async fn set_state(&self, key: &Key, state: State) -> Result<()> {
-        self.write(key, move |store, claim| async move {
-            let before = store.index.get(claim.key())?;
-            let mut after = before.clone();
-            match &mut after.record {
-                Some(record) if record.state != state => record.state = state,
-                _ => return Err(Error::NotFound),
-            }
-            Ok(store.index.commit(claim.key(), &before, &after, true).await?)
-        })
-        .await
+        self.0.set_state(key, state).await
+    }
+}
+
+/// Uploads in parts.
+impl Store {
+    /// Begins an upload in parts to the key, with the headers of its value, and gives its number.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidKey`, `Index`.
+    pub async fn begin_upload(&self, key: &Key, headers: Headers) -> Result<u64> {
+        self.0.begin_upload(key, headers).await
     }
 
-    /// Claims the key and runs the write, which ends even when nobody waits.
-    async fn write<T, F>(
+    /// When the upload was begun, and with which headers.
+    ///
+    /// # Errors
+    ///
+    /// `NoUpload`, `Index`.
+    pub async fn upload(&self, key: &Key, upload: u64) -> Result<Record> {
+        self.0.upload(key, upload).await
+    }
+
+    /// A page of the uploads that go on to keys with that prefix, by key and number, from one on.
+    ///
+    /// # Errors
+    ///
+    /// `Index`.
+    pub async fn uploads(&self, prefix: &[u8], start: Option<(Key, u64)>) -> Result<Uploads> {
+        self.0.uploads(prefix, start).await
+    }
+
+    /// Stores a part of the upload, in the place of an earlier one of that number, as [`Store::replace`]
+    /// does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::replace`], and `NoUpload`: nothing was stored.
+    pub async fn put_part<B>(
         &self,
         key: &Key,
-        write: impl FnOnce(Arc<Core>, Claim) -> F + Send + 'static,
-    ) -> Result<T>
+        upload: u64,
+        number: u16,
+        incoming: Incoming<B>,
+        finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
+    ) -> Result<Record>
     where
-        T: Send + 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::fmt::Display + Send,
     {
-        let claim = self.0.claims.take(key).await.ok_or(Error::Busy)?;
-        self.run(key, |store| write(store, claim)).await
+        self.0.put_part(key, upload, number, incoming, Box::new(finish)).await
     }
 
-    /// Runs a write of the key, which ends even when nobody waits.
-    async fn run<T, F>(&self, key: &Key, write: impl FnOnce(Arc<Core>) -> F + Send + 'static) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        let (inner, key) = (Arc::clone(&self.0), key.clone());
-        let write = async move {
-            let written = AssertUnwindSafe(write(Arc::clone(&inner))).catch_unwind().await;
-            written.unwrap_or_else(|_payload| {
-                tracing::error!(%key, "a write panicked");
-                inner.hand_over(&key);
-                Err(Error::Panicked)
-            })
-        };
-        RunToEnd::new(&self.0.tasks, write).await
-    }
-}
-
-impl Core {
-    /// The key's record, where it is live.
-    fn live(&self, key: &Key) -> Result<Record> {
-        let record = self.index.record(key)?;
-        record.filter(|record| record.state == State::Live).ok_or(Error::NotFound)
-    }
-
-    /// Whether a value may take the place of what the key holds, or be deleted. What holds parts of uploads
-    /// is the store's own.
-    fn check_replaceable(&self, key: &Key, record: Option<&Record>) -> Result<()> {
-        let live = record.is_some_and(|record| record.state == State::Live);
-        let protected = live && self.options.protect && key.as_part().is_none();
-        if protected { Err(Error::Protected) } else { Ok(()) }
-    }
-
-    fn volume(&self, replica: &Replica) -> Arc<Volume> {
-        self.volumes.at(replica.place.volume())
-    }
-
-    /// The record's replicas in the order in which readers try them, each with whether its volume failed
-    /// of late: the good ones first, each order of equals as likely as any other, so that reads spread.
-    fn by_likelihood<'a>(&self, record: &'a Record) -> impl Iterator<Item = (bool, &'a Replica)> + use<'a> {
-        let suspect = |replica| !self.volume(replica).is_good();
-        let mut replicas: Vec<(bool, u64, &Replica)> =
-            record.replicas.iter().map(|replica| (suspect(replica), random(), replica)).collect();
-        replicas.sort_by_key(|(suspect, random, _)| (*suspect, *random));
-        replicas.into_iter().map(|(suspect, _, replica)| (suspect, replica))
-    }
-
-    /// The first replica that a volume confirms.
-    async fn whole_replica<'a>(&self, key: &Key, record: &'a Record) -> Result<&'a Replica> {
-        let mut verdict = Error::Damaged;
-        for (suspect, replica) in self.by_likelihood(record) {
-            if !suspect && self.seen_whole.has(&(key, replica)) {
-                return Ok(replica);
-            }
-            // in a box, as most readers need none of it
-            match Box::pin(self.check(key, replica, record)).await {
-                Ok(Some(_)) => {
-                    self.seen_whole.note(&(key, replica));
-                    return Ok(replica);
-                }
-                Ok(None) => {}
-                Err(_) => verdict = Error::Unreachable,
-            }
-        }
-        Err(verdict)
-    }
-
-    /// The size of the replica in bytes, if it is there and is what the record knows.
-    async fn check(
+    /// The parts that the upload has, from the number `start` on, at most `most` of them, and the number of
+    /// the next one.
+    ///
+    /// # Errors
+    ///
+    /// `NoUpload`, `Index`.
+    pub async fn parts(
         &self,
         key: &Key,
-        replica: &Replica,
-        record: &Record,
-    ) -> std::result::Result<Option<u64>, VolumeError> {
-        if !can_be_file(key, replica) {
-            return Ok(None);
-        }
-        let volume = self.volume(replica);
-        if volume.is_down() {
-            // the volume is probed all the time: asking now would only cost the reader a deadline
-            return Err(VolumeError::Unreachable("it is down".into()));
-        }
-        let found = volume.head(&path(key, replica)).await.inspect_err(|error| {
-            tracing::debug!(%key, place = %replica.place, %error, "replica passed over");
-        })?;
-        let whole = found.filter(|seen| is_whole(*seen, record));
-        if whole.is_none() {
-            self.note_damage(key, &replica.place, found, record);
-        }
-        Ok(whole.map(|seen| seen.size))
+        upload: u64,
+        start: u16,
+        most: usize,
+    ) -> Result<(Vec<(u16, Record)>, Option<u16>)> {
+        self.0.parts(key, upload, start, most).await
     }
 
-    fn note_damage(&self, key: &Key, place: &Place, found: Option<FileInfo>, record: &Record) {
-        let so_far = self.damage.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let (size, modified) = (record.size, record.modified);
-        tracing::warn!(%key, %place, ?found, ?size, ?modified, so_far, "replica missing, torn or stale");
+    /// Makes the key's value of these parts, in this order, and ends the upload. Readers see what the key
+    /// held, or the whole of the new value; if it can't be stored, the upload is as it was.
+    ///
+    /// `tap` sees the bytes on their way; `precondition` and `finish` are those of [`Store::replace`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::replace`]; `NoUpload`; `Busy`, too, when a part isn't the one any more that is given;
+    /// `Unreachable` or `Damaged` when one can't be read.
+    pub async fn complete_upload(
+        &self,
+        key: &Key,
+        upload: u64,
+        parts: Vec<(u16, Record)>,
+        precondition: Precondition,
+        tap: impl FnMut(&Bytes) + Send + 'static,
+        finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
+    ) -> Result<Record> {
+        self.0.complete_upload(key, upload, parts, precondition, tap, Box::new(finish)).await
     }
 
-    async fn delete(&self, claim: &Claim, when: &Precondition) -> Result<()> {
-        let key = claim.key();
-        let before = self.index.get(key)?;
-        let Some(record) = &before.record else { return Err(Error::NotFound) };
-        when.check(Some(record))?;
-        self.check_replaceable(key, Some(record))?;
-        let mut after = before.clone();
-        let intent = Intent { id: self.index.generation().await?, files: record.replicas.clone() };
-        let id = intent.id;
-        after.record = None;
-        after.intents.push(intent);
-        self.index.commit(key, &before, &after, true).await?;
-        self.deleted.note(key);
-        // the key is gone; the files that can't be deleted now are the reaper's
-        self.settle(claim, &after, id, true).await;
-        Ok(())
-    }
-
-    /// Deletes the files of the attempt, and ends its intent if that is certain to be the last word;
-    /// hands it to the reaper otherwise. `certain`: every request of the attempt was answered.
-    async fn settle(&self, claim: &Claim, entry: &Entry, id: u64, certain: bool) {
-        let key = claim.key();
-        let Some(intent) = entry.intents.iter().find(|intent| intent.id == id) else { return };
-        let round = self.delete_files(key, &intent.files).await;
-        if certain && round.left.is_empty() {
-            if let Err(error) = self.end_intent(key, entry, id).await {
-                tracing::error!(%key, %error, "an intent stays until the next start");
-            }
-        } else {
-            self.reaper.add(key, id, certain && round.certain, Duration::ZERO);
-        }
-    }
-
-    /// Takes the intent out of the index. It need not be durable: found again, it is settled again.
-    async fn end_intent(&self, key: &Key, entry: &Entry, id: u64) -> std::result::Result<(), IndexError> {
-        let mut after = entry.clone();
-        after.intents.retain(|intent| intent.id != id);
-        self.index.commit(key, entry, &after, false).await
-    }
-
-    /// Asks the volumes, all at once, to delete files.
-    async fn delete_files(&self, key: &Key, files: &[Replica]) -> Round {
-        // what the index shows is no reason any more: the next start may find that a write that failed
-        // happened, and a record in the place of an intent
-        if self.index.has_failed() {
-            return Round { left: files.to_vec(), certain: true };
-        }
-        let deletions = files.iter().filter(|file| can_be_file(key, file)).map(|file| async move {
-            let volume = self.volume(file);
-            if volume.is_down() {
-                return Err((file, true));
-            }
-            volume.delete(&path(key, file)).await.map_err(|error| {
-                tracing::debug!(%key, place = %file.place, %error, "file not deleted yet");
-                (file, error.is_certain())
-            })
-        });
-        let mut round = Round { left: Vec::new(), certain: true };
-        for (file, certain) in join_all(deletions).await.into_iter().filter_map(std::result::Result::err) {
-            round.left.push(file.clone());
-            round.certain &= certain;
-        }
-        round
+    /// Ends the upload, and deletes its parts in the background.
+    ///
+    /// # Errors
+    ///
+    /// `NoUpload`, `Index`.
+    pub async fn abort_upload(&self, key: &Key, upload: u64) -> Result<()> {
+        self.0.abort_upload(key, upload).await
     }
 }
 
-/// Whether a file is what the record knows. minikeyvalue's records know no size, but an empty value was
-/// never stored.
-///
-/// nginx never fsyncs, so a volume that loses its power may forget a deletion and what was written to the
-/// same name later: what it has then is whole, and older than the value. (That a file is younger than its
-/// record means nothing: somebody may have copied the volume.)
-fn is_whole(seen: FileInfo, record: &Record) -> bool {
-    let same_size = record.size.map_or(seen.size > 0, |size| size == seen.size);
-    let stale = matches!((seen.modified, record.modified), (Some(seen), Some(written)) if seen < written);
-    same_size && !stale
+/// What there is.
+impl Store {
+    /// The buckets. Unless `strict`, the first segment of any key is one, too.
+    #[must_use]
+    pub fn buckets(&self, strict: bool) -> Buckets {
+        Buckets::new(Arc::clone(&self.0), strict)
+    }
+
+    /// Appends a page of keys to a text, as [`Index::text`].
+    ///
+    /// # Errors
+    ///
+    /// `Index`.
+    pub async fn list_text(
+        &self,
+        listed: &Listed,
+        start: &[u8],
+        text: Vec<u8>,
+        write: impl FnMut(&mut Vec<u8>, &[u8]) + Send + 'static,
+    ) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+        Ok(self.0.index.text(listed, start, text, write).await?)
+    }
+
+    /// The key that follows the first `count` ones of that state from `start` on under `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// `Index`.
+    pub async fn key_after(
+        &self,
+        prefix: &[u8],
+        start: &[u8],
+        state: State,
+        count: u64,
+    ) -> Result<Option<Key>> {
+        Ok(self.0.index.after(prefix, start, state, count).await?)
+    }
+
+    /// A page of live keys and folders, as [`Index::items`].
+    ///
+    /// # Errors
+    ///
+    /// `Index`.
+    pub async fn list_folded(&self, folded: &Folded, start: &[u8], most: usize) -> Result<Page<Item>> {
+        Ok(self.0.index.items(folded, start, most).await?)
+    }
+
+    /// A page of all keys with that prefix and their records, live or not; also those of parts of uploads.
+    ///
+    /// # Errors
+    ///
+    /// `Index`.
+    pub async fn records(&self, prefix: &[u8], start: &[u8]) -> Result<Page<(Key, Record)>> {
+        Ok(self.0.index.page(prefix, start, None).await?)
+    }
+
+    /// Begins a dump of the index, as [`Index::dump`].
+    ///
+    /// # Errors
+    ///
+    /// The index can't be read.
+    pub async fn dump(&self) -> std::result::Result<Dump, IndexError> {
+        // not the store itself: a client that reads slowly mustn't keep it from being closed
+        let (claims, under_way) = (Arc::clone(&self.0.claims), self.0.under_way.clone());
+        self.0.index.dump(move |key, id| claims.is_requested(key) || under_way.contains(id)).await
+    }
 }
 
-/// What came of asking volumes to delete an attempt's files.
-struct Round {
-    /// Those that may still be there.
-    left: Vec<Replica>,
-    /// All requests were answered (or never sent): none can take effect later.
-    certain: bool,
-}
+/// Where values lie.
+impl Store {
+    /// Moves the value of the key to where the volumes want it, and makes good what is missing.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `Busy`; `Unreachable`, `Damaged` or `Full` when it can't be done now: nothing was changed.
+    pub async fn rebalance(&self, key: &Key) -> Result<Rebalanced> {
+        self.0.write(key, |store, claim| async move { store.rebalance(&claim).await }).await
+    }
 
-/// A plain name that ends in `/` names a directory: minikeyvalue's records may hold it, there is no
-/// file of that name, and a DELETE would take what is in the directory.
-fn can_be_file(key: &Key, replica: &Replica) -> bool {
-    replica.name != Name::Plain || key.has_plain_name()
-}
+    /// What [`Store::rebalance`] would do now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::rebalance`].
+    pub async fn plan_rebalance(&self, key: &Key) -> Result<Rebalanced> {
+        self.0.plan_rebalance(key).await
+    }
 
-/// The path of the file on its volume.
-fn path(key: &Key, replica: &Replica) -> String {
-    format!("{}{}", replica.place.directory(), key.path(replica.name))
-}
-
-fn places(replicas: &[Replica]) -> impl Iterator<Item = &Place> {
-    replicas.iter().map(|replica| &replica.place)
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// A number to spread load with, from the standard library's per-process random keys.
-#[cfg(not(test))]
-fn random() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(())
+    /// Drops the files on forgotten volumes from all intents, and returns how many.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be read or written.
+    pub async fn forget(&self) -> Result<u64> {
+        self.0.forget().await
+    }
 }

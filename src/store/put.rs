@@ -1,4 +1,7 @@
-//! PUT: a new value, or one in the place of another.
+//! PUT, DELETE, UNLINK and RELINK: a new value, one in the place of another, none any more, a hidden one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body::Body;
@@ -6,162 +9,74 @@ use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::claims::Claim;
+use super::core::{CLAIM_TIMEOUT, Core, carried_out, now};
 use super::fanout::Fanout;
-use super::{Core, Store, now};
+use super::terms::{Incoming, Received, Terms};
 use crate::error::{Error, Result};
-use crate::index::notes::RequiredNote;
+use crate::index::steps::{Conditions, MAX_INTENTS, Precondition};
 use crate::key::{Key, Name};
-use crate::record::{Headers, Record, State};
+use crate::placement::Place;
+use crate::record::{Headers, Intent, Record, State};
 use crate::source::Source;
 
-/// A value on its way in.
-#[derive(Debug)]
-pub struct Incoming<B> {
-    /// Its bytes.
-    pub body: B,
-    /// How many bytes were announced, if they were.
-    pub length: Option<u64>,
-    /// The MD5 that was announced, to be checked.
-    pub md5: Option<[u8; 16]>,
-}
-
-/// What a key must hold for a write to take effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Precondition {
-    /// Nothing that is live.
-    Absent,
-    /// Anything, or nothing.
-    Always,
-    /// A live value, whichever.
-    Live,
-    /// A live value of that [tag](Record::tag).
-    Tagged(String),
-}
-
-/// What is known of a value when its last byte was read, and none of it is visible yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// Its length in bytes.
-    pub size: u64,
-    /// Its MD5, where that is computed.
-    pub md5: Option<[u8; 16]>,
-}
-
-impl Precondition {
-    /// Whether a write may take effect on a key that has this record.
-    ///
-    /// # Errors
-    ///
-    /// `Exists`; `Changed` or `NotFound` where another value was expected.
-    pub fn check(&self, record: Option<&Record>) -> Result<()> {
-        let live = record.filter(|record| record.state == State::Live);
-        match (self, live) {
-            (Self::Always, _) | (Self::Absent, None) | (Self::Live, Some(_)) => Ok(()),
-            (Self::Absent, Some(_)) => Err(Error::Exists),
-            (Self::Live | Self::Tagged(_), None) => Err(Error::NotFound),
-            (Self::Tagged(tag), Some(record)) if record.tag() == *tag => Ok(()),
-            (Self::Tagged(_), Some(_)) => Err(Error::Changed),
-        }
-    }
-}
-
-/// On which terms a value is stored.
-pub(super) struct Terms {
-    pub(super) when: Precondition,
-    /// What must be noted, too.
-    pub(super) required: Option<RequiredNote>,
-    /// Sees the value before it takes effect, and gives its headers, or refuses it.
-    pub(super) finish: Box<dyn FnOnce(Received) -> Result<Headers> + Send>,
-    /// Whether it may have no bytes.
-    pub(super) may_be_empty: bool,
-}
-
-impl Store {
-    /// Stores a new value, and returns when all its replicas are whole and the index has it.
-    ///
-    /// Refusals come before the body is read. Whoever else wants to write the key meanwhile is refused.
-    ///
-    /// # Errors
-    ///
-    /// `KeyError`, `Empty`, `Exists`, `Busy`, `Unsettled`, `WrongMd5`, `CutShort`, `Stalled`,
-    /// `TooFewVolumes`, `Full`: nothing was stored. `Index`: it may be stored, or not.
-    pub async fn put<B>(&self, key: &Key, upload: Incoming<B>) -> Result<()>
+impl Core {
+    /// Stores a value under a key that has none.
+    pub(super) async fn put_new<B>(self: &Arc<Self>, key: &Key, incoming: Incoming<B>) -> Result<()>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display + Send,
     {
         key.check().map_err(Error::InvalidKey)?;
-        if upload.length == Some(0) {
+        if incoming.length == Some(0) {
             return Err(Error::Empty);
         }
         let finish = Box::new(|_received| Ok(Headers::new()));
-        let terms = Terms { when: Precondition::Absent, required: None, finish, may_be_empty: false };
-        self.write(key, |store, claim| async move {
-            store.put(claim.key(), Some(&claim), upload, terms).await.map(drop)
-        })
-        .await
+        let terms = Terms { may_be_empty: false, ..Terms::new(Precondition::Absent, finish) };
+        let put = |store: Arc<Self>, claim: Claim| async move {
+            store.put(claim.key(), Some(&claim), incoming, terms).await.map(drop)
+        };
+        self.write(key, put).await
     }
 
-    /// Stores a value in the place of whatever the key holds, if `when` allows that at the moment when it
-    /// takes effect: readers see the old one or the new one. It may be empty. Others may write the key
-    /// meanwhile.
-    ///
-    /// `finish` sees the value before it takes effect, and gives its headers, or refuses it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::put`], and those of `when`, of `finish`, and of a body that says them itself, as
-    /// [`Spliced`](super::Spliced) does: nothing was stored. `Busy`: others had the
-    /// key for too long, or one that began later has already ended, on a condition that this one would break.
-    pub async fn replace<B>(
-        &self,
+    /// Stores a value in the place of whatever the key holds.
+    pub(super) async fn replace<B>(
+        self: &Arc<Self>,
         key: &Key,
-        upload: Incoming<B>,
-        when: Precondition,
-        finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
+        incoming: Incoming<B>,
+        terms: Terms,
     ) -> Result<Record>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display + Send,
     {
         key.check().map_err(Error::InvalidKey)?;
-        let terms = Terms { when, required: None, finish: Box::new(finish), may_be_empty: true };
         let written = key.clone();
-        self.run(key, |store| async move { store.put(&written, None, upload, terms).await }).await
+        self.run(key, |store| async move { store.put(&written, None, incoming, terms).await }).await
     }
-}
 
-impl Core {
     /// Stores a value. Without the key's claim, others may write the key meanwhile.
     pub(super) async fn put<B>(
         &self,
         key: &Key,
         claim: Option<&Claim>,
-        upload: Incoming<B>,
+        incoming: Incoming<B>,
         terms: Terms,
     ) -> Result<Record>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display + 'static,
     {
-        let entry = self.index.get(key)?;
-        self.check_noted(terms.required.as_ref())?;
-        terms.when.check(entry.record.as_ref())?;
-        self.check_replaceable(key, entry.record.as_ref())?;
-        let (candidates, needed) = (self.candidates(key), self.options.placement.replicas);
-        if candidates.len() < needed {
-            return Err(Error::TooFewVolumes { able: candidates.len(), needed });
-        }
-        let unused = entry.record.is_none() && entry.intents.is_empty() && !self.deleted.has(key);
-        let plain = unused && claim.is_some() && key.has_plain_name() && !self.options.generation_names;
-        let mut attempt = Attempt::begin(self, key, claim, entry).await?;
-        let name = if plain { Name::Plain } else { attempt.own_name() };
+        let Terms { mut conditions, finish, may_be_empty } = terms;
+        conditions.protect = self.protects(key);
+        let (candidates, name) = self.prepare(key, claim, &conditions).await?;
+        let mut attempt = Attempt::begin(self, key, claim, conditions).await?;
+        let name = name.unwrap_or(attempt.own_name());
 
-        let Incoming { body, mut length, md5: announced } = upload;
+        let Incoming { body, mut length, md5: announced } = incoming;
         let mut source = Source::new(body, self.options.client_idle, self.options.md5 || announced.is_some());
         let first = match source.next().await? {
             Some(first) => first,
-            None if terms.may_be_empty && length.unwrap_or(0) == 0 => {
+            None if may_be_empty && length.unwrap_or(0) == 0 => {
                 length = Some(0);
                 Bytes::new()
             }
@@ -176,31 +91,84 @@ impl Core {
             if announced.is_some() && announced != received.md5 {
                 return Err(Error::WrongMd5);
             }
-            Ok((replicas, (terms.finish)(received)?))
+            Ok((replicas, finish(received)?))
         });
-        match checked {
-            Ok((replicas, headers)) => {
-                let record = Record {
-                    state: State::Live,
-                    replicas,
-                    md5: received.md5.filter(|_| self.options.md5),
-                    size: Some(received.size),
-                    modified: Some(modified),
-                    headers,
-                };
-                attempt.commit(record.clone(), &terms.when, terms.required.as_ref()).await?;
-                // else the first volume's word may be old
-                if begun.elapsed() < self.options.recheck {
-                    for replica in &record.replicas {
-                        self.seen_whole.note(&(key, replica));
-                    }
-                }
-                Ok(record)
-            }
+        let (replicas, headers) = match checked {
+            Ok(checked) => checked,
             Err(error) => {
                 attempt.abandon().await;
-                Err(error)
+                return Err(error);
+            }
+        };
+        let record = Record {
+            state: State::Live,
+            replicas,
+            md5: received.md5.filter(|_| self.options.md5),
+            size: Some(received.size),
+            modified: Some(modified),
+            headers,
+        };
+        attempt.take_effect(record.clone()).await?;
+        // else the first volume's word may be old
+        if begun.elapsed() < self.options.recheck {
+            for replica in &record.replicas {
+                self.seen_whole.note(&(key, replica));
             }
         }
+        Ok(record)
+    }
+
+    /// Refuses what can be refused before the body is read. Tells where the value may go, and that it takes the
+    /// key's plain name where that is free.
+    async fn prepare(
+        &self,
+        key: &Key,
+        claim: Option<&Claim>,
+        conditions: &Conditions,
+    ) -> Result<(VecDeque<Place>, Option<Name>)> {
+        let entry = self.index.entry(key).await?;
+        let noted = self.is_noted(conditions.required.as_ref()).await?;
+        conditions.check(entry.record.as_ref(), noted)?;
+        if entry.intents.len() >= MAX_INTENTS {
+            return Err(Error::Unsettled);
+        }
+        let (candidates, needed) = (self.candidates(key), self.options.placement.replicas);
+        if candidates.len() < needed {
+            return Err(Error::TooFewVolumes { able: candidates.len(), needed });
+        }
+        let unused = entry.record.is_none() && entry.intents.is_empty() && !self.deleted.has(key);
+        let plain = unused && claim.is_some() && key.has_plain_name() && !self.options.generation_names;
+        Ok((candidates, plain.then_some(Name::Plain)))
+    }
+
+    /// Removes whatever the key holds, and waits for others who write it.
+    pub(super) async fn remove(self: &Arc<Self>, key: &Key, precondition: Precondition) -> Result<()> {
+        let removed = key.clone();
+        let delete = |store: Arc<Self>| async move {
+            let claim = store.claims.wait(&removed, CLAIM_TIMEOUT).await.ok_or(Error::Busy)?;
+            store.delete(&claim, Conditions::on(precondition)).await
+        };
+        self.run(key, delete).await
+    }
+
+    /// Hides the key, or shows it again.
+    pub(super) async fn set_state(self: &Arc<Self>, key: &Key, state: State) -> Result<()> {
+        let set = move |store: Arc<Self>, claim: Claim| async move {
+            carried_out(store.index.set_state(claim.key(), state).await?).map(drop)
+        };
+        self.write(key, set).await
+    }
+
+    /// Removes whatever the key holds, if the conditions allow that at that moment.
+    pub(super) async fn delete(&self, claim: &Claim, mut conditions: Conditions) -> Result<()> {
+        let key = claim.key();
+        conditions.protect = self.protects(key);
+        let id = self.index.number().await?;
+        let removed = carried_out(self.index.remove(key, id, conditions).await?)?.replaced;
+        self.deleted.note(key);
+        // the key is gone; the files that can't be deleted now are the reaper's
+        let files = removed.map(|record| record.replicas).unwrap_or_default();
+        self.settle(claim, Intent { id, files }, true).await;
+        Ok(())
     }
 }

@@ -6,7 +6,8 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::{Core, Download, Store, can_be_file, is_whole, path};
+use super::core::{Core, Download};
+use super::replicas::{can_be_file, is_whole, path};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::{Record, Replica};
@@ -26,53 +27,31 @@ pub struct Reading {
     unsure: bool,
 }
 
-impl Store {
-    /// What the index knows of the key's live value.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `Index`.
-    pub fn record(&self, key: &Key) -> Result<Record> {
-        self.0.live(key)
-    }
-
-    /// What the index knows of the key's live value, with its size: where an old record has none, the
-    /// volumes are asked.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::locate`].
-    pub async fn stat(&self, key: &Key) -> Result<Record> {
-        let mut record = self.0.live(key)?;
-        if record.size.is_none() {
-            record = self.locate(key).await?.record;
-            let mut verdict = Error::Damaged;
-            for replica in &record.replicas {
-                match self.0.check(key, replica, &record).await {
-                    Ok(None) => {}
-                    Ok(size) => return Ok(Record { size, ..record }),
-                    Err(_) => verdict = Error::Unreachable,
-                }
-            }
-            return Err(verdict);
+impl Core {
+    /// The record of the key's live value, with its size: where an old record has none, the volumes are asked.
+    pub(super) async fn stat(&self, key: &Key) -> Result<Record> {
+        let record = self.live(key).await?;
+        if record.size.is_some() {
+            return Ok(record);
         }
-        Ok(record)
+        let record = self.locate(key).await?.record;
+        let size = Some(self.size_of(key, &record).await?);
+        Ok(Record { size, ..record })
     }
 
-    /// Opens a part of the value that [`Store::stat`] found: the bytes of that range, which lies within it.
-    /// The first of them is ready when this returns.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` and `Changed` when the key doesn't hold that value any more; `Unreachable` when some volume
-    /// couldn't be asked and no other had the value; `Damaged` when all were asked.
-    pub async fn read(&self, key: &Key, record: Record, part: Range<u64>) -> Result<Reading> {
-        let untried: Vec<_> = self.0.by_likelihood(&record).map(|(_, replica)| replica.clone()).collect();
+    /// Opens a part of the value that [`Core::stat`] found.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        key: &Key,
+        record: Record,
+        part: Range<u64>,
+    ) -> Result<Reading> {
+        let untried: Vec<_> = self.by_likelihood(&record).map(|(_, replica)| replica.clone()).collect();
         let untried = untried.into_iter();
-        let (store, key) = (Arc::clone(&self.0), key.clone());
+        let (store, key) = (Arc::clone(self), key.clone());
         let mut reading = Reading { store, key, record, untried, left: part, source: None, unsure: false };
         if reading.left.is_empty() {
-            reading.check_unchanged()?;
+            reading.check_unchanged().await?;
         } else {
             reading.open().await?;
         }
@@ -85,7 +64,7 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// As [`Store::read`].
+    /// As [`Store::read`](super::Store::read).
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         while !self.left.is_empty() {
             let Some((replica, source)) = &mut self.source else {
@@ -120,7 +99,7 @@ impl Reading {
                 continue;
             }
             // the name may be another value's by now
-            self.check_unchanged()?;
+            self.check_unchanged().await?;
             let volume = self.store.volume(&replica);
             if volume.is_down() {
                 self.unsure = true;
@@ -146,14 +125,14 @@ impl Reading {
             }
         }
         // files go after the record that named them: only an unchanged record accuses its volumes
-        self.check_unchanged()?;
+        self.check_unchanged().await?;
         Err(if self.unsure { Error::Unreachable } else { Error::Damaged })
     }
 
     /// That the key still holds the value that is being read. (No name is used again while readers of its
     /// last value may be on their way.)
-    fn check_unchanged(&self) -> Result<()> {
-        let now = self.store.live(&self.key)?;
+    async fn check_unchanged(&self) -> Result<()> {
+        let now = self.store.live(&self.key).await?;
         let same = now.replicas == self.record.replicas
             && (now.md5, now.modified) == (self.record.md5, self.record.modified);
         if same { Ok(()) } else { Err(Error::Changed) }

@@ -6,16 +6,13 @@ use futures_util::future::join_all;
 use super::attempt::Attempt;
 use super::claims::Claim;
 use super::copy::{CopyError, Fingerprint};
-use super::{Core, Precondition, Store, now};
+use super::core::{Core, now};
+use super::replicas::path;
 use crate::error::{Error, Result};
 use crate::index::Entry;
+use crate::index::steps::{Conditions, Precondition};
 use crate::key::{Key, Name};
 use crate::record::{Record, Replica};
-
-/// Volumes that are gone for good, with all that was on them: nothing on them is asked for, or
-/// waited for.
-#[derive(Clone, Debug, Default)]
-pub struct Forgotten(pub Vec<String>);
 
 /// What a rebalance did to a value, or would do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,57 +39,27 @@ struct Plan {
     summary: Rebalanced,
 }
 
-impl Forgotten {
-    /// Whether the volume at that address is one of them.
-    #[must_use]
-    pub fn contains(&self, address: &str) -> bool {
-        self.0.iter().any(|forgotten| forgotten == address)
-    }
-}
-
-impl Store {
-    /// Moves the key's value, live or unlinked, to where the volumes want it.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `Busy`, `Unsettled`; `Unreachable` when a volume doesn't answer that is needed,
-    /// `Damaged` when no replica is whole. The value is as it was.
-    pub async fn rebalance(&self, key: &Key) -> Result<Rebalanced> {
-        self.write(key, |store, claim| async move { store.rebalance(&claim).await }).await
-    }
-
-    /// What [`Store::rebalance`] would do now.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::rebalance`].
-    pub async fn plan_rebalance(&self, key: &Key) -> Result<Rebalanced> {
-        let entry = self.0.index.get(key)?;
+impl Core {
+    /// What [`Core::rebalance`] would do now.
+    pub(super) async fn plan_rebalance(&self, key: &Key) -> Result<Rebalanced> {
+        let entry = self.index.entry(key).await?;
         let record = entry.record.as_ref().ok_or(Error::NotFound)?;
         // no attempt has this number, and none is made
-        Ok(self.0.plan(key, &entry, record, Name::Generation(0)).await?.summary)
+        Ok(self.plan(key, &entry, record, Name::Generation(0)).await?.summary)
     }
 
     /// Drops the files on forgotten volumes from all intents, and returns how many.
-    ///
-    /// # Errors
-    ///
-    /// The index can't be read or written.
-    pub async fn forget(&self) -> Result<u64> {
+    pub(super) async fn forget(&self) -> Result<u64> {
+        let forgotten = &self.options.forgotten;
         let (mut start, mut dropped) = (Vec::new(), 0);
         loop {
-            let page = self.0.index.intents_page(&start).await?;
-            for (key, _) in page.rows {
-                let before = self.0.index.get(&key)?;
-                let mut after = before.clone();
-                for intent in &mut after.intents {
-                    let files = intent.files.len();
-                    intent.files.retain(|file| !self.0.options.forgotten.contains(file.place.volume()));
-                    dropped += (files - intent.files.len()) as u64;
-                }
-                after.intents.retain(|intent| !intent.files.is_empty());
-                if after != before {
-                    self.0.index.commit(&key, &before, &after, true).await?;
+            let page = self.index.intents_page(&start).await?;
+            for (key, intents) in page.rows {
+                let files = intents.iter().flat_map(|intent| &intent.files);
+                let gone = files.filter(|file| forgotten.contains(file.place.volume())).count() as u64;
+                if gone > 0 {
+                    self.index.forget(&key, &forgotten.0).await?;
+                    dropped += gone;
                 }
             }
             match page.next {
@@ -101,14 +68,14 @@ impl Store {
             }
         }
     }
-}
 
-impl Core {
-    async fn rebalance(&self, claim: &Claim) -> Result<Rebalanced> {
+    /// Moves the value to where the volumes want it.
+    pub(super) async fn rebalance(&self, claim: &Claim) -> Result<Rebalanced> {
         let key = claim.key();
-        let entry = self.index.get(key)?;
+        let entry = self.index.entry(key).await?;
         let record = entry.record.clone().ok_or(Error::NotFound)?;
-        let mut attempt = Attempt::begin(self, key, Some(claim), entry.clone()).await?;
+        let conditions = Conditions::on(Precondition::Unchanged(Box::new(record.clone())));
+        let mut attempt = Attempt::begin(self, key, Some(claim), conditions).await?;
         let plan = self.plan(key, &entry, &record, attempt.own_name()).await?;
         if plan.wanted == record.replicas {
             return Ok(plan.summary);
@@ -120,7 +87,7 @@ impl Core {
             Ok(fingerprint) => {
                 let Fingerprint { size, md5 } = fingerprint;
                 let record = Record { replicas: plan.wanted, size, md5, ..record };
-                attempt.commit(record, &Precondition::Always, None).await?;
+                attempt.take_effect(record).await?;
                 Ok(plan.summary)
             }
             Err(error) => {
@@ -167,14 +134,14 @@ impl Core {
                 continue;
             }
             let same = Replica { place: place.clone(), name: best.name };
-            let burnt = entry.intents.iter().any(|intent| intent.files.contains(&same));
+            let named = entry.intents.iter().any(|intent| intent.files.contains(&same));
             let damaged = record.replicas.iter().any(|replica| replica.place == place);
             if damaged {
                 summary.repaired += 1;
             } else {
                 summary.moved += 1;
             }
-            let free = !burnt && !damaged && !self.options.generation_names;
+            let free = !named && !damaged && !self.options.generation_names;
             let name = if free && self.is_free(key, &same).await? { best.name } else { fresh };
             let replica = Replica { place, name };
             wanted.push(replica.clone());
@@ -189,7 +156,7 @@ impl Core {
     /// on its source, and the deletion of the source take both.
     async fn is_free(&self, key: &Key, target: &Replica) -> Result<bool> {
         let volume = self.volume(target);
-        let found = volume.head(&super::path(key, target)).await.map_err(|_error| Error::Unreachable)?;
+        let found = volume.head(&path(key, target)).await.map_err(|_error| Error::Unreachable)?;
         if found.is_some() {
             tracing::warn!(%key, place = %target.place, "the name is taken; is the volume called otherwise now?");
         }
@@ -211,7 +178,7 @@ impl Core {
         }
         let mut whole = Vec::new();
         for (replica, size) in sources.drain(..) {
-            let md5 = self.volume(&replica).md5(&super::path(key, &replica)).await;
+            let md5 = self.volume(&replica).md5(&path(key, &replica)).await;
             let md5 = md5.map_err(|_error| Error::Unreachable)?;
             if record.md5 == Some(md5) {
                 whole.push((replica, size));

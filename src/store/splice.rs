@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::vec;
 
@@ -9,7 +10,8 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use http_body::{Body, Frame, SizeHint};
 
-use super::{Reading, Store};
+use super::core::Core;
+use super::read::Reading;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::Record;
@@ -19,7 +21,7 @@ use crate::record::Record;
 pub struct Piece {
     /// The key that holds it, …
     pub key: Key,
-    /// … as [`Store::stat`] found it.
+    /// … as [`Store::stat`](super::Store::stat) found it.
     pub record: Record,
     /// Which bytes, within the value.
     pub part: Range<u64>,
@@ -35,20 +37,23 @@ pub struct Spliced {
 
 /// How far it has come.
 struct Splicing {
-    store: Store,
+    store: Arc<Core>,
     unread: vec::IntoIter<Piece>,
     reading: Option<Reading>,
 }
 
-impl Store {
+impl Core {
     /// The bytes of these pieces, one after the other; `tap` sees them when they are on their way.
     ///
     /// It fails with `Changed` when a key doesn't hold the piece's value any more, and otherwise as
-    /// [`Store::read`].
-    #[must_use]
-    pub fn splice(&self, pieces: Vec<Piece>, mut tap: impl FnMut(&Bytes) + Send + 'static) -> Spliced {
+    /// [`Store::read`](super::Store::read).
+    pub(super) fn splice(
+        self: &Arc<Self>,
+        pieces: Vec<Piece>,
+        mut tap: impl FnMut(&Bytes) + Send + 'static,
+    ) -> Spliced {
         let left = pieces.iter().map(|piece| piece.part.end.saturating_sub(piece.part.start)).sum();
-        let splicing = Splicing { store: self.clone(), unread: pieces.into_iter(), reading: None };
+        let splicing = Splicing { store: Arc::clone(self), unread: pieces.into_iter(), reading: None };
         let bytes = stream::try_unfold(splicing, async |mut splicing| {
             match splicing.next().await {
                 Ok(next) => Ok(next.map(|bytes| (bytes, splicing))),

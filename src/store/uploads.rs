@@ -17,101 +17,81 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use tokio::time::sleep;
 
-use super::put::Terms;
-use super::{CLAIM_TIMEOUT, Core, Incoming, Piece, Precondition, Received, Store, now};
+use super::core::{CLAIM_TIMEOUT, Core, now};
+use super::splice::Piece;
+use super::terms::{Finish, Incoming, Terms};
 use crate::error::{Error, Result};
+use crate::index::IndexError;
 use crate::index::fold::{Folded, Item};
-use crate::index::notes::{Note, Notes, RequiredNote};
-use crate::index::{IndexError, Page};
+use crate::index::notes::{Note, Notes};
+use crate::index::steps::{Conditions, Precondition, RequiredNote};
 use crate::key::{Key, PARTS};
 use crate::record::{Headers, Record, State};
 
-/// So many parts of an upload that ended are deleted at a time.
+/// This many parts of an upload that ended are deleted at a time.
 const DELETIONS: usize = 8;
 
-/// The sweep has the numbers of so many uploads in memory at a time.
+/// The sweep has the numbers of this many uploads in memory at a time.
 #[cfg(not(test))]
 const SWEPT: usize = 100_000;
 /// So few that the unit tests have more.
 #[cfg(test)]
 const SWEPT: usize = 1;
 
-impl Store {
-    /// Begins an upload in parts to the key, with what its value shall have for headers, and gives its
-    /// number, which no other has, ever.
-    ///
-    /// # Errors
-    ///
-    /// `KeyError`, `Index`.
-    pub async fn begin_upload(&self, key: &Key, headers: Headers) -> Result<u64> {
+/// Some uploads of a listing.
+#[derive(Debug)]
+pub struct Uploads {
+    /// The key, the number, and what is noted of each: when it was begun, and with which headers.
+    pub rows: Vec<(Key, u64, Record)>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<(Key, u64)>,
+}
+
+impl Core {
+    pub(super) async fn begin_upload(&self, key: &Key, headers: Headers) -> Result<u64> {
         key.check().map_err(Error::InvalidKey)?;
-        let upload = self.0.index.generation().await?;
+        let upload = self.index.number().await?;
         let (state, md5, size, modified) = (State::Live, None, None, Some(now()));
         let record = Record { state, replicas: Vec::new(), md5, size, modified, headers };
-        self.0.index.set_note(&Note::Upload(key.clone(), upload), Some(&record)).await?;
+        self.index.set_note(&Note::Upload(key.clone(), upload), Some(&record)).await?;
         Ok(upload)
     }
 
-    /// Precondition the upload was begun, and with which headers.
-    ///
-    /// # Errors
-    ///
-    /// `NoUpload`, `Index`.
-    pub fn upload(&self, key: &Key, upload: u64) -> Result<Record> {
-        self.0.index.note(&Note::Upload(key.clone(), upload))?.ok_or(Error::NoUpload)
+    pub(super) async fn upload(&self, key: &Key, upload: u64) -> Result<Record> {
+        self.index.note(&Note::Upload(key.clone(), upload)).await?.ok_or(Error::NoUpload)
     }
 
-    /// A page of the uploads that go on to keys with that prefix, by key and number, from one on.
-    ///
-    /// # Errors
-    ///
-    /// `Index`.
-    pub async fn uploads(
-        &self,
-        prefix: &[u8],
-        start: Option<(Key, u64)>,
-    ) -> Result<Page<(Key, u64, Record)>> {
+    pub(super) async fn uploads(&self, prefix: &[u8], start: Option<(Key, u64)>) -> Result<Uploads> {
         let start = start.map(|(key, upload)| Note::Upload(key, upload));
-        let page = self.0.index.notes_page(Notes::Uploads, prefix, start.as_ref()).await?;
-        let rows = page.rows.into_iter().filter_map(|(note, record)| match note {
-            Note::Upload(key, upload) => Some((key, upload, record)),
-            Note::Bucket(_) => None,
+        let page = self.index.notes_page(Notes::Uploads, prefix, start.as_ref()).await?;
+        let next = page.next_note().and_then(upload_noted);
+        let rows = page.rows.into_iter().filter_map(|(note, record)| {
+            let (key, upload) = upload_noted(note)?;
+            Some((key, upload, record))
         });
-        Ok(Page { rows: rows.collect(), next: page.next })
+        Ok(Uploads { rows: rows.collect(), next })
     }
 
-    /// Stores a part of the upload, in the place of an earlier one of that number, as [`Store::replace`]
-    /// does.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::replace`], and `NoUpload`: nothing was stored.
-    pub async fn put_part<B>(
-        &self,
+    pub(super) async fn put_part<B>(
+        self: &Arc<Self>,
         key: &Key,
         upload: u64,
         number: u16,
         body: Incoming<B>,
-        finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
+        finish: Finish,
     ) -> Result<Record>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display + Send,
     {
-        let required = Some(RequiredNote { note: Note::Upload(key.clone(), upload), ends: false });
-        let terms =
-            Terms { when: Precondition::Always, required, finish: Box::new(finish), may_be_empty: true };
+        let mut terms = Terms::new(Precondition::Always, finish);
+        terms.conditions.required =
+            Some(RequiredNote { note: Note::Upload(key.clone(), upload), ends: false });
         let part = Key::part(upload, number);
         self.run(&part.clone(), |store| async move { store.put(&part, None, body, terms).await }).await
     }
 
-    /// The parts that the upload has, from the number `start` on, at most `most` of them, and the number of
-    /// the next one.
-    ///
-    /// # Errors
-    ///
-    /// `NoUpload`, `Index`.
-    pub async fn parts(
+    pub(super) async fn parts(
         &self,
         key: &Key,
         upload: u64,
@@ -120,7 +100,7 @@ impl Store {
     ) -> Result<(Vec<(u16, Record)>, Option<u16>)> {
         let (mut parts, mut start) = (Vec::new(), Key::part(upload, start).as_bytes().to_vec());
         let next = 'scan: loop {
-            let page = self.0.index.page(&parts_of(upload), &start, None).await?;
+            let page = self.index.page(&parts_of(upload), &start, None).await?;
             for (key, record) in page.rows {
                 let Some((_, number)) = key.as_part() else { continue };
                 if parts.len() == most {
@@ -134,27 +114,18 @@ impl Store {
             }
         };
         // now: had it ended meanwhile, some of them would be missing
-        self.upload(key, upload)?;
+        self.upload(key, upload).await?;
         Ok((parts, next))
     }
 
-    /// Makes the key's value of these parts, in this order, and ends the upload. Readers see what the key
-    /// held, or the whole of the new value; if it can't be stored, the upload is as it was.
-    ///
-    /// `tap` sees the bytes on their way; `when` and `finish` are those of [`Store::replace`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::replace`]; `NoUpload`; `Busy`, too, when a part isn't the one any more that is given;
-    /// `Unreachable` or `Damaged` when one can't be read.
-    pub async fn complete_upload(
-        &self,
+    pub(super) async fn complete_upload(
+        self: &Arc<Self>,
         key: &Key,
         upload: u64,
         parts: Vec<(u16, Record)>,
-        when: Precondition,
+        precondition: Precondition,
         tap: impl FnMut(&Bytes) + Send + 'static,
-        finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
+        finish: Finish,
     ) -> Result<Record> {
         key.check().map_err(Error::InvalidKey)?;
         let pieces = parts.into_iter().map(|(number, record)| {
@@ -166,29 +137,27 @@ impl Store {
         // what changed is a part, and not the key's value
         let body = body.map_err(|error| if matches!(error, Error::Changed) { Error::Busy } else { error });
         let body = Incoming { length, body, md5: None };
-        let required = Some(RequiredNote { note: Note::Upload(key.clone(), upload), ends: true });
-        let terms = Terms { when, required, finish: Box::new(finish), may_be_empty: true };
+        let mut terms = Terms::new(precondition, finish);
+        terms.conditions.required =
+            Some(RequiredNote { note: Note::Upload(key.clone(), upload), ends: true });
         let written = key.clone();
         let stored = self.run(key, move |store| async move {
             let stored = store.put(&written, None, body, terms).await?;
             store.discard_parts(upload);
             Ok(stored)
         });
-        stored.await.map_err(|error| match error {
+        match stored.await {
             // whoever ended the upload took its parts away
-            Error::Busy if matches!(self.upload(key, upload), Err(Error::NoUpload)) => Error::NoUpload,
+            Err(Error::Busy) if matches!(self.upload(key, upload).await, Err(Error::NoUpload)) => {
+                Err(Error::NoUpload)
+            }
             // no client sends these bytes
-            Error::Stalled => Error::Unreachable,
-            error => error,
-        })
+            Err(Error::Stalled) => Err(Error::Unreachable),
+            stored => stored,
+        }
     }
 
-    /// Ends the upload, and deletes its parts in the background.
-    ///
-    /// # Errors
-    ///
-    /// `NoUpload`, `Index`.
-    pub async fn abort_upload(&self, key: &Key, upload: u64) -> Result<()> {
+    pub(super) async fn abort_upload(self: &Arc<Self>, key: &Key, upload: u64) -> Result<()> {
         let note = Note::Upload(key.clone(), upload);
         self.run(key, move |store| async move {
             if !store.index.end_note(&note).await? {
@@ -198,6 +167,13 @@ impl Store {
             Ok(())
         })
         .await
+    }
+}
+
+fn upload_noted(note: Note) -> Option<(Key, u64)> {
+    match note {
+        Note::Upload(key, upload) => Some((key, upload)),
+        Note::Bucket(_) => None,
     }
 }
 
@@ -220,14 +196,6 @@ pub(super) async fn sweep_often(store: Arc<Core>) {
 }
 
 impl Core {
-    /// That what must be noted is.
-    pub(super) fn check_noted(&self, required: Option<&RequiredNote>) -> Result<()> {
-        match required {
-            Some(required) if self.index.note(&required.note)?.is_none() => Err(Error::NoUpload),
-            _ => Ok(()),
-        }
-    }
-
     /// Has the parts of an upload that ended deleted.
     fn discard_parts(self: &Arc<Self>, upload: u64) {
         let store = Arc::clone(self);
@@ -260,7 +228,7 @@ impl Core {
             return Ok(());
         }
         let claim = self.claims.wait(&part, CLAIM_TIMEOUT).await.ok_or(Error::Busy)?;
-        match self.delete(&claim, &Precondition::Always).await {
+        match self.delete(&claim, Conditions::on(Precondition::Always)).await {
             // somebody else looked for it, too
             Err(Error::NotFound) => Ok(()),
             deleted => deleted,

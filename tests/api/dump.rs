@@ -5,8 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use davkv::index::dump;
-use davkv::index::{Entry, Index, Options};
+use davkv::index::{self, Entry, Index, Options};
 use davkv::key::{Key, Name};
 use davkv::record::{Record, State};
 
@@ -31,7 +30,7 @@ fn dumped(master: &Master) -> Response {
 fn loaded(dump: &[u8]) -> (Index, u64, tempfile::TempDir) {
     let tempdir = tempfile::tempdir().unwrap();
     let path = tempdir.path().join("db");
-    let taken = dump::load(dump, &path, OPTIONS, |_| ()).unwrap();
+    let taken = index::load_dump(dump, &path, OPTIONS, |_| ()).unwrap();
     (Index::open(&path, OPTIONS).unwrap(), taken, tempdir)
 }
 
@@ -48,10 +47,10 @@ fn a_dump_holds_what_is_live_and_what_is_unlinked() {
     let answer = dumped(&cluster.master);
     let (index, taken, _tempdir) = loaded(&answer.body);
     assert!((before..=now()).contains(&taken), "{taken}");
-    assert_eq!(index.get(&Key::new(b"/a")).unwrap(), Entry::default());
+    assert_eq!(entry(&index, b"/a"), Entry::default());
     for (text, state) in [("/b", State::Unlinked), ("/ä", State::Live)] {
         let key = Key::new(text.as_bytes());
-        let Entry { record, intents } = index.get(&key).unwrap();
+        let Entry { record, intents } = entry(&index, text.as_bytes());
         let record = record.unwrap();
         let places: Vec<_> = record.replicas.iter().map(|replica| replica.place.clone()).collect();
         assert_eq!((record.state, places), (state, placement(&cluster).wanted(&key)), "{text}");
@@ -66,7 +65,7 @@ fn a_dump_holds_what_is_live_and_what_is_unlinked() {
 fn the_dump_of_an_empty_index_is_whole() {
     let cluster = cluster();
     let (index, ..) = loaded(&dumped(&cluster.master).body);
-    assert_eq!(index.first_unreserved().unwrap(), 1);
+    assert_eq!(block_on(index.first_unreserved()).unwrap(), 1);
 }
 
 /// Of two keys that are written one after the other it never has the later one alone, wherever in the dump they
@@ -103,7 +102,7 @@ fn a_dump_is_of_one_moment_while_writes_go_on() {
         (connection.receive("GET").unwrap().body, begun)
     });
     let (path, mut rows) = (tempdir.path().join("again"), 0);
-    dump::load(&*dump, &path, OPTIONS, |more| rows += more).unwrap();
+    index::load_dump(&*dump, &path, OPTIONS, |more| rows += more).unwrap();
     let index = Index::open(&path, OPTIONS).unwrap();
     let (earlier, later) = (records(&index, b"/z/"), records(&index, b"/a/"));
     assert!(earlier == later || earlier == later + 1, "{earlier} and {later}");
@@ -112,10 +111,17 @@ fn a_dump_is_of_one_moment_while_writes_go_on() {
     assert_eq!(rows, LARGE + earlier + later + 1);
 }
 
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+fn entry(index: &Index, key: &[u8]) -> Entry {
+    block_on(index.entry(&Key::new(key))).unwrap()
+}
+
 /// How many keys there are, all of which have a record that can be read.
 fn records(index: &Index, prefix: &[u8]) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let page = runtime.block_on(index.page(prefix, b"", None)).unwrap();
+    let page = block_on(index.page(prefix, b"", None)).unwrap();
     assert_eq!(page.next, None);
     page.rows.len() as u64
 }
@@ -136,14 +142,14 @@ fn what_is_being_written_is_no_part_of_a_dump() {
         gates.iter().any(|gate| gate.count("PUT", Stage::Held) > 0)
     });
     let (index, ..) = loaded(&dumped(&master).body);
-    assert_eq!(index.get(&Key::new(b"/key")).unwrap(), Entry::default());
+    assert_eq!(entry(&index, b"/key"), Entry::default());
     for gate in &gates {
         gate.open();
         gate.release();
     }
     assert_eq!(put.join().unwrap(), 201);
     let (index, ..) = loaded(&dumped(&master).body);
-    assert!(index.record(&Key::new(b"/key")).unwrap().is_some());
+    assert!(entry(&index, b"/key").record.is_some());
 }
 
 #[test]
@@ -152,7 +158,7 @@ fn what_a_volume_that_is_down_keeps_of_a_deleted_value_is_in_the_dump() {
     cluster.volumes[0].kill();
     assert_eq!(cluster.request("DELETE", "/key", b"").status, 204);
     let (index, ..) = loaded(&dumped(&cluster.master).body);
-    let Entry { record, intents } = index.get(&Key::new(b"/key")).unwrap();
+    let Entry { record, intents } = entry(&index, b"/key");
     let addr = cluster.volumes[0].addr();
     let files = intents.iter().flat_map(|intent| &intent.files);
     assert!(files.into_iter().any(|file| file.place.volume() == addr), "{intents:?}");
@@ -214,7 +220,7 @@ fn two_dumps_at_a_time_are_enough_and_the_place_of_who_leaves_is_free_again() {
         whole.is_some()
     });
     let mut rows = 0;
-    dump::load(&*whole.unwrap(), &tempdir.path().join("again"), OPTIONS, |more| rows += more).unwrap();
+    index::load_dump(&*whole.unwrap(), &tempdir.path().join("again"), OPTIONS, |more| rows += more).unwrap();
     assert_eq!(rows, LARGE);
 }
 

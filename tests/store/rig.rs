@@ -126,6 +126,11 @@ impl Rig {
         self.runtime.block_on(self.store().begin_upload(&self.key, Headers::new())).unwrap()
     }
 
+    /// What is noted of the upload.
+    pub(crate) fn upload(&self, key: &Key, upload: u64) -> Result<Record> {
+        self.runtime.block_on(self.store().upload(key, upload))
+    }
+
     pub(crate) fn put_part(&self, upload: u64, number: u16, bytes: &[u8]) -> Result<Record> {
         let put = self.store().put_part(&self.key, upload, number, whole(bytes), |_| Ok(Headers::new()));
         self.runtime.block_on(put)

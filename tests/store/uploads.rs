@@ -78,7 +78,7 @@ fn an_upload_goes_on_after_a_restart() {
         rig.put_part(upload, number, part).unwrap();
     }
     rig.restart(async |_| ());
-    assert_eq!(rig.store().upload(&rig.key, upload).unwrap().headers, headers);
+    assert_eq!(rig.upload(&rig.key, upload).unwrap().headers, headers);
     let page = |start, most| rig.runtime.block_on(rig.store().parts(&rig.key, upload, start, most)).unwrap();
     let numbers = |(parts, next): (Vec<(u16, Record)>, _)| {
         (parts.into_iter().map(|(number, _)| number).collect::<Vec<_>>(), next)
@@ -157,14 +157,14 @@ fn an_upload_that_ended_is_none() {
     rig.abort(upload).unwrap();
     eventually("its parts are deleted", SOON, || rig.files().is_empty());
     for upload in [upload, other + 1000] {
-        assert!(matches!(rig.store().upload(&rig.key, upload), Err(Error::NoUpload)));
+        assert!(matches!(rig.upload(&rig.key, upload), Err(Error::NoUpload)));
         assert!(matches!(rig.parts(upload), Err(Error::NoUpload)));
         assert!(matches!(rig.put_part(upload, 1, b"late"), Err(Error::NoUpload)));
         assert!(matches!(rig.complete_with(upload, Vec::new(), Precondition::Always), Err(Error::NoUpload)));
         assert!(matches!(rig.abort(upload), Err(Error::NoUpload)));
     }
     let other_key = Key::new(b"/bucket/other");
-    assert!(matches!(rig.store().upload(&other_key, other), Err(Error::NoUpload)));
+    assert!(matches!(rig.upload(&other_key, other), Err(Error::NoUpload)));
     assert_eq!(rig.files(), Vec::<PathBuf>::new());
 }
 
@@ -373,14 +373,14 @@ fn uploads_expire() {
     let rig = Rig::with(3, |options| (options.upload_expiry, options.sweep_every) = (expiry, often));
     let upload = rig.begin();
     rig.put_part(upload, 1, b"part").unwrap();
-    eventually("it has expired", SOON, || rig.store().upload(&rig.key, upload).is_err());
+    eventually("it has expired", SOON, || rig.upload(&rig.key, upload).is_err());
     eventually("its part is deleted", SOON, || rig.files().is_empty());
-    assert!(matches!(rig.store().upload(&rig.key, upload), Err(Error::NoUpload)));
+    assert!(matches!(rig.upload(&rig.key, upload), Err(Error::NoUpload)));
 }
 
 /// Pieces of the rig's value: from which byte to which.
 fn spliced(rig: &Rig, pieces: &[(u64, u64)]) -> Incoming<Spliced> {
-    let record = rig.store().record(&rig.key).unwrap();
+    let record = rig.runtime.block_on(rig.store().record(&rig.key)).unwrap();
     let piece =
         |&(from, to): &(u64, u64)| Piece { key: rig.key.clone(), record: record.clone(), part: from..to };
     let body = rig.store().splice(pieces.iter().map(piece).collect(), |_| ());

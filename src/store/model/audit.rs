@@ -11,7 +11,7 @@ use super::step::{Over, PARTS, Shape, Step, number_of};
 use super::world::{State, Whereabouts};
 use crate::key::Key;
 use crate::record::{self, Record};
-use crate::store::path;
+use crate::store::replicas::path;
 
 /// Values that only the audit writes.
 const FRESH: usize = 9000;

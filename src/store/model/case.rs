@@ -3,19 +3,21 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
+use super::Volumes;
 use super::history::{Held, History, Request, Told};
 use super::step::{Step, happen, number_of};
 use super::uploads::Known;
 use super::world::{Call, Script, World};
-use super::{Index, Volumes};
 use crate::error::{Error, Result};
+use crate::index::Index;
+use crate::index::simulated::Simulated;
 use crate::key::Key;
 use crate::placement::Placement;
 use crate::record::{self, Record};
@@ -94,11 +96,16 @@ pub(super) fn options(volumes: &[usize]) -> Options {
     }
 }
 
+/// The index of that world.
+fn index_of(world: &World) -> Index {
+    Index::Simulated(Simulated(Arc::new(world.clone())))
+}
+
 /// A store on three volumes of the world, in which nothing fails but what the test says.
 pub(super) async fn started(world: &World) -> Store {
     world.begin(Script::new());
     let options = options(&[0, 1, 2]);
-    let store = Store::new(Index::of(world), Volumes::of(world, options.timeouts), options);
+    let store = Store::new(index_of(world), Volumes::of(world, options.timeouts), options);
     store.start().await.unwrap();
     store
 }
@@ -196,7 +203,7 @@ impl Case {
     }
 
     async fn serve(&self, quiet: bool) -> Ended {
-        let (index, volumes) = (Index::of(&self.world), Volumes::of(&self.world, self.options.timeouts));
+        let (index, volumes) = (index_of(&self.world), Volumes::of(&self.world, self.options.timeouts));
         let store = Store::new(index, volumes, self.options.clone());
         if self.master.is_none() && store.start().await.is_err() {
             return Ended::Failed;

@@ -6,7 +6,7 @@
 //! | [`fault`] | what the store calls, and what can befall each call |
 //! | [`world`] | what outlives the store: rows, files, requests on their way |
 //! | [`invariants`] | what must hold at each request that changes a volume |
-//! | [`index`], [`volume`] | what the store sees of the world, in the place of `crate::index` and `crate::volume` |
+//! | [`index`], [`volume`] | what the store sees of the world: the simulated engine of the index, and what is in the place of `crate::volume` |
 //! | [`step`], [`case`] | what clients do, over one or more runs of the store |
 //! | [`history`] | what clients were told, and what may therefore be |
 //! | [`audit`] | what must hold when all is quiet |
@@ -40,7 +40,6 @@ mod uploads;
 mod volume;
 mod world;
 
-pub(super) use index::Index;
 pub(super) use volume::{Download, Volume, Volumes};
 
 /// Equals stay in the record's order, so that a run can be repeated call by call.

@@ -16,7 +16,8 @@ use super::fault::{Fault, Kind};
 use super::history::Request;
 use super::world::{Call, State, Whereabouts};
 use crate::record::{Record, hex};
-use crate::store::{Incoming, Precondition, path};
+use crate::store::replicas::path;
+use crate::store::{Incoming, Precondition};
 
 /// How long a slow client pauses.
 const PAUSE: Duration = Duration::from_secs(3);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use tokio::time::Instant;
 
 use super::fault::{Fate, Fault, Kind, Landing};
 use crate::index::Entry;
-use crate::index::notes::{Note, RequiredNote};
+use crate::index::notes::Note;
+use crate::index::simulated::{Batch, Decide, Rows};
+use crate::index::steps::Effect;
 use crate::key::Key;
 use crate::placement::Place;
-use crate::record::{Record, Replica};
+use crate::record::{Intent, Record, Replica};
 
 /// By the number of the call in one run of the store.
 pub(super) type Script = BTreeMap<usize, Fate>;
@@ -68,6 +71,8 @@ pub(super) struct State {
     pub(super) rows: BTreeMap<Key, Entry>,
     pub(super) notes: BTreeMap<Note, Record>,
     pub(super) first_unreserved: u64,
+    /// Numbers that this run of the store has reserved and not given out.
+    pub(super) reserved: Range<u64>,
     pub(super) files: BTreeMap<Whereabouts, File>,
     /// Volumes that can't be reached.
     pub(super) down: BTreeSet<String>,
@@ -102,13 +107,6 @@ pub(super) struct State {
     pub(super) kept: Option<Batch>,
 }
 
-/// What one write leaves in the index.
-#[derive(Clone, Default)]
-pub(super) struct Batch {
-    pub(super) entry: Option<(Key, Entry)>,
-    pub(super) note: Option<(Note, Option<Record>)>,
-}
-
 /// The store has stopped: nothing has an effect any more.
 pub(super) struct Stopped;
 
@@ -140,6 +138,7 @@ impl World {
         state.script = script;
         state.calls.clear();
         (state.stopped, state.read_only) = (false, false);
+        state.reserved = 0..0;
     }
 
     /// The run has ended, and all that it did.
@@ -237,53 +236,25 @@ impl State {
         self.rows.get(key).cloned().unwrap_or_default()
     }
 
-    /// Writes a batch, if it still applies, and tells whether what must be noted is. What went wrong,
-    /// otherwise.
-    pub(super) fn commit(
-        &mut self,
-        key: &Key,
-        before: &Entry,
-        after: &Entry,
-        required: Option<&RequiredNote>,
-        fault: Option<Fault>,
-    ) -> Result<bool, &'static str> {
+    /// Carries out what is decided now. What went wrong, otherwise.
+    pub(super) fn commit(&mut self, decide: Decide, fault: Option<Fault>) -> Result<Effect, &'static str> {
         if self.read_only {
             return Err("an earlier write failed");
         }
-        if required.is_some_and(|required| !self.notes.contains_key(&required.note)) {
-            return Ok(false);
-        }
-        let mut entry = self.entry(key);
-        if entry.intents != before.intents {
-            return Err("another attempt on the key came between");
-        }
-        if before.record != after.record {
-            entry.record.clone_from(&after.record);
-        }
-        let fresh = after.intents.iter().filter(|new| before.intents.iter().all(|old| old.id != new.id));
-        for intent in fresh {
-            if !self.intents_seen.insert(intent.id) {
-                self.violations.push(format!("two attempts have the number {}", intent.id));
+        let (effect, batch) = decide(&Rows { entries: &self.rows, notes: &self.notes });
+        if let Some((key, after)) = &batch.entry {
+            let before = self.entry(key);
+            let is_new = |new: &&Intent| before.intents.iter().all(|old| old.id != new.id);
+            for intent in after.intents.iter().filter(is_new) {
+                if !self.intents_seen.insert(intent.id) {
+                    self.violations.push(format!("two attempts have the number {}", intent.id));
+                }
             }
         }
-        entry.intents.clone_from(&after.intents);
-        let note = required.filter(|required| required.ends).map(|required| (required.note.clone(), None));
-        self.write(Batch { entry: Some((key.clone(), entry)), note }, fault).map(|()| true)
-    }
-
-    /// Writes a note, or with `None` forgets it; tells whether it was there.
-    pub(super) fn set_note(
-        &mut self,
-        note: &Note,
-        record: Option<&Record>,
-        fault: Option<Fault>,
-    ) -> Result<bool, &'static str> {
-        if self.read_only {
-            return Err("an earlier write failed");
+        if batch.entry.is_none() && batch.note.is_none() {
+            return Ok(effect);
         }
-        let was_there = self.notes.contains_key(note);
-        let note = Some((note.clone(), record.cloned()));
-        self.write(Batch { entry: None, note }, fault).map(|()| was_there)
+        self.write(batch, fault).map(|()| effect)
     }
 
     fn write(&mut self, batch: Batch, fault: Option<Fault>) -> Result<(), &'static str> {

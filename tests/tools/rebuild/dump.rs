@@ -27,10 +27,10 @@ fn store() -> (Rig, Model) {
     let model = rig.fill(12, &mut Random::new());
     let index = open(&rig.db(), false);
     for key in model.keys() {
-        let before = index.get(key).unwrap();
-        let mut after = before.clone();
-        after.record.as_mut().unwrap().headers = headers();
-        block_on(index.commit(key, &before, &after, false)).unwrap();
+        let Entry { record, intents } = block_on(index.entry(key)).unwrap();
+        let record = Record { headers: headers(), ..record.unwrap() };
+        let loaded = Loaded { record: Some(record.encode()), intents };
+        block_on(index.load(vec![(key.clone(), loaded)])).unwrap();
     }
     index.close();
     (rig, model)
@@ -183,7 +183,7 @@ fn dump_with_an_intent(rig: &Rig, of: &Key, name: Name) -> SystemTime {
         assert!(rest.is_none());
         dump
     });
-    assert_eq!(index.get(of).unwrap().intents.len(), 1);
+    assert_eq!(block_on(index.entry(of)).unwrap().intents.len(), 1);
     index.close();
     let taken = dump[..].split_at("davkv index dump 1\n".len()).1.first_chunk().unwrap();
     fs::write(rig.path("dump"), &dump).unwrap();
@@ -198,7 +198,7 @@ fn rebuild_with_files_written(rig: &mut Rig, one: &Key, name: Name, then: System
     }
     let dump = rig.path("dump");
     lose_and_rebuild(rig, &dump).assert_done();
-    open(&rig.db(), false).get(one).unwrap()
+    block_on(open(&rig.db(), false).entry(one)).unwrap()
 }
 
 /// The key was deleted before, and the deletion was confirmed and the name free again just after the dump.

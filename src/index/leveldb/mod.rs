@@ -1,0 +1,220 @@
+//! The index in LevelDB: what takes a few microseconds runs on the caller's thread.
+//!
+//! Rows: keys hold records; they begin with `/`, those of parts of uploads with `part/`. `\0intent` ‖ key holds
+//! the key's intents. `\0generation` holds the first number that was never reserved. `\0bucket` ‖ name and
+//! `\0upload` ‖ key ‖ `\0` ‖ number hold what is noted of buckets and uploads.
+//!
+//! Scans go to the blocking pool. Writes that wait for the disk or for another write go to **one writer
+//! thread** that gathers what is waiting into one batch and one fsync (see [`writer`]).
+
+mod dump;
+mod notes;
+mod scan;
+mod writer;
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use tokio::sync::{Mutex, oneshot};
+
+use super::steps::{Effect, Step};
+use super::{Entry, IndexError, Loaded, Options};
+use crate::key::{Key, MAX_GENERATION};
+use crate::leveldb::{self, Database};
+use crate::record::{Intent, Record};
+
+pub use dump::{Dump, load as load_dump};
+use writer::{Change, Durability, Tried, Write, WriteLock, write_all};
+
+const INTENTS: &[u8] = b"\0intent";
+const NUMBER: &[u8] = b"\0generation";
+
+/// Numbers are reserved by this many, so that few writes need another fsync for one.
+const NUMBER_BLOCK: u64 = 1 << 16;
+
+/// An index in LevelDB.
+pub struct LevelDb {
+    database: Arc<Database>,
+    sync: bool,
+    lock: Arc<WriteLock>,
+    writer: Option<mpsc::Sender<Write>>,
+    thread: Option<JoinHandle<()>>,
+    /// Reserved numbers that were not given out yet.
+    numbers: Mutex<Range<u64>>,
+}
+
+#[allow(clippy::unused_async, reason = "the interface of all engines; what is quick here is not everywhere")]
+impl LevelDb {
+    pub(super) fn open(path: &Path, options: Options) -> Result<Self, IndexError> {
+        let database = Arc::new(open_database(path, options.create, options.cache_bytes)?);
+        let (sender, writes) = mpsc::channel();
+        let (writing, lock) = (Arc::clone(&database), Arc::<WriteLock>::default());
+        let (sync, writers_lock) = (options.sync, Arc::clone(&lock));
+        let thread = std::thread::Builder::new()
+            .name("index-writer".into())
+            .spawn(move || write_all(&writing, &writers_lock, &writes, sync))
+            .map_err(|error| IndexError::because("can't start the index's writer thread", error))?;
+        let (thread, numbers) = (Some(thread), Mutex::new(0..0));
+        Ok(Self { database, sync, lock, writer: Some(sender), thread, numbers })
+    }
+
+    pub(super) async fn look(&self, key: &Key) -> Result<Option<Record>, IndexError> {
+        read_record(&self.database, key)
+    }
+
+    pub(super) async fn entry(&self, key: &Key) -> Result<Entry, IndexError> {
+        read_entry(&self.database, key)
+    }
+
+    pub(super) async fn carry_out(&self, step: Step) -> Result<Effect, IndexError> {
+        let durability = if step.is_durable() { Durability::AsOpened } else { Durability::Process };
+        self.write_soon(Change::Step(step), durability).await
+    }
+
+    pub(super) fn is_fresh(&self) -> bool {
+        !self.database.has_failed()
+    }
+
+    pub(super) async fn number(&self) -> Result<u64, IndexError> {
+        let mut reserved = self.numbers.lock().await;
+        if reserved.is_empty() {
+            let first = self.first_unreserved().await?;
+            let end = first.saturating_add(NUMBER_BLOCK);
+            if end > MAX_GENERATION {
+                return Err(IndexError::new("the index is damaged: no generation numbers are left"));
+            }
+            self.reserve(end).await?;
+            *reserved = first..end;
+        }
+        reserved.next().ok_or_else(|| IndexError::new("out of generation numbers"))
+    }
+
+    pub(super) async fn first_unreserved(&self) -> Result<u64, IndexError> {
+        match self.database.get(NUMBER)? {
+            // 0 is never given out, so that a number is never mistaken for a missing one
+            None => Ok(1),
+            Some(bytes) => <[u8; 8]>::try_from(bytes.as_slice())
+                .map(u64::from_be_bytes)
+                .map_err(|_length| IndexError::new("the index is damaged: the generation counter")),
+        }
+    }
+
+    pub(super) async fn reserve_beyond(&self, seen: u64) -> Result<(), IndexError> {
+        let end = seen.saturating_add(NUMBER_BLOCK);
+        if end.saturating_add(NUMBER_BLOCK) > MAX_GENERATION {
+            return Err(IndexError::new(format!(
+                "a file's name has the generation {seen:016x}, and no numbers are left beyond: move it away"
+            )));
+        }
+        self.reserve(end).await
+    }
+
+    async fn reserve(&self, end: u64) -> Result<(), IndexError> {
+        let rows = vec![(NUMBER.to_vec(), end.to_be_bytes().to_vec())];
+        // a number that is given out twice makes one name the target of two attempts
+        self.write(Change::Rows(rows), Durability::Power).await.map(drop)
+    }
+
+    pub(super) async fn load(&self, keys: Vec<(Key, Loaded)>) -> Result<(), IndexError> {
+        let mut rows = Vec::with_capacity(keys.len());
+        for (key, Loaded { record, intents }) in keys {
+            rows.extend(record.map(|bytes| (key.as_bytes().to_vec(), bytes)));
+            rows.extend(encode_intents(&intents).map(|bytes| (intents_row(&key), bytes)));
+        }
+        self.write(Change::Rows(rows), Durability::Process).await.map(drop)
+    }
+
+    /// Also empties LevelDB's log, so that minikeyvalue's master loses nothing when it opens the index
+    /// (goleveldb skips log records that are older than its manifest).
+    pub(super) fn close(mut self) {
+        self.join();
+        self.database.empty_log();
+    }
+
+    fn join(&mut self) {
+        self.writer = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the index's writer thread panicked");
+        }
+    }
+
+    /// Writes on this thread where nothing has to be waited for, and on the writer thread otherwise.
+    async fn write_soon(&self, change: Change, durability: Durability) -> Result<Effect, IndexError> {
+        match self.lock.try_write(&self.database, change, durability, self.sync) {
+            Tried::Now(written) => written,
+            Tried::Later(change) => self.write(change, durability).await,
+        }
+    }
+
+    /// Has the writer thread write.
+    async fn write(&self, change: Change, durability: Durability) -> Result<Effect, IndexError> {
+        let gone = || IndexError::new("the index's writer thread is gone");
+        let (reply, answer) = oneshot::channel();
+        let write = Write { change, durability, reply };
+        self.writer.as_ref().ok_or_else(gone)?.send(write).map_err(|_closed| gone())?;
+        answer.await.map_err(|_dropped| gone())?
+    }
+
+    async fn scan<T: Send + 'static>(
+        &self,
+        scan: impl FnOnce(&Database) -> Result<T, IndexError> + Send + 'static,
+    ) -> Result<T, IndexError> {
+        let database = Arc::clone(&self.database);
+        crate::blocking(move || scan(&database))
+            .await
+            .map_err(|error| IndexError::new(format!("a scan of the index failed: {error}")))?
+    }
+}
+
+impl Drop for LevelDb {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+fn read_record(database: &Database, key: &Key) -> Result<Option<Record>, IndexError> {
+    let row = database.get(key.as_bytes())?;
+    row.map(|bytes| Record::decode(&bytes).map_err(|error| IndexError::damaged(key, error))).transpose()
+}
+
+fn read_entry(database: &Database, key: &Key) -> Result<Entry, IndexError> {
+    let record = read_record(database, key)?;
+    let intents = match database.get(&intents_row(key))? {
+        None => Vec::new(),
+        Some(row) => Intent::decode_all(&row).map_err(|error| IndexError::damaged(key, error))?,
+    };
+    Ok(Entry { record, intents })
+}
+
+fn intents_row(key: &Key) -> Vec<u8> {
+    [INTENTS, key.as_bytes()].concat()
+}
+
+fn encode_intents(intents: &[Intent]) -> Option<Vec<u8>> {
+    (!intents.is_empty()).then(|| Intent::encode_all(intents))
+}
+
+/// Opens a LevelDB directory. Blocking.
+pub(super) fn open_database(path: &Path, create: bool, cache_bytes: usize) -> Result<Database, IndexError> {
+    let options = leveldb::Options { create, cache_bytes, ..leveldb::Options::default() };
+    Database::open(path, &options).map_err(|error| {
+        use leveldb::OpenError as E;
+        let path = path.display().to_string();
+        let path = path.escape_debug();
+        IndexError::new(match error {
+            E::InUse => format!("the index {path} is in use by another process: stop it first"),
+            E::MissingParent => {
+                format!("the directory that shall hold the index {path} doesn't exist: make it")
+            }
+            E::NotADatabase => {
+                format!("{path} is not an index: --db names a LevelDB directory, or a new one")
+            }
+            E::Missing => format!("there is no index at {path}: check the path"),
+            E::Other(message) => format!("can't open the index {path}: {message}"),
+        })
+    })
+}

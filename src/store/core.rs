@@ -1,0 +1,239 @@
+//! What all verbs of the store share: its parts, and how a write is run.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::claims::{Claim, Claims};
+use super::queue::{Job, Queue};
+use super::recent::Recent;
+use super::run_to_end::RunToEnd;
+use super::under_way::UnderWay;
+use crate::error::{Error, Result};
+use crate::index::steps::{Effect, RequiredNote};
+use crate::index::{Index, IndexError};
+use crate::key::Key;
+use crate::placement::Placement;
+use crate::record::{Record, State};
+use crate::volume::Timeouts;
+
+#[cfg(test)]
+pub(super) use super::model::{Download, Volume, Volumes, random};
+#[cfg(not(test))]
+pub(super) use crate::volume::{Download, Volume, Volumes};
+
+/// How long a write of the index waits for whoever holds the key's claim, where others may write the key
+/// meanwhile.
+pub(super) const CLAIM_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The intents of a key whose writer panicked are looked at after this.
+const AFTER_PANIC: Duration = Duration::from_mins(1);
+
+/// How a store behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where values go.
+    pub placement: Placement,
+    /// How long volumes are waited for.
+    pub timeouts: Timeouts,
+    /// How long the next byte of a client's body is waited for.
+    pub client_idle: Duration,
+    /// Whether MD5s of values are computed and stored.
+    pub md5: bool,
+    /// Whether a key must be unlinked before it can be deleted.
+    pub protect: bool,
+    /// Whether new values never get plain names.
+    pub generation_names: bool,
+    /// How long a request may linger on its way to a volume: an intent is kept for this long after a request of
+    /// its attempt went unanswered.
+    pub quarantine: Duration,
+    /// For how long replaced files stay, to which readers may have been sent.
+    pub reader_grace: Duration,
+    /// A replica that was seen whole this recently isn't looked at again for the next reader; zero: each time.
+    pub recheck: Duration,
+    /// Uploads in parts are aborted this long after they were begun; zero: never.
+    pub upload_expiry: Duration,
+    /// How often parts of uploads are looked for that have been left behind.
+    pub sweep_every: Duration,
+    /// Volumes that are gone for good.
+    pub forgotten: Forgotten,
+}
+
+/// Volumes that are gone for good, with all that was on them: nothing on them is asked for, or
+/// waited for.
+#[derive(Clone, Debug, Default)]
+pub struct Forgotten(pub Vec<String>);
+
+impl Forgotten {
+    /// Whether the volume at that address is one of them.
+    #[must_use]
+    pub fn contains(&self, volume: &str) -> bool {
+        self.0.iter().any(|forgotten| forgotten == volume)
+    }
+}
+
+/// The parts of a store.
+pub(super) struct Core {
+    pub(super) index: Index,
+    pub(super) volumes: Volumes,
+    /// How many replicas were found to be missing, torn or stale.
+    pub(super) damage: AtomicU64,
+    pub(super) options: Options,
+    pub(super) claims: Arc<Claims>,
+    /// Keys that were deleted.
+    pub(super) deleted: Recent,
+    /// Replicas that were seen whole.
+    pub(super) seen_whole: Recent,
+    /// Closed intents, for the reaper.
+    pub(super) queue: Queue,
+    pub(super) under_way: UnderWay,
+    /// Writes that run, and the reaper.
+    pub(super) tasks: TaskTracker,
+    pub(super) stopping: CancellationToken,
+}
+
+impl Core {
+    pub(super) fn new(index: Index, volumes: Volumes, options: Options) -> Self {
+        Self {
+            index,
+            volumes,
+            damage: AtomicU64::new(0),
+            deleted: Recent::new(options.reader_grace, true),
+            // remembered for up to two periods
+            seen_whole: Recent::new(options.recheck / 2, false),
+            options,
+            claims: Arc::default(),
+            queue: Queue::default(),
+            under_way: UnderWay::default(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        }
+    }
+
+    /// The key's record, where it is live.
+    pub(super) async fn live(&self, key: &Key) -> Result<Record> {
+        let record = self.index.look(key).await?;
+        record.filter(|record| record.state == State::Live).ok_or(Error::NotFound)
+    }
+
+    /// Whether a live value of the key is protected. What holds parts of uploads is the store's own.
+    pub(super) fn protects(&self, key: &Key) -> bool {
+        self.options.protect && key.as_part().is_none()
+    }
+
+    /// Whether the required note is there.
+    pub(super) async fn is_noted(&self, required: Option<&RequiredNote>) -> Result<bool> {
+        match required {
+            Some(required) => Ok(self.index.note(&required.note).await?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// Claims the key and runs the write, which ends even when nobody waits.
+    pub(super) async fn write<T, F>(
+        self: &Arc<Self>,
+        key: &Key,
+        write: impl FnOnce(Arc<Self>, Claim) -> F + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let claim = self.claims.take(key).await.ok_or(Error::Busy)?;
+        self.run(key, |store| write(store, claim)).await
+    }
+
+    /// Runs a write of the key, which ends even when nobody waits.
+    pub(super) async fn run<T, F>(
+        self: &Arc<Self>,
+        key: &Key,
+        write: impl FnOnce(Arc<Self>) -> F + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (core, key) = (Arc::clone(self), key.clone());
+        let write = async move {
+            match AssertUnwindSafe(write(Arc::clone(&core))).catch_unwind().await {
+                Ok(written) => written,
+                Err(_payload) => {
+                    tracing::error!(%key, "a write panicked");
+                    core.hand_over(&key).await;
+                    Err(Error::Panicked)
+                }
+            }
+        };
+        RunToEnd::new(&self.tasks, write).await
+    }
+
+    /// Queues the intents that whoever worked on the key has left when it panicked.
+    pub(super) async fn hand_over(&self, key: &Key) {
+        match self.index.entry(key).await {
+            Ok(entry) => {
+                for intent in entry.intents {
+                    let job = Job::of_unknown_end(key, intent.id);
+                    self.queue.push(job.closed + AFTER_PANIC, job);
+                }
+            }
+            Err(error) => tracing::error!(%key, %error, "intents stay until the next start"),
+        }
+    }
+
+    /// Queues all intents of the index that aren't in the queue, to be due after that delay, and tells how
+    /// many there are. What their requests came to is not known any more.
+    pub(super) async fn take_up_intents(&self, delay: Duration) -> std::result::Result<usize, IndexError> {
+        let queued = self.queue.ids();
+        let (mut start, mut found) = (Vec::new(), 0);
+        loop {
+            let page = self.index.intents_page(&start).await?;
+            for (key, intents) in page.rows {
+                found += intents.len();
+                for intent in intents.into_iter().filter(|intent| !queued.contains(&intent.id)) {
+                    let job = Job::of_unknown_end(&key, intent.id);
+                    self.queue.push(job.closed + delay, job);
+                }
+            }
+            match page.next {
+                Some(next) => start = next,
+                None => return Ok(found),
+            }
+        }
+    }
+}
+
+/// What a step came to that only the key's state can refuse.
+pub(super) fn carried_out(effect: Effect) -> Result<crate::index::steps::Done> {
+    match effect {
+        Effect::Done(done) => Ok(done),
+        Effect::Refused(error) => Err(error),
+        other => Err(unforeseen(&other)),
+    }
+}
+
+/// An answer of the index that the protocol rules out: somebody else writes to it, or there is a bug.
+pub(super) fn unforeseen(effect: &Effect) -> Error {
+    let what = match effect {
+        Effect::NotFree => "a name that an attempt was given is another one's",
+        Effect::Fenced => "an intent ended before its attempt",
+        Effect::Overtaken | Effect::Done(_) | Effect::Refused(_) => "an answer that no step has",
+    };
+    Error::Index(what.into())
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A number to spread load with, from the standard library's per-process random keys.
+#[cfg(not(test))]
+pub(super) fn random() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(())
+}

@@ -1,0 +1,210 @@
+//! The files of a key on its volumes: which of them are whole, and how they are deleted.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::claims::Claim;
+use super::core::{Core, Volume, random};
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::key::Name;
+use crate::placement::Place;
+use crate::record::{Intent, Record, Replica};
+use crate::volume::{FileInfo, VolumeError};
+
+/// Where a value can be read.
+#[derive(Debug)]
+pub struct Located {
+    /// The URL of a replica that was seen to be whole, within [`Options::recheck`](super::Options::recheck).
+    pub url: String,
+    /// What the index knows of the value.
+    pub record: Record,
+    /// Whether it lies where the volumes want it.
+    pub balanced: bool,
+}
+
+/// A value is looked for again when its record changed meanwhile, at most so often.
+const LOCATE_TRIES: usize = 5;
+
+/// What came of asking volumes to delete an attempt's files.
+pub(super) struct Round {
+    /// Those that may still be there.
+    pub(super) left: Vec<Replica>,
+    /// All requests were answered (or never sent): none can take effect later.
+    pub(super) all_answered: bool,
+}
+
+impl Core {
+    /// Finds a whole replica of the key's value.
+    pub(super) async fn locate(&self, key: &Key) -> Result<Located> {
+        let mut record = self.live(key).await?;
+        for _ in 0..LOCATE_TRIES {
+            let error = match self.whole_replica(key, &record).await {
+                Ok(replica) => {
+                    let url = format!("http://{}{}", replica.place.volume(), path(key, replica));
+                    let balanced = self.options.placement.wants(key, places(&record.replicas));
+                    return Ok(Located { url, record, balanced });
+                }
+                Err(error) => error,
+            };
+            // files go after the record that named them: only an unchanged record accuses its volumes
+            let now = self.live(key).await?;
+            if now == record {
+                return Err(error);
+            }
+            record = now;
+        }
+        Err(Error::Unreachable)
+    }
+
+    /// The size of the value, by whichever of its replicas is whole.
+    pub(super) async fn size_of(&self, key: &Key, record: &Record) -> Result<u64> {
+        let mut verdict = Error::Damaged;
+        for replica in &record.replicas {
+            match self.check(key, replica, record).await {
+                Ok(None) => {}
+                Ok(Some(size)) => return Ok(size),
+                Err(_) => verdict = Error::Unreachable,
+            }
+        }
+        Err(verdict)
+    }
+
+    pub(super) fn volume(&self, replica: &Replica) -> Arc<Volume> {
+        self.volumes.at(replica.place.volume())
+    }
+
+    /// The record's replicas in the order in which readers try them, each with whether its volume failed
+    /// of late: the good ones first, each order of equals as likely as any other, so that reads spread.
+    pub(super) fn by_likelihood<'a>(
+        &self,
+        record: &'a Record,
+    ) -> impl Iterator<Item = (bool, &'a Replica)> + use<'a> {
+        let suspect = |replica| !self.volume(replica).is_good();
+        let mut replicas: Vec<(bool, u64, &Replica)> =
+            record.replicas.iter().map(|replica| (suspect(replica), random(), replica)).collect();
+        replicas.sort_by_key(|(suspect, random, _)| (*suspect, *random));
+        replicas.into_iter().map(|(suspect, _, replica)| (suspect, replica))
+    }
+
+    /// The first replica that a volume confirms.
+    async fn whole_replica<'a>(&self, key: &Key, record: &'a Record) -> Result<&'a Replica> {
+        let mut verdict = Error::Damaged;
+        for (suspect, replica) in self.by_likelihood(record) {
+            if !suspect && self.seen_whole.has(&(key, replica)) {
+                return Ok(replica);
+            }
+            // in a box, as most readers need none of it
+            match Box::pin(self.check(key, replica, record)).await {
+                Ok(Some(_)) => {
+                    self.seen_whole.note(&(key, replica));
+                    return Ok(replica);
+                }
+                Ok(None) => {}
+                Err(_) => verdict = Error::Unreachable,
+            }
+        }
+        Err(verdict)
+    }
+
+    /// The size of the replica in bytes, if it is there and is what the record knows.
+    pub(super) async fn check(
+        &self,
+        key: &Key,
+        replica: &Replica,
+        record: &Record,
+    ) -> std::result::Result<Option<u64>, VolumeError> {
+        if !can_be_file(key, replica) {
+            return Ok(None);
+        }
+        let volume = self.volume(replica);
+        if volume.is_down() {
+            // the volume is probed all the time: asking now would only cost the reader a deadline
+            return Err(VolumeError::Unreachable("it is down".into()));
+        }
+        let found = volume.head(&path(key, replica)).await.inspect_err(|error| {
+            tracing::debug!(%key, place = %replica.place, %error, "replica passed over");
+        })?;
+        let whole = found.filter(|seen| is_whole(*seen, record));
+        if whole.is_none() {
+            self.note_damage(key, &replica.place, found, record);
+        }
+        Ok(whole.map(|seen| seen.size))
+    }
+
+    pub(super) fn note_damage(&self, key: &Key, place: &Place, found: Option<FileInfo>, record: &Record) {
+        let so_far = self.damage.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let (size, modified) = (record.size, record.modified);
+        tracing::warn!(%key, %place, ?found, ?size, ?modified, so_far, "replica missing, torn or stale");
+    }
+
+    /// Deletes the files of a closed intent, and ends it if that is certain to be the last word; hands it to
+    /// the reaper otherwise. `all_answered`: every request of the attempt was answered.
+    pub(super) async fn settle(&self, claim: &Claim, intent: Intent, all_answered: bool) {
+        let key = claim.key();
+        if intent.files.is_empty() {
+            return;
+        }
+        let round = self.delete_files(key, &intent.files).await;
+        if all_answered && round.left.is_empty() {
+            if let Err(error) = self.index.end(key, intent).await {
+                tracing::error!(%key, %error, "an intent stays until the next start");
+            }
+        } else {
+            self.queue.add(key, intent.id, all_answered && round.all_answered, Duration::ZERO);
+        }
+    }
+
+    /// Asks the volumes, all at once, to delete files.
+    pub(super) async fn delete_files(&self, key: &Key, files: &[Replica]) -> Round {
+        if !self.index.is_fresh() {
+            return Round { left: files.to_vec(), all_answered: true };
+        }
+        let deletions = files.iter().filter(|file| can_be_file(key, file)).map(|file| async move {
+            let volume = self.volume(file);
+            if volume.is_down() {
+                return Err((file, true));
+            }
+            volume.delete(&path(key, file)).await.map_err(|error| {
+                tracing::debug!(%key, place = %file.place, %error, "file not deleted yet");
+                (file, error.is_certain())
+            })
+        });
+        let mut round = Round { left: Vec::new(), all_answered: true };
+        for (file, answered) in join_all(deletions).await.into_iter().filter_map(std::result::Result::err) {
+            round.left.push(file.clone());
+            round.all_answered &= answered;
+        }
+        round
+    }
+}
+
+/// Whether a file is what the record knows. minikeyvalue's records know no size, but an empty value was
+/// never stored.
+///
+/// nginx never fsyncs, so a volume that loses its power may forget a deletion and what was written to the
+/// same name later: what it has then is whole, and older than the value. (A file that is younger than its
+/// record means nothing: somebody may have copied the volume.)
+pub(super) fn is_whole(seen: FileInfo, record: &Record) -> bool {
+    let same_size = record.size.map_or(seen.size > 0, |size| size == seen.size);
+    let stale = matches!((seen.modified, record.modified), (Some(seen), Some(written)) if seen < written);
+    same_size && !stale
+}
+
+/// A plain name that ends in `/` names a directory: minikeyvalue's records may hold it, there is no
+/// file of that name, and a DELETE would take what is in the directory.
+pub(super) fn can_be_file(key: &Key, replica: &Replica) -> bool {
+    replica.name != Name::Plain || key.has_plain_name()
+}
+
+/// The path of the file on its volume.
+pub(super) fn path(key: &Key, replica: &Replica) -> String {
+    format!("{}{}", replica.place.directory(), key.path(replica.name))
+}
+
+fn places(replicas: &[Replica]) -> impl Iterator<Item = &Place> {
+    replicas.iter().map(|replica| &replica.place)
+}
