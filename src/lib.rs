@@ -34,45 +34,10 @@ pub mod placement;
 pub mod progress;
 pub mod rebuild;
 pub mod record;
+pub mod runtime;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod server;
 mod source;
 pub mod store;
 pub mod volume;
-
-use std::future::Future;
-
-use tokio::runtime::Builder;
-
-/// Runs a program's work to its end on all cores.
-///
-/// # Errors
-///
-/// The work's, or that the runtime can't start.
-pub fn run<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    run_on(Builder::new_multi_thread(), work)
-}
-
-/// Runs a program's work to its end on this thread, but for what it gives to others.
-///
-/// # Errors
-///
-/// As [`run`].
-pub fn run_here<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    run_on(Builder::new_current_thread(), work)
-}
-
-fn run_on<T>(mut runtime: Builder, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let runtime = runtime.enable_all().build();
-    runtime.map_err(|error| format!("can't start: {error}"))?.block_on(work)
-}
-
-/// Runs blocking work off the async threads.
-///
-/// # Errors
-///
-/// The work panicked.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())
-}

@@ -8,6 +8,7 @@ use davkv::config::{self, Master};
 use davkv::http::Api;
 use davkv::index::Index;
 use davkv::logs;
+use davkv::runtime;
 #[cfg(feature = "s3")]
 use davkv::s3;
 use davkv::server::{self, Workers};
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     logs::start(flags.common.verbose);
-    match davkv::run_here(serve(flags)) {
+    match runtime::run_here(serve(flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("davkv: {error}");
@@ -40,7 +41,7 @@ async fn serve(flags: Master) -> Result<(), String> {
     let access = flags.credentials.as_deref().map_or_else(|| Ok(Access::open()), Access::load)?;
     let (db, options) = (flags.common.db.clone(), flags.common.index(true));
     let index =
-        davkv::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
+        runtime::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
     let options = store::Options {
         client_idle: flags.clienttimeout,
         protect: flags.protect,
@@ -115,7 +116,7 @@ async fn reload(access: Access, mut hangup: Signal) {
             continue;
         }
         let reading = access.clone();
-        match davkv::blocking(move || reading.reload()).await.flatten() {
+        match runtime::blocking(move || reading.reload()).await.map_err(String::from).flatten() {
             Ok(()) => tracing::info!("the keys were read again"),
             Err(error) => tracing::error!("the keys stay as they were: {error}"),
         }

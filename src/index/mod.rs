@@ -373,7 +373,7 @@ impl Index {
         scan: impl FnOnce(&Database) -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, IndexError> {
         let database = Arc::clone(&self.database);
-        tokio::task::spawn_blocking(move || scan(&database))
+        crate::runtime::blocking(move || scan(&database))
             .await
             .map_err(|error| IndexError(format!("a scan of the index failed: {error}")))?
     }

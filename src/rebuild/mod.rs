@@ -121,8 +121,9 @@ pub async fn rebuild(
     };
     let scratch_path = place.directory.join("scratch");
     let index_options = options.index;
-    let scratch =
-        crate::blocking(move || Scratch::create(&scratch_path, index_options)).await?.map_err(text)?;
+    let scratch = crate::runtime::blocking(move || Scratch::create(&scratch_path, index_options))
+        .await?
+        .map_err(text)?;
     let mut run = Run {
         options,
         progress,
@@ -145,7 +146,7 @@ pub async fn rebuild(
     run.judge_all(&index, files).await?;
     run.keep_old(&index).await?;
     let Run { summary, old, .. } = run;
-    crate::blocking(move || {
+    crate::runtime::blocking(move || {
         index.close();
         drop(old);
     })
@@ -174,7 +175,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
         self.progress.begin("listing the volumes (directories)", 0);
         let (sender, mut files) = mpsc::channel::<Vec<(Key, Found)>>(WINDOW);
         let scratch = Arc::clone(&self.scratch);
-        let writer = tokio::task::spawn_blocking(move || {
+        let writer = crate::runtime::blocking(move || {
             let (mut count, mut newest) = (0, 0);
             while let Some(mut batch) = files.blocking_recv() {
                 count += batch.len() as u64;
@@ -224,7 +225,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
         self.progress.begin("judging (files)", files);
         let (sender, mut batches) = mpsc::channel(2);
         let scratch = Arc::clone(&self.scratch);
-        let reader = tokio::task::spawn_blocking(move || {
+        let reader = crate::runtime::blocking(move || {
             let mut groups = scratch.groups();
             let mut batch = Vec::with_capacity(BATCH);
             while let Some(group) = groups.next_group()? {
@@ -500,7 +501,7 @@ async fn older(
     progress.begin("reading the dump (rows)", 0);
     let path = place.directory.join("older");
     let (from, loaded, progress) = (from.to_owned(), path.clone(), Arc::clone(progress));
-    let taken = crate::blocking(move || {
+    let taken = crate::runtime::blocking(move || {
         let failed =
             |why: &dyn std::fmt::Display| format!("can't use the dump {} (--from): {why}", from.display());
         let file = fs::File::open(&from).map_err(|error| failed(&error))?;
@@ -531,7 +532,7 @@ fn last_written(index: &Path) -> Result<u64, String> {
 }
 
 async fn open(path: PathBuf, options: index::Options) -> Result<Index, String> {
-    crate::blocking(move || Index::open(&path, options)).await?.map_err(text)
+    crate::runtime::blocking(move || Index::open(&path, options)).await?.map_err(text)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]

@@ -194,7 +194,7 @@ impl Store {
         }
         match Arc::try_unwrap(self.0) {
             Ok(inner) => {
-                if let Err(error) = tokio::task::spawn_blocking(move || inner.index.close()).await {
+                if let Err(error) = crate::runtime::blocking(move || inner.index.close()).await {
                     tracing::error!(%error, "the index wasn't closed cleanly");
                 }
             }
