@@ -18,18 +18,19 @@
 //! | [`store`] | the write protocol, claims, the reaper, rebalancing |
 //! | [`rebuild`] | an index from volumes |
 //! | [`access`] | clients' keys: who may do what |
-//! | [`http`], [`server`] | the native API, and the connections it is spoken on |
+//! | [`native`], [`server`] | the native API, and the connections it is spoken on |
 //! | `s3` | the S3 API, beside the native one |
 //! | [`config`] | flags |
 
 pub mod access;
 pub mod config;
 pub mod error;
-pub mod http;
+
 pub mod index;
 pub mod key;
 pub mod leveldb;
 pub mod logs;
+pub mod native;
 pub mod placement;
 pub mod progress;
 pub mod rebuild;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use davkv::access::Access;
 use davkv::config::{self, Master};
-use davkv::http::Api;
 use davkv::index::Index;
 use davkv::logs;
+use davkv::native::Api;
 use davkv::runtime;
 #[cfg(feature = "s3")]
 use davkv::s3;

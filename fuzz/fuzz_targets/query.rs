@@ -1,7 +1,7 @@
 //! The parts of a request's target: what is read of them can be said again.
 #![no_main]
 
-use davkv::http::query::{Query, percent_decode};
+use davkv::native::query::{Query, percent_decode};
 use davkv::key::Key;
 use davkv::record::State;
 use libfuzzer_sys::fuzz_target;

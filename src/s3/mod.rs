@@ -42,7 +42,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use crate::access::Access;
-use crate::http::{self, Outgoing, caught, escaped};
+use crate::native::{self, Outgoing, caught, escaped};
 use crate::store::Store;
 
 use api::Operations;
@@ -114,7 +114,7 @@ impl Api {
     /// Answers a request in whichever API it speaks.
     pub fn answer_either(
         &self,
-        native: http::Api,
+        native: native::Api,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Answer, Infallible>> + use<> {
         let ours = request::is_s3(&request) || self.origins.is_preflight(&request);
@@ -160,7 +160,7 @@ impl Api {
 /// The answer to a request of the native API, or what is under way already.
 // An `async fn`, though it has little to say: one made of combinators is copied whole for each request.
 async fn either(
-    native: http::Api,
+    native: native::Api,
     asked: Result<Request<Incoming>, BoxFuture<'static, Result<Response<Body>, Infallible>>>,
 ) -> Result<Answer, Infallible> {
     Ok(match asked {

@@ -35,7 +35,7 @@ use super::signature::ChunkSigner;
 use super::{Asked, LONGEST_XML, REGION, REQUEST_ID, presigned};
 use crate::access::Access;
 use crate::error::Error;
-use crate::http::{ClientBody, LONGEST_FILE, check_framing};
+use crate::native::{ClientBody, LONGEST_FILE, check_framing};
 use crate::store;
 
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
