@@ -18,7 +18,8 @@
 //! | [`store`] | the write protocol, claims, the reaper, rebalancing |
 //! | [`rebuild`] | an index from volumes |
 //! | [`access`] | clients' keys: who may do what |
-//! | [`native`], [`server`] | the native API, and the connections it is spoken on |
+//! | [`wire`] | what both APIs share: connections, bodies, framing |
+//! | [`native`] | the native API |
 //! | `s3` | the S3 API, beside the native one |
 //! | [`config`] | flags |
 
@@ -38,7 +39,7 @@ pub mod record;
 pub mod runtime;
 #[cfg(feature = "s3")]
 pub mod s3;
-pub mod server;
 mod source;
 pub mod store;
 pub mod volume;
+pub mod wire;

@@ -11,9 +11,9 @@ use davkv::native::Api;
 use davkv::runtime;
 #[cfg(feature = "s3")]
 use davkv::s3;
-use davkv::server::{self, Workers};
 use davkv::store::{self, Store};
 use davkv::volume::Volumes;
+use davkv::wire::server::{self, Workers};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;

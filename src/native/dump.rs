@@ -15,9 +15,10 @@ use crate::index::IndexError;
 use crate::index::dump::Dump;
 use crate::key::Key;
 use crate::store::Store;
+use crate::wire::{BodyError, Outgoing, caught};
 
-use super::body::{Broken, Outgoing};
-use super::{Answer, Refusal, caught};
+use super::answer::Answer;
+use super::refusal::Refusal;
 
 /// The query that asks for one.
 pub(super) const QUERY: &str = "dump";
@@ -53,7 +54,7 @@ pub(super) async fn answer(store: &Store, method: &Method, key: &Key) -> Result<
 /// Some bytes, and the rest of the dump.
 type Page = (Vec<u8>, Option<Dump>);
 
-type Pages = mpsc::Sender<Result<Bytes, Broken>>;
+type Pages = mpsc::Sender<Result<Bytes, BodyError>>;
 
 async fn run(first: Page, pages: Pages, place: SemaphorePermit<'static>) {
     match caught(send(first, &pages)).await {
@@ -64,7 +65,7 @@ async fn run(first: Page, pages: Pages, place: SemaphorePermit<'static>) {
     }
     drop(place);
     // the answer must not look whole
-    drop(pages.send(Err(Broken)).await);
+    drop(pages.send(Err(BodyError)).await);
 }
 
 enum Sent {

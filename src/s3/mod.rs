@@ -42,8 +42,9 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use crate::access::Access;
-use crate::native::{self, Outgoing, caught, escaped};
+use crate::native;
 use crate::store::Store;
+use crate::wire::{Outgoing, caught, escaped};
 
 use api::Operations;
 use buckets::{Buckets, Names};

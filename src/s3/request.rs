@@ -35,8 +35,8 @@ use super::signature::ChunkSigner;
 use super::{Asked, LONGEST_XML, REGION, REQUEST_ID, presigned};
 use crate::access::Access;
 use crate::error::Error;
-use crate::native::{ClientBody, LONGEST_FILE, check_framing};
 use crate::store;
+use crate::wire::{ClientBody, LONGEST_VALUE, check_framing};
 
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
@@ -424,7 +424,7 @@ pub(super) fn body<T>(
         _ => None,
     };
     let (length, md5) = (announced.length, announced.md5);
-    if length.is_some_and(|length| length > LONGEST_FILE) {
+    if length.is_some_and(|length| length > LONGEST_VALUE) {
         return Err(s3_error!(EntityTooLarge, "no file is as long as this body"));
     }
     let (body, outcome) = Payload::new(body, announced, signer);

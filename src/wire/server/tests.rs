@@ -3,14 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and some requests here shall")]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hyper::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::*;
-use crate::native::{Outgoing, answered};
+use crate::wire::{Outgoing, caught};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -30,9 +32,13 @@ async fn server(connections: u32, go: &Arc<Notify>) -> SocketAddr {
                     "/panic" => panic!("as the test wants it"),
                     _ => {}
                 }
-                Ok(Response::new(Outgoing::Text(None)))
+                Response::new(Outgoing::Text(None))
             };
-            Ok(answered(request.method(), path, work).await)
+            Ok(caught(work).await.unwrap_or_else(|panicked| {
+                let mut answer = Response::new(Outgoing::Text(Some(format!("{panicked}\n").into())));
+                *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                answer
+            }))
         }
     };
     tokio::spawn(async move {

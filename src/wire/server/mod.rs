@@ -1,5 +1,7 @@
 //! Connections: accepted up to a limit, served, and drained at the end.
 
+mod listener;
+mod places;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -7,10 +9,6 @@ mod write_timeout;
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::Future;
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryFutureExt as _;
@@ -21,11 +19,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+pub use listener::listen;
+use places::Places;
 pub use workers::Workers;
 use write_timeout::WriteTimeout;
 
@@ -61,47 +60,13 @@ const FEW: usize = 256;
 /// At most so many headers.
 const HEADERS: usize = 64;
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 4096;
-
 /// The pause after a connection couldn't be accepted, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Opens the port: on that address, or on all of them.
-///
-/// # Errors
-///
-/// The operating system's, such as an address in use.
-pub fn listen(address: Option<std::net::IpAddr>, port: u16) -> io::Result<TcpListener> {
-    match address {
-        Some(address) => bind(SocketAddr::new(address, port), false),
-        // one socket for both families, where the machine has the newer one
-        None => bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), true).or_else(|error| {
-            if error.kind() == io::ErrorKind::AddrInUse {
-                return Err(error);
-            }
-            bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), false)
-        }),
-    }
-}
-
-fn bind(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if both_families {
-        socket.set_only_v6(false)?;
-    }
-    // a restart need not wait for the connections of the run before
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
 
 /// Serves until `stop`, then lets the requests in flight finish, for at most `grace`; returns what is
 /// left of that.
 ///
-/// There is place for so many `connections`. Precondition a further one comes, those that wait for a request
+/// There is place for so many `connections`. When a further one comes, those that wait for a request
 /// end at once, and the others with the request that they serve.
 pub async fn serve<A, F, B>(
     listener: TcpListener,
@@ -125,38 +90,11 @@ where
         };
         match admitted {
             Ok((stream, place)) => {
-                let http = builder(&places);
-                let answer = answer.clone();
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let asks_first = request.headers().contains_key(EXPECT);
-                    let is_empty = request.body().is_end_stream();
-                    answer(request).map_ok(move |mut answer| {
-                        if asks_first && (is_empty || is_refusal(&answer)) {
-                            instead_of_100(&mut answer);
-                        }
-                        answer
-                    })
-                });
-                let mut leave = places.leave.subscribe();
+                let (http, answer, leave) = (builder(&places), answer.clone(), places.leave.subscribe());
                 let served = workers.serve(stream, async move |stream| {
-                    // given back last: who finds all places free may close the index
+                    // given back last: once all places are free, the index may be closed
                     let _place = place;
-                    let stream = TokioIo::new(WriteTimeout::new(stream, READ_TIMEOUT));
-                    let connection = http.serve_connection(stream, service);
-                    tokio::pin!(connection);
-                    let ended = tokio::select! {
-                        ended = connection.as_mut() => ended,
-                        _ = leave.changed() => match timeout(LAST_CHANCE, connection.as_mut()).await {
-                            Ok(ended) => ended,
-                            Err(_elapsed) => {
-                                connection.as_mut().graceful_shutdown();
-                                connection.await
-                            }
-                        },
-                    };
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "connection ended");
-                    }
+                    serve_connection(stream, &http, answer, leave).await;
                 });
                 if let Err(error) = served {
                     tracing::warn!(%error, "can't serve a connection");
@@ -174,6 +112,45 @@ where
         tracing::warn!("requests in flight were cut off after the grace period");
     }
     grace.saturating_sub(stopped.elapsed())
+}
+
+/// Answers the requests of a connection, until it ends or is asked to leave.
+async fn serve_connection<A, F, B>(
+    stream: TcpStream,
+    http: &http1::Builder,
+    answer: A,
+    mut leave: watch::Receiver<()>,
+) where
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let asks_first = request.headers().contains_key(EXPECT);
+        let is_empty = request.body().is_end_stream();
+        answer(request).map_ok(move |mut answer| {
+            if asks_first && (is_empty || is_refusal(&answer)) {
+                instead_of_100(&mut answer);
+            }
+            answer
+        })
+    });
+    let stream = TokioIo::new(WriteTimeout::new(stream, READ_TIMEOUT));
+    let connection = http.serve_connection(stream, service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = leave.changed() => match timeout(LAST_CHANCE, connection.as_mut()).await {
+            Ok(ended) => ended,
+            Err(_elapsed) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        },
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
 }
 
 fn is_refusal<B>(answer: &Response<B>) -> bool {
@@ -199,47 +176,4 @@ fn builder(places: &Places) -> http1::Builder {
         .max_buf_size(if places.taken() <= FEW { PIECE } else { PIECE_OF_MANY })
         .max_headers(HEADERS);
     http
-}
-
-/// The places for connections.
-struct Places {
-    all: u32,
-    free: Arc<Semaphore>,
-    /// Asks all connections to end as soon as they can. One that has subscribed misses no call.
-    leave: watch::Sender<()>,
-}
-
-impl Places {
-    fn new(all: u32) -> Self {
-        Self { all, free: Arc::new(Semaphore::new(all as usize)), leave: watch::Sender::default() }
-    }
-
-    /// Accepts a connection, and finds it a place. Until then, further ones wait in the backlog.
-    async fn admit(&self, listener: &TcpListener) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-        let (stream, _) = listener.accept().await?;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-        if self.free.available_permits() == 0 {
-            self.leave.send_replace(());
-        }
-        let place = Arc::clone(&self.free).acquire_owned().await.map_err(io::Error::other)?;
-        Ok((stream, place))
-    }
-
-    /// Whether more than three quarters of the places are taken.
-    fn are_scarce(&self) -> bool {
-        self.free.available_permits() < self.all as usize / 4
-    }
-
-    fn taken(&self) -> usize {
-        self.all as usize - self.free.available_permits()
-    }
-
-    /// Waits until the last connection has ended.
-    async fn clear(&self) {
-        self.leave.send_replace(());
-        // never closed
-        drop(self.free.acquire_many(self.all).await);
-    }
 }
