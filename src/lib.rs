@@ -26,6 +26,8 @@
 pub mod access;
 pub mod config;
 pub mod error;
+#[cfg(feature = "s3")]
+pub mod front;
 
 pub mod index;
 pub mod key;

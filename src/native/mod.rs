@@ -15,7 +15,6 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_RANGE, ETAG, EXPECT, HeaderName, HeaderValue, LOCATION};
 use hyper::http::request::Parts;
-use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::access::{Access, Right};
@@ -24,7 +23,7 @@ use crate::key::Key;
 use crate::record::{self, State};
 use crate::store::{self, Located, Store};
 use crate::wire::target::percent_decode;
-use crate::wire::{ClientBody, LONGEST_VALUE, Outgoing, check_framing, escaped};
+use crate::wire::{ClientBody, LONGEST_VALUE, Outgoing, RequestContext, check_framing, log_request};
 
 use answer::{Answer, empty, set};
 use query::Query;
@@ -55,21 +54,26 @@ impl Api {
     /// # Errors
     ///
     /// Never: failures are answers, too.
-    pub async fn answer(self, request: Request<Incoming>) -> Result<Response<Outgoing>, Infallible> {
+    pub async fn answer(
+        self,
+        context: RequestContext,
+        request: Request<Incoming>,
+    ) -> Result<Response<Outgoing>, Infallible> {
         let (head, body) = request.into_parts();
-        let (method, target) = (&head.method, head.uri.path_and_query().map_or("", PathAndQuery::as_str));
-        let answer = answered(method, target, self.route(&head, body)).await;
-        let status = answer.status().as_u16();
-        tracing::debug!(%method, target = escaped(target), status, "answered");
+        let answer = answered(&context, self.route(&context, &head, body)).await;
+        log_request!(debug, context, answer.status(), {}, "answered");
         Ok(answer)
     }
 
-    async fn route(&self, head: &Parts, body: Incoming) -> Result<Answer, Refusal> {
+    async fn route(&self, context: &RequestContext, head: &Parts, body: Incoming) -> Result<Answer, Refusal> {
         // from here on the body is read to its end or away, however this turns out
         let body = ClientBody::new(body, head.headers.contains_key(EXPECT));
         check_framing(head.version, &head.headers)?;
         let key = key(head.uri.path())?;
         let query = head.uri.query().filter(|query| !query.is_empty());
+        if let Some(operation) = operation(&head.method, query) {
+            context.set_operation(operation);
+        }
         self.admit(head, &key, query)?;
         if let Some(query) = query {
             if query == dump::QUERY {
@@ -153,6 +157,21 @@ impl Api {
         set(&mut answer, KEY_VOLUMES, &places.join(","))?;
         set(&mut answer, KEY_BALANCE, if balanced { "balanced" } else { "unbalanced" })?;
         Ok(answer)
+    }
+}
+
+/// The name of what a request asks for, if that is anything of ours.
+fn operation(method: &Method, query: Option<&str>) -> Option<&'static str> {
+    match (method.as_str(), query) {
+        (_, Some(dump::QUERY)) => Some("dump"),
+        (_, Some(_)) => Some("list"),
+        ("GET" | "HEAD", None) => Some("get"),
+        ("PUT", None) => Some("put"),
+        ("DELETE", None) => Some("delete"),
+        ("UNLINK", None) => Some("unlink"),
+        ("RELINK", None) => Some("relink"),
+        ("REBALANCE", None) => Some("rebalance"),
+        _ => None,
     }
 }
 

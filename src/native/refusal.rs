@@ -3,14 +3,14 @@
 
 use futures_util::FutureExt as _;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use hyper::{Method, Response, StatusCode};
+use hyper::{Response, StatusCode};
 
 use super::answer::Answer;
 use super::query::QueryError;
 use crate::error::Error;
 use crate::index::IndexError;
 use crate::wire::target::TargetError;
-use crate::wire::{FramingError, Outgoing, caught, escaped};
+use crate::wire::{FramingError, Outgoing, RequestContext, caught, log_request};
 
 const METHODS: &str = "GET, HEAD, PUT, DELETE, UNLINK, RELINK, REBALANCE";
 
@@ -71,19 +71,18 @@ impl From<QueryError> for Refusal {
 // Not an `async fn`: such a future holds its argument twice, and this one is copied for each
 // request.
 pub(super) fn answered(
-    method: &Method,
-    target: &str,
+    context: &RequestContext,
     routed: impl Future<Output = Result<Answer, Refusal>>,
 ) -> impl Future<Output = Answer> {
     caught(routed).map(move |outcome| match outcome {
         Ok(Ok(answer)) => answer,
-        Ok(Err(refusal)) => refuse(&refusal, method, target),
-        Err(panicked) => refuse(&panicked.into(), method, target),
+        Ok(Err(refusal)) => refuse(&refusal, context),
+        Err(panicked) => refuse(&panicked.into(), context),
     })
 }
 
 /// The answer to a request that failed, and its line in the log.
-fn refuse(refusal: &Refusal, method: &Method, target: &str) -> Answer {
+fn refuse(refusal: &Refusal, context: &RequestContext) -> Answer {
     let (status, why) = match refusal {
         Refusal::Bad(why) => (StatusCode::BAD_REQUEST, why.clone()),
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, format!("the methods are {METHODS}")),
@@ -92,20 +91,19 @@ fn refuse(refusal: &Refusal, method: &Method, target: &str) -> Answer {
         Refusal::Later(why) => (StatusCode::SERVICE_UNAVAILABLE, why.clone()),
         Refusal::Store(error) => (status_of(error), error.to_string()),
     };
-    let (code, target) = (status.as_u16(), || escaped(target));
     match refusal {
         Refusal::Store(Error::Index(cause)) => {
-            tracing::error!(%method, target = target(), status = code, cause, "failed");
+            log_request!(error, context, status, { cause, }, "failed");
         }
         Refusal::Store(Error::Damaged | Error::Panicked) => {
-            tracing::error!(%method, target = target(), status = code, why, "failed");
+            log_request!(error, context, status, { why, }, "failed");
         }
         _ if status.is_server_error() => {
-            tracing::warn!(%method, target = target(), status = code, why, "failed");
+            log_request!(warn, context, status, { why, }, "failed");
         }
         // asking is no failure, and anybody can ask for anything
         _ if status == StatusCode::NOT_FOUND => {}
-        _ => tracing::info!(%method, target = target(), status = code, why, "refused"),
+        _ => log_request!(info, context, status, { why, }, "refused"),
     }
     let mut answer = Response::new(Outgoing::Text(Some(format!("{why}\n").into())));
     *answer.status_mut() = status;
@@ -137,5 +135,25 @@ fn status_of(error: &Error) -> StatusCode {
         }
         Error::Full => StatusCode::INSUFFICIENT_STORAGE,
         Error::Damaged | Error::Index(_) | Error::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and this one shall")]
+
+    use http_body_util::BodyExt as _;
+    use hyper::Request;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered() {
+        let request = Request::get("/key").body(()).unwrap();
+        let context = RequestContext::new(([127, 0, 0, 1], 1).into(), &request);
+        let answer = answered(&context, async { panic!("as the test wants it") }).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "the master failed, see its log\n");
     }
 }

@@ -25,26 +25,20 @@ mod signature;
 mod uploads;
 
 use std::convert::Infallible;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use crate::access::Access;
-use crate::native;
 use crate::store::Store;
-use crate::wire::{Outgoing, caught, escaped};
+use crate::wire::{self, RequestContext, caught, log_request};
 
 use api::Operations;
 use buckets::{Buckets, Names};
@@ -84,12 +78,7 @@ pub struct Api {
     service: S3Service,
     access: Access,
     origins: Arc<Origins>,
-    /// Requests so far, from anywhere on.
-    requests: Arc<AtomicU64>,
 }
-
-/// The answer of either API.
-pub type Answer = Response<Either<Outgoing, Body>>;
 
 impl Api {
     /// Serves that store to those who may.
@@ -104,24 +93,15 @@ impl Api {
         config.xml_max_body_size = LONGEST_XML;
         service.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         service.set_validation(Names { strict: strict_buckets });
-        if !access.is_open() {
-            service.set_auth(keys.clone());
-            service.set_access(keys);
-        }
-        let requests = Arc::new(AtomicU64::new(RandomState::new().hash_one(())));
-        Self { service: service.build(), access, origins: Arc::new(origins), requests }
+        service.set_auth(keys.clone());
+        service.set_access(keys);
+        Self { service: service.build(), access, origins: Arc::new(origins) }
     }
 
-    /// Answers a request in whichever API it speaks.
-    pub fn answer_either(
-        &self,
-        native: native::Api,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Answer, Infallible>> + use<> {
-        let ours = request::is_s3(&request) || self.origins.is_preflight(&request);
-        // in a box, so that requests to the native API don't carry its room
-        let asked = if ours { Err(self.clone().answer(request).boxed()) } else { Ok(request) };
-        either(native, asked)
+    /// Whether a request is S3's beyond doubt.
+    #[must_use]
+    pub fn is_meant<B>(&self, request: &Request<B>) -> bool {
+        request::is_s3(request) || self.origins.is_preflight(request)
     }
 
     /// Answers a request to S3, and logs it if it failed.
@@ -129,12 +109,16 @@ impl Api {
     /// # Errors
     ///
     /// Never: failures are answers, too.
-    pub async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    pub async fn answer(
+        self,
+        context: RequestContext,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
+        let context = Arc::new(context.answered_by(wire::Api::S3));
         let is_preflight = self.origins.is_preflight(&request);
-        let (head, body) = request.into_parts();
-        let id = format!("{:016X}", self.requests.fetch_add(1, Ordering::Relaxed));
-        let condition = condition::named(&head.headers);
-        let asked = Asked { method: head.method.clone(), path: head.uri.path().to_owned(), condition, id };
+        let (mut head, body) = request.into_parts();
+        head.extensions.insert(Arc::clone(&context));
+        let asked = Asked { context, condition: condition::named(&head.headers) };
         let origin = self.origins.of(&head);
         let preflight = is_preflight.then(|| self.origins.preflight(&head));
         let answer = match preflight {
@@ -156,18 +140,6 @@ impl Api {
         gathered.check()?;
         answer.map_err(panicked)?.map_err(failed)
     }
-}
-
-/// The answer to a request of the native API, or what is under way already.
-// An `async fn`, though it has little to say: one made of combinators is copied whole for each request.
-async fn either(
-    native: native::Api,
-    asked: Result<Request<Incoming>, BoxFuture<'static, Result<Response<Body>, Infallible>>>,
-) -> Result<Answer, Infallible> {
-    Ok(match asked {
-        Ok(request) => native.answer(request).await?.map(Either::Left),
-        Err(answer) => answer.await?.map(Either::Right),
-    })
 }
 
 /// Puts what stands for no character in the place of what XML has none for: clients' own words come back in it,
@@ -192,26 +164,21 @@ fn plain(text: &str) -> String {
 
 /// A request, for the log.
 struct Asked {
-    method: Method,
-    /// Without the query, which may hold a signature.
-    path: String,
+    context: Arc<RequestContext>,
     /// The condition that wasn't met, if any wasn't.
     condition: Option<&'static str>,
-    /// The number of the request.
-    id: String,
 }
 
 impl Asked {
     /// Numbers an answer, says in it what s3s doesn't, and logs it.
     fn end(&self, answer: &mut s3s::HttpResponse) {
         let status = answer.status();
-        if let Ok(id) = HeaderValue::try_from(&self.id) {
+        if let Ok(id) = HeaderValue::try_from(self.context.id()) {
             answer.headers_mut().insert(REQUEST_ID, id);
         }
         replace_invalid_xml_chars(answer);
         if !status.is_client_error() && !status.is_server_error() {
-            let (Self { method, id, .. }, target) = (self, self.target());
-            tracing::debug!(%method, target, status = status.as_u16(), request = id, "answered");
+            log_request!(debug, self.context, status, {}, "answered");
             return;
         }
         let xml = answer.body().bytes().unwrap_or_default();
@@ -232,16 +199,15 @@ impl Asked {
         };
         let (error, message) = (part("Code").unwrap_or_default(), part("Message"));
         let why = message.map_or_else(|| words(error).to_owned(), plain);
-        let (Self { method, id, .. }, target, code) = (self, self.target(), status.as_u16());
         // by its code, where it comes after the status
         let is_answer = matches!(status, StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED)
             || matches!(error, "NoSuchUpload" | "PreconditionFailed");
         let is_failure = (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
             || matches!(error, "InternalError" | "ServiceUnavailable" | "InsufficientStorage");
         if is_failure {
-            tracing::warn!(%method, target, status = code, error, why, request = id, "failed");
+            log_request!(warn, self.context, status, { error, why, }, "failed");
         } else if !is_answer {
-            tracing::info!(%method, target, status = code, error, why, request = id, "refused");
+            log_request!(info, self.context, status, { error, why, }, "refused");
         }
         let said = message.map_or_else(|| format!("<Message>{}</Message>", words(error)), |_| String::new());
         let more = match (error, self.condition) {
@@ -251,10 +217,7 @@ impl Asked {
             ("AuthorizationHeaderMalformed", _) => format!("<Region>{REGION}</Region>"),
             _ => String::new(),
         };
+        let id = self.context.id();
         xml.replace("</Error>", &format!("{said}{more}<RequestId>{id}</RequestId></Error>")).into()
-    }
-
-    fn target(&self) -> String {
-        escaped(&self.path)
     }
 }

@@ -9,6 +9,7 @@ mod write_timeout;
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::TryFutureExt as _;
@@ -27,6 +28,8 @@ pub use listener::listen;
 use places::Places;
 pub use workers::Workers;
 use write_timeout::WriteTimeout;
+
+use super::context::RequestContext;
 
 /// How long a client may take for the head of a request, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -77,7 +80,7 @@ pub async fn serve<A, F, B>(
     grace: Duration,
 ) -> Duration
 where
-    A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    A: Fn(RequestContext, Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
@@ -89,12 +92,12 @@ where
             () = &mut stop => break,
         };
         match admitted {
-            Ok((stream, place)) => {
+            Ok((stream, client, place)) => {
                 let (http, answer, leave) = (builder(&places), answer.clone(), places.leave.subscribe());
                 let served = workers.serve(stream, async move |stream| {
                     // given back last: once all places are free, the index may be closed
                     let _place = place;
-                    serve_connection(stream, &http, answer, leave).await;
+                    serve_connection(stream, client, &http, answer, leave).await;
                 });
                 if let Err(error) = served {
                     tracing::warn!(%error, "can't serve a connection");
@@ -117,18 +120,19 @@ where
 /// Answers the requests of a connection, until it ends or is asked to leave.
 async fn serve_connection<A, F, B>(
     stream: TcpStream,
+    client: SocketAddr,
     http: &http1::Builder,
     answer: A,
     mut leave: watch::Receiver<()>,
 ) where
-    A: Fn(Request<Incoming>) -> F,
+    A: Fn(RequestContext, Request<Incoming>) -> F,
     F: Future<Output = Result<Response<B>, Infallible>>,
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let asks_first = request.headers().contains_key(EXPECT);
         let is_empty = request.body().is_end_stream();
-        answer(request).map_ok(move |mut answer| {
+        answer(RequestContext::new(client, &request), request).map_ok(move |mut answer| {
             if asks_first && (is_empty || is_refusal(&answer)) {
                 instead_of_100(&mut answer);
             }

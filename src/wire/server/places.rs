@@ -1,6 +1,7 @@
 //! The places for connections: so many at a time, and how one is made free.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -23,8 +24,8 @@ impl Places {
     pub(super) async fn admit(
         &self,
         listener: &TcpListener,
-    ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-        let (stream, _) = listener.accept().await?;
+    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let (stream, client) = listener.accept().await?;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
@@ -32,7 +33,7 @@ impl Places {
             self.leave.send_replace(());
         }
         let place = Arc::clone(&self.free).acquire_owned().await.map_err(io::Error::other)?;
-        Ok((stream, place))
+        Ok((stream, client, place))
     }
 
     /// Whether more than three quarters of the places are taken.

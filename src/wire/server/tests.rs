@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and some requests here shall")]
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -22,7 +21,7 @@ async fn server(connections: u32, go: &Arc<Notify>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let go = Arc::clone(go);
-    let answer = move |request: Request<Incoming>| {
+    let answer = move |_context: RequestContext, request: Request<Incoming>| {
         let go = Arc::clone(&go);
         async move {
             let path = request.uri().path();
