@@ -21,6 +21,9 @@ pub struct Front {
 /// The answer of either API.
 pub type Answer = Response<Either<Outgoing, s3::Body>>;
 
+/// The answer of S3, under way.
+type S3Answer = BoxFuture<'static, Result<Response<s3::Body>, Infallible>>;
+
 impl Front {
     /// Both of these.
     #[must_use]
@@ -48,10 +51,7 @@ impl Front {
 // An `async fn`, though it has little to say: one made of combinators is copied whole for each request.
 async fn either(
     native: native::Api,
-    asked: Result<
-        (RequestContext, Request<Incoming>),
-        BoxFuture<'static, Result<Response<s3::Body>, Infallible>>,
-    >,
+    asked: Result<(RequestContext, Request<Incoming>), S3Answer>,
 ) -> Result<Answer, Infallible> {
     Ok(match asked {
         Ok((context, request)) => native.answer(context, request).await?.map(Either::Left),

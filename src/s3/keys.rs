@@ -8,7 +8,7 @@ use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
 
-use super::request::pairs;
+use super::query::pairs;
 use crate::access::{Access, Right};
 use crate::wire::RequestContext;
 

@@ -32,9 +32,9 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 struct Read {
     data: Vec<u8>,
     /// What the body said at its end, …
-    ended: Result<(), Wrong>,
+    ended: Result<(), PayloadError>,
     /// … and what the outcome said after it.
-    outcome: Result<Vec<Sum>, Wrong>,
+    outcome: Result<Vec<Sum>, PayloadError>,
 }
 
 impl Read {
@@ -63,12 +63,15 @@ fn read(pieces: Vec<Bytes>, announced: Announced, signer: Option<ChunkSigner>) -
                 assert_eq!(payload.size_hint().exact(), hint.map(|hint| hint - piece.len() as u64));
                 data.extend(piece);
             }
-            Some(Err(Broken::Wrong(wrong))) => {
+            Some(Err(ReadError::Payload(wrong))) => {
                 let again = payload.frame().now_or_never().unwrap();
-                assert!(matches!(again, Some(Err(Broken::Wrong(again))) if again == wrong), "it went on");
+                assert!(
+                    matches!(again, Some(Err(ReadError::Payload(again))) if again == wrong),
+                    "it went on"
+                );
                 break Err(wrong);
             }
-            Some(Err(Broken::Body(never))) => match never {},
+            Some(Err(ReadError::Body(never))) => match never {},
         }
     };
     Read { data, ended, outcome: outcome.finish() }
@@ -273,7 +276,7 @@ fn the_examples_of_the_reference_are_read() {
             assert_eq!(whole.whole(), Some(&value[..]));
             assert_eq!(whole.outcome, Ok(sums.clone()));
             let other = ChunkSigner::new("another", &headers).unwrap();
-            assert_eq!(read(pieces(), announced(), Some(other)).ended, Err(Wrong::Signature));
+            assert_eq!(read(pieces(), announced(), Some(other)).ended, Err(PayloadError::Signature));
             // where any key will do
             assert_eq!(read(pieces(), announced(), None).whole(), Some(&value[..]));
         }
@@ -372,12 +375,12 @@ fn chunks_that_are_none_are_refused() {
         ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
         ("x-amz-decoded-content-length", "5"),
     ]);
-    let (framing, trailer) = (Wrong::Framing(""), Wrong::Trailer(""));
+    let (framing, trailer) = (PayloadError::Framing(""), PayloadError::Trailer(""));
     let signature = format!("5;chunk-signature={}\r\nhello\r\n0\r\n\r\n", "x".repeat(64));
     let endless = format!("5;{}", "x".repeat(1022));
     let many = format!("5\r\nhello\r\n0\r\n{}", "\r\n".repeat(8193));
     for (body, expected) in [
-        ("hello", &Wrong::Short),
+        ("hello", &PayloadError::Short),
         ("hello\r\n", &framing),
         ("\r\n5\r\nhello\r\n0\r\n\r\n", &framing),
         ("5\nhello\r\n0\r\n\r\n", &framing),
@@ -391,11 +394,11 @@ fn chunks_that_are_none_are_refused() {
         (&signature, &framing),
         ("5;chunk-signature=\r\nhello\r\n0\r\n\r\n", &framing),
         (&endless, &framing),
-        ("6\r\nhello!\r\n0\r\n\r\n", &Wrong::Long),
-        ("ffffffffffffffff\r\nhello!", &Wrong::Long),
-        ("4\r\nhell\r\n0\r\n\r\n", &Wrong::Short),
-        ("5\r\nhello\r\n", &Wrong::Short),
-        ("5\r\nhello\r\n0", &Wrong::Short),
+        ("6\r\nhello!\r\n0\r\n\r\n", &PayloadError::Long),
+        ("ffffffffffffffff\r\nhello!", &PayloadError::Long),
+        ("4\r\nhell\r\n0\r\n\r\n", &PayloadError::Short),
+        ("5\r\nhello\r\n", &PayloadError::Short),
+        ("5\r\nhello\r\n0", &PayloadError::Short),
         ("5\r\nhello\r\n0\r\n\r\nmore", &trailer),
         ("5\r\nhello\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n", &trailer),
         (&many, &trailer),
@@ -417,19 +420,19 @@ fn trailers_are_those_that_were_promised() {
         ("x-amz-trailer", "x-amz-checksum-crc32"),
     ]);
     for (trailers, expected) in [
-        ("", Wrong::Trailer("an announced trailer is missing")),
-        ("x-amz-checksum-crc32:DUoRhA==", Wrong::Digest(Algorithm::Crc32)),
-        ("x-amz-checksum-crc32:DUoRhQ=", Wrong::Trailer("a checksum isn't base64 of its length")),
-        ("x-amz-checksum-crc32:", Wrong::Trailer("a checksum isn't base64 of its length")),
-        ("x-amz-checksum-crc32", Wrong::Trailer("a trailer has no colon")),
-        ("x-amz-checksum-crc32:\u{e9}", Wrong::Trailer("a checksum isn't base64 of its length")),
+        ("", PayloadError::Trailer("an announced trailer is missing")),
+        ("x-amz-checksum-crc32:DUoRhA==", PayloadError::Digest(Algorithm::Crc32)),
+        ("x-amz-checksum-crc32:DUoRhQ=", PayloadError::Trailer("a checksum isn't base64 of its length")),
+        ("x-amz-checksum-crc32:", PayloadError::Trailer("a checksum isn't base64 of its length")),
+        ("x-amz-checksum-crc32", PayloadError::Trailer("a trailer has no colon")),
+        ("x-amz-checksum-crc32:\u{e9}", PayloadError::Trailer("a checksum isn't base64 of its length")),
         (
             "x-amz-checksum-crc32:DUoRhQ==\r\nx-amz-checksum-crc32:DUoRhQ==",
-            Wrong::Trailer("a trailer wasn't announced, or comes twice"),
+            PayloadError::Trailer("a trailer wasn't announced, or comes twice"),
         ),
         (
             "x-amz-checksum-crc32:DUoRhQ==\r\nx-amz-meta-a:b",
-            Wrong::Trailer("a trailer wasn't announced, or comes twice"),
+            PayloadError::Trailer("a trailer wasn't announced, or comes twice"),
         ),
     ] {
         let body = format!("b\r\nhello world\r\n0\r\n{trailers}\r\n\r\n");
@@ -463,7 +466,7 @@ fn signed_chunks_must_be_signed_each_and_in_order() {
         [unsigned(0), unsigned(4), unsigned(6), swapped(0, 2), without_trailer_signature, left_out, forged]
     {
         let read = read_all_ways(&upload.headers(), other.as_bytes(), || upload.signer());
-        assert_eq!(read.outcome, Err(Wrong::Signature), "{other}");
+        assert_eq!(read.outcome, Err(PayloadError::Signature), "{other}");
         assert_eq!(read.whole(), None);
     }
     // names of trailers are signed in lower case
@@ -479,7 +482,7 @@ fn chunks_are_signed_where_that_was_announced_and_nowhere_else() {
     let upload = |signed| Upload { value: b"hello world".to_vec(), chunk: 4, signed, trailers: vec![] };
     let signer = || upload(true).signer();
     let bare = read_all_ways(&upload(true).headers(), &upload(false).body(), signer);
-    assert_eq!((bare.whole(), &bare.outcome), (None, &Err(Wrong::Signature)));
+    assert_eq!((bare.whole(), &bare.outcome), (None, &Err(PayloadError::Signature)));
     for signed in [false, true] {
         let unsigned = read_all_ways(&upload(false).headers(), &upload(signed).body(), signer);
         assert_eq!(unsigned.whole(), Some(&b"hello world"[..]));
@@ -492,14 +495,14 @@ fn chunks_are_signed_where_that_was_announced_and_nowhere_else() {
 fn a_body_without_chunks_must_be_what_its_headers_say() {
     let sha256 = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9";
     for (name, value, expected) in [
-        ("x-amz-content-sha256", sha256, Wrong::Sha256),
+        ("x-amz-content-sha256", sha256, PayloadError::Sha256),
         (
             "x-amz-checksum-sha256",
             "uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=",
-            Wrong::Digest(Algorithm::Sha256),
+            PayloadError::Digest(Algorithm::Sha256),
         ),
-        ("x-amz-checksum-crc32", "DUoRhQ==", Wrong::Digest(Algorithm::Crc32)),
-        ("x-amz-checksum-crc64nvme", "jSnVw/bqjr4=", Wrong::Digest(Algorithm::Crc64Nvme)),
+        ("x-amz-checksum-crc32", "DUoRhQ==", PayloadError::Digest(Algorithm::Crc32)),
+        ("x-amz-checksum-crc64nvme", "jSnVw/bqjr4=", PayloadError::Digest(Algorithm::Crc64Nvme)),
     ] {
         let headers = headers(&[(name, value)]);
         for length in [None, Some(11)] {
@@ -512,8 +515,8 @@ fn a_body_without_chunks_must_be_what_its_headers_say() {
             assert_eq!(other.whole(), None);
             if length.is_some() {
                 assert!(other.data.is_empty(), "{name}: the last bytes weren't held back");
-                assert_eq!(read(b"hello").ended, Err(Wrong::Short));
-                assert_eq!(read(b"hello world!").ended, Err(Wrong::Long));
+                assert_eq!(read(b"hello").ended, Err(PayloadError::Short));
+                assert_eq!(read(b"hello world!").ended, Err(PayloadError::Long));
             }
         }
     }
@@ -533,7 +536,7 @@ fn all_checksums_are_compared_and_told() {
         let mut one_wrong = good;
         one_wrong[at].1 = &other;
         let read = read(body(), Announced::read(&headers(&one_wrong), None).unwrap(), None);
-        assert_eq!(read.ended, Err(Wrong::Digest(algorithm)));
+        assert_eq!(read.ended, Err(PayloadError::Digest(algorithm)));
     }
 }
 
@@ -543,12 +546,15 @@ fn a_body_that_breaks_off_or_is_left_is_not_whole() {
         let announced = Announced::read(&HeaderMap::new(), length).unwrap();
         let frames = stream::iter([Ok(Frame::data(Bytes::from_static(b"hel"))), Err("reset")]);
         let (mut payload, outcome) = Payload::new(StreamBody::new(frames), announced, None);
-        assert_eq!(outcome.finish(), Err(Wrong::Short), "before it began");
+        assert_eq!(outcome.finish(), Err(PayloadError::Short), "before it began");
         assert!(payload.frame().now_or_never().unwrap().unwrap().is_ok());
-        assert!(matches!(payload.frame().now_or_never().unwrap(), Some(Err(Broken::Body("reset")))));
-        assert!(matches!(payload.frame().now_or_never().unwrap(), Some(Err(Broken::Wrong(Wrong::Short)))));
+        assert!(matches!(payload.frame().now_or_never().unwrap(), Some(Err(ReadError::Body("reset")))));
+        assert!(matches!(
+            payload.frame().now_or_never().unwrap(),
+            Some(Err(ReadError::Payload(PayloadError::Short)))
+        ));
         drop(payload);
-        assert_eq!(outcome.finish(), Err(Wrong::Short));
+        assert_eq!(outcome.finish(), Err(PayloadError::Short));
     }
 }
 
@@ -575,10 +581,13 @@ fn headers_say_how_long_a_value_is() {
     assert_eq!(length(&HeaderMap::new(), Some(7)), Ok(Some(7)));
     assert_eq!(length(&chunked("5"), Some(15)), Ok(Some(5)));
     assert_eq!(length(&chunked("5"), None), Ok(Some(5)));
-    assert_eq!(length(&chunked("16"), Some(15)), Err(Wrong::Short));
-    assert_eq!(length(&headers(&[("content-encoding", "aws-chunked")]), Some(15)), Err(Wrong::NoLength));
+    assert_eq!(length(&chunked("16"), Some(15)), Err(PayloadError::Short));
+    assert_eq!(
+        length(&headers(&[("content-encoding", "aws-chunked")]), Some(15)),
+        Err(PayloadError::NoLength)
+    );
     for wrong in ["", "+5", "-5", "5.0", "x", "99999999999999999999"] {
-        assert!(matches!(length(&chunked(wrong), None), Err(Wrong::Header(..))), "{wrong}");
+        assert!(matches!(length(&chunked(wrong), None), Err(PayloadError::Header(..))), "{wrong}");
     }
 }
 
@@ -598,24 +607,24 @@ fn headers_that_cannot_be_met_are_refused() {
         vec![("x-amz-trailer", "x-amz-checksum-crc32")],
     ] {
         let read = Announced::read(&headers(&pairs), Some(11));
-        assert!(matches!(read, Err(Wrong::Header(..))), "{pairs:?}: {read:?}");
+        assert!(matches!(read, Err(PayloadError::Header(..))), "{pairs:?}: {read:?}");
     }
     let mut twice = headers(&[("x-amz-checksum-crc32", "DUoRhQ==")]);
     twice.append("x-amz-checksum-crc32", "AAAAAA==".parse().unwrap());
-    assert!(matches!(Announced::read(&twice, None), Err(Wrong::Header(..))));
+    assert!(matches!(Announced::read(&twice, None), Err(PayloadError::Header(..))));
     for trailer in ["x-amz-meta-a", "x-amz-checksum-xxhash64", "x-amz-checksum-crc32,x-amz-checksum-CRC32"] {
         let headers = headers(&[
             ("content-encoding", "aws-chunked"),
             ("x-amz-decoded-content-length", "11"),
             ("x-amz-trailer", trailer),
         ]);
-        assert!(matches!(Announced::read(&headers, None), Err(Wrong::Header(..))), "{trailer}");
+        assert!(matches!(Announced::read(&headers, None), Err(PayloadError::Header(..))), "{trailer}");
     }
     for kind in
         ["STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER"]
     {
         let read = Announced::read(&headers(&[("x-amz-content-sha256", kind)]), None);
-        assert!(matches!(read, Err(Wrong::Unsupported(_))), "{kind}");
+        assert!(matches!(read, Err(PayloadError::Unsupported(_))), "{kind}");
     }
 }
 
@@ -627,7 +636,7 @@ fn content_md5_is_base64_of_16_bytes() {
     let expected = *b"\x5e\xb6\x3b\xbb\xe0\x1e\xee\xd0\x93\xcb\x22\xbb\x8f\x5a\xcd\xc3";
     assert_eq!(md5("XrY7u+Ae7tCTyyK7j1rNww=="), Ok(Some(expected)));
     for wrong in ["", "XrY7u+Ae7tCTyyK7j1rNww", "5eb63bbbe01eeed093cb22bb8f5acdc3", "DUoRhQ=="] {
-        assert_eq!(md5(wrong), Err(Wrong::Md5), "{wrong}");
+        assert_eq!(md5(wrong), Err(PayloadError::Md5), "{wrong}");
     }
 }
 
@@ -647,7 +656,7 @@ fn checksums_of_a_completed_object_are_not_those_of_the_body() {
         )
     };
     assert_eq!(body("hello world").outcome, Ok(vec![]));
-    assert_eq!(body("hello warld").outcome, Err(Wrong::Sha256));
+    assert_eq!(body("hello warld").outcome, Err(PayloadError::Sha256));
 }
 
 #[test]
