@@ -47,7 +47,7 @@ impl Front {
     }
 }
 
-/// The answer to a request of the native API, or what is under way already.
+/// The answer of the native API to a request, or the answer of S3 that is already under way.
 // An `async fn`, though it has little to say: one made of combinators is copied whole for each request.
 async fn either(
     native: native::Api,

@@ -93,7 +93,7 @@ async fn serve(flags: Master) -> Result<(), String> {
     Ok(())
 }
 
-/// What is cancelled once one of these signals comes.
+/// A token that is cancelled once one of these signals comes.
 fn stop_at(mut interrupt: Signal, mut terminate: Signal) -> CancellationToken {
     let stop = CancellationToken::new();
     let stopping = stop.clone();

@@ -17,7 +17,7 @@ pub fn run<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String
     run_on(Builder::new_multi_thread(), work)
 }
 
-/// Runs a program's work to its end on this thread, but for what it gives to others.
+/// Runs a program's work to its end on this thread; blocking work has threads of its own.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What a file of keys says.
+//! The contents of a file of keys, and which requests they permit.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,22 +6,22 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-/// What a request wants to do.
+/// The right that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
     /// Look at keys, and list them.
     Read,
     /// Store, hide and delete.
     Write,
-    /// What concerns the store, and not its keys. Who may do this may do all.
+    /// Operations on the store as a whole. This right includes the other two.
     Admin,
 }
 
-/// What only the client and we know. Shown nowhere, unless it is asked for.
+/// A secret that client and master share. It is shown nowhere, unless `expose` is called.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub(super) Arc<str>);
 
-/// What a file says.
+/// The contents of a file of keys.
 #[derive(Default)]
 pub(super) struct Credentials {
     pub(super) public: Buckets,
@@ -37,7 +37,7 @@ pub(super) struct Credential {
     pub(super) allow: Vec<Right>,
 }
 
-/// Names of buckets, or what they begin with and a `*`.
+/// Names of buckets, or prefixes of names with a `*` behind them.
 #[derive(Default)]
 pub(super) struct Buckets(pub(super) Vec<String>);
 

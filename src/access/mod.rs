@@ -33,7 +33,7 @@ pub use credentials::{Right, Secret};
 #[derive(Clone, Default)]
 pub struct Access(Option<Arc<Source>>);
 
-/// A file, and what it last said.
+/// A file, and its contents when it was last read.
 struct Source {
     path: PathBuf,
     keys: RwLock<Arc<Credentials>>,
@@ -50,7 +50,7 @@ impl Access {
         Self(None)
     }
 
-    /// What a file says. One that others can read is warned of in the log.
+    /// Reads a file of keys. If others can read the file, the log warns of it.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Access {
     ) -> Result<Option<String>, CredentialsError> {
         let (Some(keys), Some(header)) = (self.keys(), authorization) else { return Ok(None) };
         let (user, secret) = credentials(header.as_bytes()).ok_or(CredentialsError)?;
-        // by the secret, whoever it is: a wrong one tells nothing about which access keys there are
+        // looked up by the secret: a wrong one tells nothing about which access keys there are
         let key = keys.by_secret.get(&fingerprint(&secret)).ok_or(CredentialsError)?;
         if user.is_some_and(|user| user != key.access.as_bytes()) {
             return Err(CredentialsError);
@@ -111,13 +111,13 @@ impl Access {
         self.keys().is_none_or(|keys| keys.permit(who, right, bucket))
     }
 
-    /// Tells of buckets whether `who` may read them, from one version of the file.
+    /// Whether `who` may read a bucket, for many buckets, by one version of the file.
     pub fn readable_by(&self, who: Option<&str>) -> impl Fn(&str) -> bool + Send + Sync + use<> {
         let (keys, who) = (self.keys(), who.map(str::to_owned));
         move |bucket| keys.as_ref().is_none_or(|keys| keys.permit(who.as_deref(), Right::Read, Some(bucket)))
     }
 
-    /// What the file last said; `None` where everything is open.
+    /// The contents of the file when it was last read; `None` where everything is open.
     fn keys(&self) -> Option<Arc<Credentials>> {
         let source = self.0.as_ref()?;
         Some(Arc::clone(&source.keys.read().unwrap_or_else(PoisonError::into_inner)))

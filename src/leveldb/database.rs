@@ -176,7 +176,7 @@ impl Database {
         Iter { raw, database: PhantomData, _shared: None }
     }
 
-    /// As [`Database::iter`], for who keeps it: the database stays open as long as it lives.
+    /// As [`Database::iter`], but without a borrow: the iterator keeps the database open.
     #[must_use]
     pub fn shared_iter(self: &Arc<Self>, fill_cache: bool) -> Iter<'static> {
         let Iter { raw, .. } = self.iter(fill_cache);
@@ -284,7 +284,7 @@ impl Iter<'_> {
     }
 }
 
-/// What holds for the whole process and LevelDB settles at its first use, so comes before.
+/// Settings of the whole process, which LevelDB reads at its first use.
 fn prepare_process() {
     // LevelDB maps up to 1000 table files, whose pages would then count as our resident memory,
     // a whole index of them after one listing; reads by pread are the page cache's business.

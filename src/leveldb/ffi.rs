@@ -1,4 +1,4 @@
-//! LevelDB's C functions that the bindings lack, and what makes calls of all of them safe.
+//! The C functions of LevelDB that the bindings lack, and owners and checks for calls of all of them.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::{ptr, slice};
@@ -93,5 +93,5 @@ pub(super) unsafe fn lent<'a>(bytes: *const c_char, len: usize) -> &'a [u8] {
     unsafe { slice::from_raw_parts(bytes.cast(), len) }
 }
 
-/// What lends a part of the record at which an iterator is.
+/// A C function that lends the key, or the value, of the record at which an iterator is.
 pub(super) type IterPart = unsafe extern "C" fn(*const sys::leveldb_iterator_t, *mut usize) -> *const c_char;

@@ -18,7 +18,7 @@ pub(super) fn empty(status: StatusCode) -> Answer {
     answer
 }
 
-/// Sets a header of an answer to what a record says.
+/// Sets a header of an answer to a value from a record.
 pub(super) fn set(answer: &mut Answer, name: HeaderName, value: &str) -> Result<()> {
     let value = HeaderValue::try_from(value)
         .map_err(|error| Error::Index(format!("a record doesn't fit a header: {error}")))?;

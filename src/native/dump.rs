@@ -1,4 +1,4 @@
-//! `GET /?dump`: all that the index holds, for who would lose it.
+//! `GET /?dump`: everything that the index holds, as a backup.
 //!
 //! The index writes a page on a thread of its own while the page before it is on its way to the client. Files
 //! that LevelDB would have replaced are kept as long as a dump goes on, so it must go on.
@@ -23,7 +23,7 @@ use super::refusal::Refusal;
 /// The query that asks for one.
 pub(super) const QUERY: &str = "dump";
 
-/// At most so many dumps at a time. A process has one index.
+/// Bounds the number of dumps at a time. A process has one index.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// Pages that wait for the client while the next is made.
@@ -69,7 +69,7 @@ async fn run(first: Page, pages: Pages, place: SemaphorePermit<'static>) {
 }
 
 enum Sent {
-    /// Or as much as somebody waited for.
+    /// All of it, or as much as the client waited for.
     Whole,
     TooSlowly,
 }

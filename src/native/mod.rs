@@ -1,4 +1,4 @@
-//! The native API: requests to the store, and what it says to statuses.
+//! The native API: requests become calls of the store, and its results become answers.
 
 mod answer;
 mod dump;
@@ -43,7 +43,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// Serves that store to those who have access.
+    /// Serves that store to the clients that have access.
     #[must_use]
     pub fn new(store: Store, fallback: Option<&str>, access: Access) -> Self {
         Self { store, fallback: fallback.map(Arc::from), access }
@@ -160,7 +160,7 @@ impl Api {
     }
 }
 
-/// The name of what a request asks for, if that is anything of ours.
+/// The name of the operation that a request asks for; `None` if there is no such operation.
 fn operation(method: &Method, query: Option<&str>) -> Option<&'static str> {
     match (method.as_str(), query) {
         (_, Some(dump::QUERY)) => Some("dump"),
@@ -183,8 +183,8 @@ fn key(path: &str) -> Result<Key, Refusal> {
     Ok(Key::new(&percent_decode(path)?))
 }
 
-/// The bucket that a key lies in: its first segment. The keys of a listing lie in one if what they begin with
-/// holds the whole of it. No name of a bucket stands for what isn't UTF-8.
+/// The bucket that a key lies in: its first segment. A listing lies in one bucket if its prefix holds that
+/// bucket's whole segment. A segment that isn't UTF-8 is no bucket.
 fn bucket(key: &Key, listing: bool) -> Option<&str> {
     let mut segments = key.as_bytes().strip_prefix(b"/")?.split(|byte| *byte == b'/');
     let first = segments.next()?;

@@ -14,7 +14,7 @@ use crate::wire::{FramingError, Outgoing, RequestContext, caught, log_request};
 
 const METHODS: &str = "GET, HEAD, PUT, DELETE, UNLINK, RELINK, REBALANCE";
 
-/// What asks a client for credentials, …
+/// Asks a client for credentials, …
 const REALM: &str = "Basic realm=\"davkv\"";
 /// … and in words.
 pub(super) const LOG_IN: &str =
@@ -28,7 +28,7 @@ pub(super) enum Refusal {
     /// The request makes no sense; says why.
     Bad(String),
     Method,
-    /// The client must say who it is, or has said it wrongly; says how.
+    /// The request has no credentials, or wrong ones; says what to send.
     Unauthenticated(String),
     /// The client may not do this; says what.
     Forbidden(String),

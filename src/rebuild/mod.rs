@@ -44,7 +44,7 @@ const WINDOW: usize = 2;
 /// Keys that are judged together.
 const BATCH: usize = 500;
 
-/// What to rebuild, and how.
+/// The options of a rebuild.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where the index shall be; nothing may be there.
@@ -65,7 +65,7 @@ pub struct Options {
     pub minikeyvalue: bool,
 }
 
-/// What came of it.
+/// The outcome of a rebuild.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Keys in the new index, but for parts of uploads.

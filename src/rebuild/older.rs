@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::record::Record;
 use crate::runtime::blocking;
 
-/// A dump is read in pieces of so many bytes.
+/// Bytes of a dump that are read at a time.
 const READ_BYTES: usize = 256 * 1024;
 
 /// The older index that `from` is, or that is made of the dump that it is, and the last second of which it knows

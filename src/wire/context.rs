@@ -1,4 +1,4 @@
-//! The context of a request: what logs, and later metrics, limits and audit, know of it.
+//! The context of a request: all that logs, metrics, limits and audit may read of it.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher as _, RandomState};

@@ -37,30 +37,30 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// The same when few places for connections are left: heads that never end must not take them all.
 const HEAD_TIMEOUT_SCARCE: Duration = Duration::from_secs(5);
 
-/// How long an idle connection that shall make room may go on, so that a request that was sent to it
-/// already is answered.
+/// How long an idle connection may go on after it was asked to make room, so that a request that is already
+/// on its way is answered.
 const LAST_CHANCE: Duration = Duration::from_millis(100);
 
-/// How long a client may read nothing of an answer that is waiting for it: who works on a large object while
-/// it reads it may pause now and then.
+/// How long a client may read nothing of an answer that is waiting for it. A client that processes a large
+/// object while it reads may pause now and then.
 const READ_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The longest head of a request, in bytes: a key of 2,048 bytes, each percent-encoded, fits eight
 /// times.
 const HEAD: usize = 64 * 1024;
 
-/// The largest piece of a body that is in memory at once, in bytes. Each is a round of wake-ups for all
-/// who have to do with the value: with a quarter of this, uploads cost a tenth more CPU.
+/// The largest piece of a body that is in memory at once, in bytes. Each piece wakes every task that handles
+/// the value: with a quarter of this, uploads cost a tenth more CPU.
 const PIECE: usize = 256 * 1024;
 
-/// The same of a connection that is opened when there are many: what all of them hold behind a volume that
-/// stalls must fit into memory.
+/// The same for a connection that is opened when there are many: while a volume stalls, the pieces of all of
+/// them must fit into memory.
 const PIECE_OF_MANY: usize = 64 * 1024;
 
-/// Up to so many connections there are few.
+/// Up to this number of connections, each may have large pieces.
 const FEW: usize = 256;
 
-/// At most so many headers.
+/// The most headers of a request.
 const HEADERS: usize = 64;
 
 /// The pause after a connection couldn't be accepted, mostly for want of descriptors.
@@ -69,8 +69,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves until `stop`, then lets the requests in flight finish, for at most `grace`; returns what is
 /// left of that.
 ///
-/// There is place for so many `connections`. When a further one comes, those that wait for a request
-/// end at once, and the others with the request that they serve.
+/// At most `connections` are open at a time. When a further one comes, connections that wait for a request
+/// end at once, and the others end with the request that they serve.
 pub async fn serve<A, F, B>(
     listener: TcpListener,
     workers: &Workers,
@@ -161,10 +161,10 @@ fn is_refusal<B>(answer: &Response<B>) -> bool {
     answer.status().is_client_error() || answer.status().is_server_error()
 }
 
-/// Ends the connection with an answer that comes where a 100 was asked for. Of a refusal nobody knows whether
-/// the body comes all the same: the end is said, or the client's next request is sent to nobody. And who has
-/// nothing to send, but asks, gets no 100 either; boto3 and the AWS command line then read the answer to their
-/// next request wrongly, if it comes over the same connection.
+/// Ends the connection with an answer that comes instead of the 100 that was asked for. After a refusal, the
+/// client may or may not send its body: without a `Connection: close`, its next request could be read as that
+/// body. A client that asks but has nothing to send gets no 100 either; boto3 and the AWS command line would
+/// then misread the answer to their next request, if it came over the same connection.
 fn instead_of_100<B>(answer: &mut Response<B>) {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }

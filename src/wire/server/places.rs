@@ -1,4 +1,4 @@
-//! The places for connections: so many at a time, and how one is made free.
+//! The places for connections: a bounded number, and how one is made free for the next.
 
 use std::io;
 use std::net::SocketAddr;
