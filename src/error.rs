@@ -1,4 +1,4 @@
-//! What can go wrong with a request, named by meaning. Statuses are `http`'s business, causes are
+//! What can go wrong with a request, named by meaning. Statuses are `native`'s business, causes are
 //! logged where they happen.
 
 use std::fmt;

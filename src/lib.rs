@@ -5,74 +5,45 @@
 //! volume. All cleverness is in one place: the order in which the index and the volumes are written
 //! ([`store`]).
 //!
-//! The rooms, from the bottom; each imports only from those above it in this list:
+//! The rooms, from the top; each imports only from those below it, and no files of a room import each
+//! other in a circle. Above them stand the programs: `src/main.rs` and `tools/` parse, open, run, and end
+//! with a status.
 //!
 //! | room | what it is for |
 //! |---|---|
-//! | [`error`], [`progress`], [`logs`] | what can go wrong, how far a run is, lines for the operator |
-//! | [`key`], [`placement`], [`record`] | pure: formats and hashing |
+//! | [`config`] | flags and environment: what the operator may say, and what to type where it is wrong |
+//! | `front` | which of the two APIs answers a request |
+//! | [`native`], `s3` | siblings that don't know each other: requests to calls of the store, and its errors to statuses, which appear nowhere else |
+//! | [`wire`] | what both share: connections, the context of a request, bodies in and out, framing, panics, text that is safe in the log |
+//! | [`access`] | clients' keys: who may do what. It stands beside `wire` |
+//! | [`rebuild`] | a fresh index from the volumes, for a program of its own |
+//! | [`store`] | the write protocol: attempts and their intents, one writer per key (a limit on those that wait for a key belongs to its `claims`), the reaper, reading, rebalancing, uploads in parts |
+//! | `source` | a client's body on its way to the replicas: paced, counted, hashed |
+//! | [`index`] | records, intents and notes, by key and by page, whatever engine keeps them: a further engine stands here, beside LevelDB |
+//! | [`volume`] | one volume server: its requests, its connections, its health. Nothing else knows WebDAV |
 //! | [`leveldb`] | the safe side of LevelDB, for `index` alone |
-//! | [`index`] | keys, records and intents, by key and by page |
-//! | [`volume`] | one volume server: its requests, its health |
-//! | `source` | a client's body: paced, counted, hashed |
-//! | [`store`] | the write protocol, claims, the reaper, rebalancing |
-//! | [`rebuild`] | an index from volumes |
-//! | [`access`] | clients' keys: who may do what |
-//! | [`http`], [`server`] | the native API, and the connections it is spoken on |
-//! | `s3` | the S3 API, beside the native one |
-//! | [`config`] | flags |
+//! | [`error`] | what can go wrong with a request, by meaning; statuses are the APIs' |
+//! | [`record`], [`placement`], [`key`] | pure: what the index keeps of a key, where its replicas belong, what its files are called |
+//! | [`runtime`], [`logs`], [`progress`] | how the programs run, and the one way onto the threads for blocking work; lines for the operator; how far a run is |
 
 pub mod access;
 pub mod config;
 pub mod error;
-pub mod http;
+#[cfg(feature = "s3")]
+pub mod front;
 pub mod index;
 pub mod key;
 pub mod leveldb;
 pub mod logs;
+pub mod native;
 pub mod placement;
 pub mod progress;
 pub mod rebuild;
 pub mod record;
+pub mod runtime;
 #[cfg(feature = "s3")]
 pub mod s3;
-pub mod server;
 mod source;
 pub mod store;
 pub mod volume;
-
-use std::future::Future;
-
-use tokio::runtime::Builder;
-
-/// Runs a program's work to its end on all cores.
-///
-/// # Errors
-///
-/// The work's, or that the runtime can't start.
-pub fn run<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    run_on(Builder::new_multi_thread(), work)
-}
-
-/// Runs a program's work to its end on this thread, but for what it gives to others.
-///
-/// # Errors
-///
-/// As [`run`].
-pub fn run_here<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    run_on(Builder::new_current_thread(), work)
-}
-
-fn run_on<T>(mut runtime: Builder, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let runtime = runtime.enable_all().build();
-    runtime.map_err(|error| format!("can't start: {error}"))?.block_on(work)
-}
-
-/// Runs blocking work off the async threads.
-///
-/// # Errors
-///
-/// The work panicked.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())
-}
+pub mod wire;

@@ -19,7 +19,7 @@ pub fn start(verbose: bool) {
     start_at(if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO });
 }
 
-/// Starts logging for a program whose summary tells what it met and mended: only errors, unless
+/// Starts logging for a program that prints a summary of its own: only errors, unless
 /// `verbose`.
 pub fn start_for_a_tool(verbose: bool) {
     start_at(if verbose { LevelFilter::DEBUG } else { LevelFilter::ERROR });

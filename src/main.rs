@@ -5,14 +5,17 @@ use std::process::ExitCode;
 
 use davkv::access::Access;
 use davkv::config::{self, Master};
-use davkv::http::Api;
+#[cfg(feature = "s3")]
+use davkv::front::Front;
 use davkv::index::Index;
 use davkv::logs;
+use davkv::native;
+use davkv::runtime;
 #[cfg(feature = "s3")]
 use davkv::s3;
-use davkv::server::{self, Workers};
 use davkv::store::{self, Store};
 use davkv::volume::Volumes;
+use davkv::wire::server::{self, Workers};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +26,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     logs::start(flags.common.verbose);
-    match davkv::run_here(serve(flags)) {
+    match runtime::run_here(serve(flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("davkv: {error}");
@@ -34,13 +37,13 @@ fn main() -> ExitCode {
 
 async fn serve(flags: Master) -> Result<(), String> {
     // signals first: one that arrives during start-up is not lost
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let access = flags.credentials.as_deref().map_or_else(|| Ok(Access::open()), Access::load)?;
     let (db, options) = (flags.common.db.clone(), flags.common.index(true));
     let index =
-        davkv::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
+        runtime::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
     let options = store::Options {
         client_idle: flags.clienttimeout,
         protect: flags.protect,
@@ -59,6 +62,39 @@ async fn serve(flags: Master) -> Result<(), String> {
     }
     tokio::spawn(reload(access.clone(), hangup));
     tracing::info!("listening on {}", address(&listener)?);
+    let stop = stop_at(interrupt, terminate);
+    let (places, grace) = (flags.connections, flags.grace);
+    let native = native::Api::new(store.clone(), flags.fallback.as_deref(), access.clone());
+    #[cfg(feature = "s3")]
+    let left = {
+        let s3 = s3::Api::new(store.clone(), access, flags.s3.options());
+        let front = Front::new(native, s3.clone());
+        let both = move |context, request| front.answer(context, request);
+        let both = server::serve(listener, &workers, both, places, stop.cancelled(), grace);
+        match s3_listener {
+            None => both.await,
+            Some(listener) => {
+                tracing::info!("listening on {}, for S3 alone", address(&listener)?);
+                let s3 = move |context, request| s3.clone().answer(context, request);
+                let s3 = server::serve(listener, &workers, s3, places, stop.cancelled(), grace);
+                let (one, other) = tokio::join!(both, s3);
+                one.min(other)
+            }
+        }
+    };
+    #[cfg(not(feature = "s3"))]
+    let left = {
+        let answer = move |context, request| native.clone().answer(context, request);
+        server::serve(listener, &workers, answer, places, stop.cancelled(), grace).await
+    };
+    // the writes that still run do so on the workers
+    store.stop(left).await;
+    drop(workers);
+    Ok(())
+}
+
+/// A token that is cancelled once one of these signals comes.
+fn stop_at(mut interrupt: Signal, mut terminate: Signal) -> CancellationToken {
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {
@@ -69,33 +105,7 @@ async fn serve(flags: Master) -> Result<(), String> {
         tracing::info!("stopping");
         stopping.cancel();
     });
-    let (places, grace) = (flags.connections, flags.grace);
-    let native = Api::new(store.clone(), flags.fallback.as_deref(), access.clone());
-    #[cfg(feature = "s3")]
-    let left = {
-        let s3 = s3::Api::new(store.clone(), access, flags.s3.options());
-        let (either, both) = (s3.clone(), move |request| s3.answer_either(native.clone(), request));
-        let both = server::serve(listener, &workers, both, places, stop.cancelled(), grace);
-        match s3_listener {
-            None => both.await,
-            Some(listener) => {
-                tracing::info!("listening on {}, for S3 alone", address(&listener)?);
-                let s3 = move |request| either.clone().answer(request);
-                let s3 = server::serve(listener, &workers, s3, places, stop.cancelled(), grace);
-                let (one, other) = tokio::join!(both, s3);
-                one.min(other)
-            }
-        }
-    };
-    #[cfg(not(feature = "s3"))]
-    let left = {
-        let answer = move |request| native.clone().answer(request);
-        server::serve(listener, &workers, answer, places, stop.cancelled(), grace).await
-    };
-    // the writes that still run do so on the workers
-    store.stop(left).await;
-    drop(workers);
-    Ok(())
+    stop
 }
 
 fn listen(address: Option<IpAddr>, port: u16, flag: &str) -> Result<TcpListener, String> {
@@ -115,7 +125,7 @@ async fn reload(access: Access, mut hangup: Signal) {
             continue;
         }
         let reading = access.clone();
-        match davkv::blocking(move || reading.reload()).await.flatten() {
+        match runtime::blocking(move || reading.reload()).await.map_err(String::from).flatten() {
             Ok(()) => tracing::info!("the keys were read again"),
             Err(error) => tracing::error!("the keys stay as they were: {error}"),
         }

@@ -1,4 +1,4 @@
-//! How far a long run is: counted where the work is done, shown by whoever wants to.
+//! How far a long run is: counted where the work is done, shown by the programs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -12,6 +12,7 @@ use davkv::index::Index;
 use davkv::key::{Key, PARTS};
 use davkv::progress::Progress;
 use davkv::record::Record;
+use davkv::runtime;
 use davkv::store::{Forgotten, Options, Rebalanced, Store};
 use davkv::volume::Volumes;
 use futures_util::stream::{self, StreamExt as _};
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     };
     davkv::logs::start_for_a_tool(flags.common.verbose);
     let dry_run = flags.dry_run;
-    match davkv::run(run(flags)) {
+    match runtime::run(run(flags)) {
         Ok(summary) => {
             report(&summary, dry_run);
             if summary.failures + summary.pending == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -57,7 +58,7 @@ async fn run(flags: Rebalance) -> Result<Summary, String> {
     let Rebalance { common, dry_run, forget, jobs } = flags;
     let (db, options) = (common.db.clone(), common.index(false));
     let index =
-        davkv::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
+        runtime::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
     // no reader was sent anywhere since the master went down: what is replaced can go at once
     let options = Options { forgotten: Forgotten(forget), ..common.store(Duration::ZERO) };
     let store = Store::new(index, Volumes::new(options.timeouts), options);

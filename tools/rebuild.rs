@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use davkv::config::{self, Rebuild, Records};
 use davkv::rebuild::{self, Options, Remark, Summary};
+use davkv::runtime;
 
 fn main() -> ExitCode {
     let flags = match config::parse::<Rebuild>() {
@@ -13,7 +14,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     davkv::logs::start_for_a_tool(flags.common.verbose);
-    match davkv::run(run(flags)) {
+    match runtime::run(run(flags)) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_failures) => ExitCode::FAILURE,
         Err(error) => {

@@ -26,5 +26,5 @@ fuzz_target!(|input: (Option<u64>, &[u8])| {
     // in a header and in a log line
     let shown = key.to_string();
     assert!(shown.bytes().all(|byte| byte.is_ascii_graphic()));
-    assert_eq!(davkv::http::query::percent_decode(&shown).as_deref(), Ok(bytes));
+    assert_eq!(davkv::wire::target::percent_decode(&shown).as_deref(), Ok(bytes));
 });

@@ -1,9 +1,10 @@
 //! The parts of a request's target: what is read of them can be said again.
 #![no_main]
 
-use davkv::http::query::{Query, percent_decode};
+use davkv::native::query::Query;
 use davkv::key::Key;
 use davkv::record::State;
+use davkv::wire::target::percent_decode;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Buckets, Credential, Credentials, Right, Secret, fingerprint};
+use super::credentials::{Buckets, Credential, Credentials, Right, Secret, fingerprint};
 
 /// Shorter secrets can be tried out.
 const MIN_SECRET_BYTES: usize = 8;

@@ -13,11 +13,11 @@
 //! Without a file everything is allowed to everybody. The file is read again when the operator says so; one
 //! that is wrong changes nothing.
 
+mod credentials;
 mod file;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,60 +25,23 @@ use std::sync::{Arc, PoisonError, RwLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
-use sha2::{Digest as _, Sha256};
+
+use credentials::{Credentials, fingerprint};
+pub use credentials::{Right, Secret};
 
 /// Who may do what. Cheap to clone; all clones see a reload.
 #[derive(Clone, Default)]
 pub struct Access(Option<Arc<Source>>);
 
-/// A file, and what it last said.
+/// A file, and its contents when it was last read.
 struct Source {
     path: PathBuf,
     keys: RwLock<Arc<Credentials>>,
 }
 
-/// What a request wants to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Right {
-    /// Look at keys, and list them.
-    Read,
-    /// Store, hide and delete.
-    Write,
-    /// What concerns the store, and not its keys. Who may do this may do all.
-    Admin,
-}
-
 /// The credentials of a request are none of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Denied;
-
-/// What only the client and we know. Shown nowhere, unless it is asked for.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<str>);
-
-/// What a file says.
-#[derive(Default)]
-struct Credentials {
-    public: Buckets,
-    by_access: HashMap<String, Arc<Credential>>,
-    by_secret: HashMap<Fingerprint, Arc<Credential>>,
-}
-
-/// A client's key.
-struct Credential {
-    access: String,
-    secret: Secret,
-    buckets: Buckets,
-    allow: Vec<Right>,
-}
-
-/// Names of buckets, or what they begin with and a `*`.
-#[derive(Default)]
-struct Buckets(Vec<String>);
-
-/// A secret's SHA-256. Looking one up takes a time that tells of hashes, which nobody can choose, and
-/// not how much of a secret was right.
-type Fingerprint = [u8; 32];
+pub struct CredentialsError;
 
 impl Access {
     /// Everything is allowed to everybody.
@@ -87,7 +50,7 @@ impl Access {
         Self(None)
     }
 
-    /// What a file says. One that others can read is warned of in the log.
+    /// Reads a file of keys. If others can read the file, the log warns of it.
     ///
     /// # Errors
     ///
@@ -122,13 +85,16 @@ impl Access {
     /// # Errors
     ///
     /// No key has these credentials.
-    pub fn authenticate(&self, authorization: Option<&HeaderValue>) -> Result<Option<String>, Denied> {
+    pub fn authenticate(
+        &self,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Option<String>, CredentialsError> {
         let (Some(keys), Some(header)) = (self.keys(), authorization) else { return Ok(None) };
-        let (user, secret) = credentials(header.as_bytes()).ok_or(Denied)?;
-        // by the secret, whoever it is: a wrong one tells nothing about which access keys there are
-        let key = keys.by_secret.get(&fingerprint(&secret)).ok_or(Denied)?;
+        let (user, secret) = credentials(header.as_bytes()).ok_or(CredentialsError)?;
+        // looked up by the secret: a wrong one tells nothing about which access keys there are
+        let key = keys.by_secret.get(&fingerprint(&secret)).ok_or(CredentialsError)?;
         if user.is_some_and(|user| user != key.access.as_bytes()) {
-            return Err(Denied);
+            return Err(CredentialsError);
         }
         Ok(Some(key.access.clone()))
     }
@@ -145,79 +111,26 @@ impl Access {
         self.keys().is_none_or(|keys| keys.permit(who, right, bucket))
     }
 
-    /// Tells of buckets whether `who` may read them, from one version of the file.
+    /// Whether `who` may read a bucket, for many buckets, by one version of the file.
     pub fn readable_by(&self, who: Option<&str>) -> impl Fn(&str) -> bool + Send + Sync + use<> {
         let (keys, who) = (self.keys(), who.map(str::to_owned));
         move |bucket| keys.as_ref().is_none_or(|keys| keys.permit(who.as_deref(), Right::Read, Some(bucket)))
     }
 
-    /// What the file last said; `None` where everything is open.
+    /// The contents of the file when it was last read; `None` where everything is open.
     fn keys(&self) -> Option<Arc<Credentials>> {
         let source = self.0.as_ref()?;
         Some(Arc::clone(&source.keys.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
-impl Credentials {
-    fn permit(&self, who: Option<&str>, right: Right, bucket: Option<&str>) -> bool {
-        let public = right == Right::Read && self.public.cover(bucket);
-        public || who.and_then(|who| self.by_access.get(who)).is_some_and(|key| key.permits(right, bucket))
-    }
-}
-
-impl Credential {
-    fn permits(&self, right: Right, bucket: Option<&str>) -> bool {
-        let has = |right| self.allow.contains(&right);
-        (has(right) || has(Right::Admin)) && self.buckets.cover(bucket)
-    }
-}
-
-impl Buckets {
-    /// Whether that bucket is among them, or all of them are.
-    fn cover(&self, bucket: Option<&str>) -> bool {
-        self.0.iter().any(|pattern| match (pattern.strip_suffix('*'), bucket) {
-            (Some(start), Some(bucket)) => bucket.starts_with(start),
-            (Some(start), None) => start.is_empty(),
-            (None, bucket) => bucket == Some(pattern),
-        })
-    }
-}
-
-impl Secret {
-    /// The secret itself.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-impl fmt::Display for Right {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Admin => "admin",
-        })
-    }
-}
-
-impl fmt::Display for Denied {
+impl fmt::Display for CredentialsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("there is no such key, or its secret is another")
     }
 }
 
-impl std::error::Error for Denied {}
-
-fn fingerprint(secret: &[u8]) -> Fingerprint {
-    Sha256::digest(secret).into()
-}
+impl std::error::Error for CredentialsError {}
 
 /// The user, if one is named, and the secret of a header (RFC 7617, RFC 6750).
 fn credentials(header: &[u8]) -> Option<(Option<Vec<u8>>, Vec<u8>)> {

@@ -174,7 +174,7 @@ fn what_is_no_clients_secret_is_denied() {
         header("root's secret"),
         header(""),
     ] {
-        assert_eq!(access.authenticate(Some(&wrong)), Err(Denied), "{wrong:?}");
+        assert_eq!(access.authenticate(Some(&wrong)), Err(CredentialsError), "{wrong:?}");
     }
 }
 
@@ -203,7 +203,7 @@ fn a_reload_is_seen_by_all_and_a_wrong_file_changes_nothing() {
     fs::write(&path, with("", "")).unwrap();
     access.reload().unwrap();
     assert_eq!(clone.secret("name").unwrap().expose(), "long enough");
-    assert_eq!(clone.authenticate(Some(&header("Bearer reader's secret"))), Err(Denied));
+    assert_eq!(clone.authenticate(Some(&header("Bearer reader's secret"))), Err(CredentialsError));
     assert!(!clone.permits(Some("reader"), Right::Read, Some("photos")));
     assert!(!clone.permits(None, Right::Read, Some("www")));
 }

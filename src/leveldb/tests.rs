@@ -1,11 +1,15 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
+use super::error::refused;
 use super::*;
 
 fn create() -> Options {

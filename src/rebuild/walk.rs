@@ -70,7 +70,7 @@ pub(super) struct Walk<J> {
 impl<J: Fn(String) + Send + Sync + 'static> Walk<J> {
     /// Lists the volume at that address to its end.
     pub(super) async fn list(self, address: String) -> Result<(), String> {
-        crate::blocking(move || {
+        crate::runtime::blocking(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map_err(|error| format!("can't list {address}: {error}"))?.block_on(async {
                 let volume = Volumes::new(self.timeouts).at(&address);

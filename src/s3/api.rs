@@ -9,16 +9,22 @@ use std::sync::{Arc, Mutex};
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
+use super::answer::Instead;
+use super::authorization::REGION;
 use super::buckets::Buckets;
 use super::checksum::Algorithm;
 use super::condition::{self, Expected, tag};
 use super::errors::{refused, unsupported};
+use super::fields::{
+    algorithm, check_acl, check_class, refuse_unsupported, refuse_unsupported_of_writes, set_checksums,
+};
 use super::keys::may;
 use super::listing::{self, owner, shown};
-use super::metadata::{self, Described, described, modified, timestamp};
+use super::metadata::{self, described, modified, timestamp};
 use super::objects::{self, Wanted, key};
-use super::request::{Instead, body};
-use super::{REGION, uploads};
+use super::outputs::{grants, head, replaces, without_count};
+use super::request::body;
+use super::{completion, uploads};
 use crate::access::{Access, Right};
 use crate::store::Store;
 
@@ -39,87 +45,6 @@ type Answer<T> = S3Result<S3Response<T>>;
 #[allow(clippy::unnecessary_wraps, reason = "it ends methods that can fail")]
 fn answer<T>(output: T) -> Answer<T> {
     Ok(S3Response::new(output))
-}
-
-/// Sets the fields of an output that tell an object's checksums: they have the same names everywhere.
-macro_rules! set_checksums {
-    ($output:expr, $checksums:expr) => {
-        for (algorithm, value) in $checksums {
-            *match algorithm {
-                Algorithm::Crc32 => &mut $output.checksum_crc32,
-                Algorithm::Crc32C => &mut $output.checksum_crc32c,
-                Algorithm::Crc64Nvme => &mut $output.checksum_crc64nvme,
-                Algorithm::Sha1 => &mut $output.checksum_sha1,
-                Algorithm::Sha256 => &mut $output.checksum_sha256,
-            } = Some(value);
-        }
-    };
-}
-pub(super) use set_checksums;
-
-/// The checksums of an input, by algorithm.
-macro_rules! given_checksums {
-    ($input:expr) => {
-        [
-            (Algorithm::Crc32, $input.checksum_crc32.take()),
-            (Algorithm::Crc32C, $input.checksum_crc32c.take()),
-            (Algorithm::Crc64Nvme, $input.checksum_crc64nvme.take()),
-            (Algorithm::Sha1, $input.checksum_sha1.take()),
-            (Algorithm::Sha256, $input.checksum_sha256.take()),
-        ]
-        .into_iter()
-        .filter_map(|(algorithm, value)| Some((algorithm, value?)))
-        .collect::<Vec<_>>()
-    };
-}
-pub(super) use given_checksums;
-
-/// Refuses what an input asks of an object and nobody here would do, by the names of its fields.
-macro_rules! refuse_unsupported {
-    ($input:expr; $($field:ident => $what:literal),* $(,)?) => {
-        $(if $input.$field.is_some() { return Err(unsupported($what)); })*
-        check_class($input.storage_class.as_ref())?;
-        check_acl($input.acl.as_ref().map(ObjectCannedACL::as_str))?;
-    };
-}
-
-/// What writes of whole objects have in common: no grants, locks, tags, encryption or redirects.
-macro_rules! refuse_unsupported_of_writes {
-    ($input:expr) => {
-        refuse_unsupported!($input;
-            grant_full_control => "a grant (ACL)",
-            grant_read => "a grant (ACL)",
-            grant_read_acp => "a grant (ACL)",
-            grant_write_acp => "a grant (ACL)",
-            object_lock_legal_hold_status => "object lock",
-            object_lock_mode => "object lock",
-            object_lock_retain_until_date => "object lock",
-            server_side_encryption => "server-side encryption",
-            sse_customer_algorithm => "server-side encryption",
-            sse_customer_key => "server-side encryption",
-            ssekms_key_id => "server-side encryption",
-            tagging => "tagging",
-            website_redirect_location => "a website redirect",
-        );
-    };
-}
-
-/// There is one class, and what others mean by their names of it is as good.
-fn check_class(class: Option<&StorageClass>) -> S3Result<()> {
-    match class.map(StorageClass::as_str) {
-        None | Some("" | StorageClass::STANDARD | StorageClass::REDUCED_REDUNDANCY) => Ok(()),
-        Some(other) => {
-            Err(s3_error!(InvalidStorageClass, "there is no storage class {other:?}: leave it out"))
-        }
-    }
-}
-
-/// Who has the store has its objects: what says so is fine, what gives them to others isn't done.
-fn check_acl(acl: Option<&str>) -> S3Result<()> {
-    match acl {
-        None | Some("" | "private" | "bucket-owner-full-control" | "bucket-owner-read") => Ok(()),
-        Some(_) => Err(unsupported("a canned ACL other than private")),
-    }
 }
 
 #[async_trait::async_trait]
@@ -490,7 +415,7 @@ impl S3 for Operations {
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
         let lease = self.buckets.lease_for_copy(&req.input.bucket).await?;
-        uploads::complete(&self.store, lease, req.input).await.and_then(answer)
+        completion::complete(&self.store, lease, req.input).await.and_then(answer)
     }
 
     async fn abort_multipart_upload(
@@ -510,68 +435,4 @@ impl Operations {
             Err(s3_error!(NoSuchBucket, "no such bucket"))
         }
     }
-}
-
-/// What is told of an object that was found.
-fn head(found: &objects::Found, checksum_mode: Option<&ChecksumMode>) -> HeadObjectOutput {
-    let record = &found.record;
-    let described = Described::of(record);
-    let (start, end) = (found.part.start, found.part.end);
-    let mut output = HeadObjectOutput {
-        accept_ranges: Some("bytes".into()),
-        content_type: Some(described.content_type.unwrap_or_else(|| "binary/octet-stream".into())),
-        cache_control: described.cache_control,
-        content_disposition: described.content_disposition,
-        content_encoding: described.content_encoding,
-        content_language: described.content_language,
-        expires: described.expires,
-        metadata: described.metadata,
-        content_length: (end - start).try_into().ok(),
-        content_range: found
-            .partial
-            .then(|| format!("bytes {start}-{}/{}", end.saturating_sub(1), found.size)),
-        e_tag: Some(tag(record)),
-        last_modified: Some(modified(record)),
-        parts_count: found.parts.and_then(shown),
-        ..HeadObjectOutput::default()
-    };
-    if checksum_mode.is_some() && !found.partial {
-        output.checksum_type = metadata::checksum_type(record).map(|kind| kind.to_owned().into());
-        set_checksums!(output, metadata::checksums(record));
-    }
-    output
-}
-
-/// A composite checksum without the number of parts: that is told beside it.
-fn without_count((algorithm, value): (Algorithm, String)) -> (Algorithm, String) {
-    let value = value.split_once('-').map_or(value.clone(), |(sum, _)| sum.to_owned());
-    (algorithm, value)
-}
-
-/// Whether a copy's metadata are the request's, and not the source's.
-fn replaces(directive: Option<&MetadataDirective>) -> S3Result<bool> {
-    match directive.map(MetadataDirective::as_str) {
-        None | Some(MetadataDirective::COPY) => Ok(false),
-        Some(MetadataDirective::REPLACE) => Ok(true),
-        Some(_) => Err(s3_error!(InvalidArgument, "x-amz-metadata-directive is COPY or REPLACE")),
-    }
-}
-
-/// The algorithm of that name.
-pub(super) fn algorithm(name: Option<&ChecksumAlgorithm>) -> S3Result<Option<Algorithm>> {
-    let unknown = || s3_error!(InvalidRequest, "the checksums are CRC32, CRC32C, CRC64NVME, SHA1 and SHA256");
-    name.map(|name| Algorithm::named(name.as_str()).ok_or_else(unknown)).transpose()
-}
-
-fn grants() -> Grants {
-    let owner = owner();
-    let grantee = Grantee {
-        display_name: owner.display_name,
-        email_address: None,
-        id: owner.id,
-        type_: Type::from_static(Type::CANONICAL_USER),
-        uri: None,
-    };
-    let permission = Some(Permission::from_static(Permission::FULL_CONTROL));
-    vec![Grant { grantee: Some(grantee), permission }]
 }

@@ -1,7 +1,10 @@
 //! The checksums of S3, of bytes as they pass.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
@@ -160,6 +163,25 @@ impl Checksums {
     /// The sums, in the order in which they were named.
     pub(super) fn finish(self) -> Vec<Sum> {
         self.0.into_iter().map(Hasher::finish).collect()
+    }
+}
+
+/// Checksums of bytes that are on their way through the store.
+#[derive(Clone)]
+pub(super) struct Tapped(Arc<Mutex<Checksums>>);
+
+impl Tapped {
+    pub(super) fn new(algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
+        Self(Arc::new(Mutex::new(Checksums::new(algorithms))))
+    }
+
+    pub(super) fn tap(&self) -> impl FnMut(&Bytes) + Send + 'static {
+        let Self(sums) = self.clone();
+        move |bytes| sums.lock().unwrap_or_else(PoisonError::into_inner).update(bytes)
+    }
+
+    pub(super) fn finish(&self) -> Vec<Sum> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).finish()
     }
 }
 

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use s3s::{S3Error, S3ErrorCode, s3_error};
 
-use super::payload::Wrong;
+use super::payload::{Outcome, PayloadError};
 use crate::error::Error;
 use crate::key::KeyError;
 
@@ -80,18 +80,18 @@ pub(super) fn unsupported(what: &str) -> S3Error {
 }
 
 /// The answer to a request whose body isn't what it says.
-pub(super) fn malformed(wrong: &Wrong) -> S3Error {
+pub(super) fn malformed(wrong: &PayloadError) -> S3Error {
     let code = match wrong {
-        Wrong::Header(..) | Wrong::Framing(_) => S3ErrorCode::InvalidRequest,
-        Wrong::Md5 => S3ErrorCode::InvalidDigest,
-        Wrong::Unsupported(_) => S3ErrorCode::NotImplemented,
-        Wrong::NoLength => S3ErrorCode::MissingContentLength,
-        Wrong::Authorization(_) => S3ErrorCode::AuthorizationHeaderMalformed,
-        Wrong::Digest(_) => S3ErrorCode::BadDigest,
-        Wrong::Sha256 => S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into()),
-        Wrong::Signature => S3ErrorCode::SignatureDoesNotMatch,
-        Wrong::Short | Wrong::Long => S3ErrorCode::IncompleteBody,
-        Wrong::Trailer(_) => S3ErrorCode::Custom("MalformedTrailerError".into()),
+        PayloadError::Header(..) | PayloadError::Framing(_) => S3ErrorCode::InvalidRequest,
+        PayloadError::Md5 => S3ErrorCode::InvalidDigest,
+        PayloadError::Unsupported(_) => S3ErrorCode::NotImplemented,
+        PayloadError::NoLength => S3ErrorCode::MissingContentLength,
+        PayloadError::Authorization(_) => S3ErrorCode::AuthorizationHeaderMalformed,
+        PayloadError::Digest(_) => S3ErrorCode::BadDigest,
+        PayloadError::Sha256 => S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into()),
+        PayloadError::Signature => S3ErrorCode::SignatureDoesNotMatch,
+        PayloadError::Short | PayloadError::Long => S3ErrorCode::IncompleteBody,
+        PayloadError::Trailer(_) => S3ErrorCode::Custom("MalformedTrailerError".into()),
     };
     let is_custom = matches!(code, S3ErrorCode::Custom(_));
     let mut refusal = S3Error::with_message(code, wrong.to_string());
@@ -99,4 +99,12 @@ pub(super) fn malformed(wrong: &Wrong) -> S3Error {
         refusal.set_status_code(StatusCode::BAD_REQUEST);
     }
     refusal
+}
+
+/// Why a body wasn't stored: it may not have been what was announced.
+pub(super) fn wrong(outcome: &Outcome, error: Error) -> S3Error {
+    match outcome.finish() {
+        Err(wrong) if matches!(error, Error::CutShort) => malformed(&wrong),
+        _ => refused(error),
+    }
 }

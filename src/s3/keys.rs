@@ -1,14 +1,16 @@
 //! Who may do what: s3s checks signatures with the credentials file's secrets, and asks for each operation.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
 
-use super::request::pairs;
+use super::query::pairs;
 use crate::access::{Access, Right};
+use crate::wire::RequestContext;
 
 /// How long a URL is good that was signed beforehand, in seconds: a week, as in S3.
 const LONGEST_EXPIRES: u64 = 7 * 24 * 60 * 60;
@@ -34,13 +36,16 @@ impl S3Access for Keys {
         if context.credentials().is_some() {
             check_signed(context.uri().query().unwrap_or_default(), context.headers())?;
         }
-        let operation = context.s3_op().name();
+        let operation = context.s3_op().name().to_owned();
+        if let Some(request) = context.extensions_mut().get::<Arc<RequestContext>>() {
+            request.set_operation(operation.clone());
+        }
         // it shows only what may be read
         if operation == "ListBuckets" && context.credentials().is_some() {
             return Ok(());
         }
         let bucket = context.s3_path().get_bucket_name();
-        check(&self.0, context.credentials(), right(operation), bucket)
+        check(&self.0, context.credentials(), right(&operation), bucket)
     }
 }
 

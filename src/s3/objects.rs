@@ -12,12 +12,11 @@ use s3s::dto::{self, ETagCondition};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use super::buckets::{Lease, Leased};
-use super::checksum::{Algorithm, Sum};
+use super::checksum::{Algorithm, Sum, Tapped};
 use super::condition::{Expected, Unexpected};
-use super::errors::{malformed, refused};
+use super::errors::{refused, wrong};
 use super::metadata;
 use super::payload::Outcome;
-use super::uploads::Tapped;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::{Headers, Record};
@@ -181,14 +180,6 @@ pub(super) fn finish(
         let sums: Vec<Sum> = outcome.finish().map_err(|_wrong| Error::CutShort)?;
         metadata::put_sums(&mut headers, &sums);
         Ok(headers)
-    }
-}
-
-/// Why a body wasn't stored: it may not have been what was announced.
-pub(super) fn wrong(outcome: &Outcome, error: Error) -> S3Error {
-    match outcome.finish() {
-        Err(wrong) if matches!(error, Error::CutShort) => malformed(&wrong),
-        _ => refused(error),
     }
 }
 

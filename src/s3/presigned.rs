@@ -14,7 +14,7 @@ use hyper::http::request::Parts;
 use s3s::{S3Result, s3_error};
 use sha1::Sha1;
 
-use super::request::pairs;
+use super::query::pairs;
 use crate::access::Access;
 
 /// What of the query is signed, in the order in which it is.

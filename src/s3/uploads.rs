@@ -1,26 +1,20 @@
 //! Multipart uploads: S3's names for what the store does with uploads in parts, and S3's checks of them.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
 use bytes::Bytes;
 use http_body::Body;
-use md5::{Digest as _, Md5};
 use s3s::dto::{
-    self, AbortMultipartUploadInput, ChecksumType, CommonPrefix, CompleteMultipartUploadInput,
-    CompleteMultipartUploadOutput, CompletedPart, CopyPartResult, CreateMultipartUploadInput,
+    self, AbortMultipartUploadInput, ChecksumType, CommonPrefix, CopyPartResult, CreateMultipartUploadInput,
     CreateMultipartUploadOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput,
     ListPartsOutput, MultipartUpload, Part, StorageClass, UploadPartCopyInput, UploadPartCopyOutput,
     UploadPartInput, UploadPartOutput,
 };
-use s3s::{S3Error, S3Result, s3_error};
+use s3s::{S3Result, s3_error};
 
-use super::api::{algorithm, given_checksums, set_checksums};
 use super::buckets::{Lease, Leased, prefix};
-use super::checksum::{Algorithm, Checksums, Sum};
-use super::condition::{self, Expected, tag};
-use super::errors::refused;
+use super::checksum::{Algorithm, Tapped};
+use super::condition::{Expected, tag};
+use super::errors::{refused, unsupported, wrong};
+use super::fields::{algorithm, set_checksums};
 use super::listing::{encoding, most, owner, shown};
 use super::metadata::{self, modified};
 use super::objects::{self, key};
@@ -28,25 +22,19 @@ use super::payload::Outcome;
 use crate::error::Error;
 use crate::index::fold::beyond;
 use crate::key::Key;
-use crate::record::{self, Headers, Record};
+use crate::record::{Headers, Record};
 use crate::store::{Incoming, Store};
 
-/// Each part but the last has at least so many bytes, as in S3.
-const SMALLEST_PART: u64 = 5 * 1024 * 1024;
-
 /// The highest number of a part, as in S3.
-const LAST_PART: u16 = 10_000;
-
-/// Who completes an upload hears nothing for at most so long; from then on, white space.
-const QUIET: Duration = Duration::from_secs(5);
+pub(super) const LAST_PART: u16 = 10_000;
 
 const ALGORITHM: &str = "x-amz-checksum-algorithm";
 const TYPE: &str = "x-amz-checksum-type";
 
 /// What an upload's checksums are to be: of which algorithm, and whether of all bytes.
-struct Checked {
-    algorithm: Algorithm,
-    whole: bool,
+pub(super) struct Checked {
+    pub(super) algorithm: Algorithm,
+    pub(super) whole: bool,
 }
 
 impl Checked {
@@ -64,7 +52,7 @@ impl Checked {
     }
 
     /// As an upload's record has it.
-    fn of(upload: &Record) -> Option<Self> {
+    pub(super) fn of(upload: &Record) -> Option<Self> {
         let algorithm = Algorithm::named(metadata::get(&upload.headers, ALGORITHM)?)?;
         let whole = metadata::get(&upload.headers, TYPE) == Some(ChecksumType::FULL_OBJECT);
         Some(Self { algorithm, whole })
@@ -85,12 +73,12 @@ fn id(upload: u64) -> String {
     format!("{upload:016x}")
 }
 
-fn number(id: &str) -> S3Result<u64> {
+pub(super) fn number(id: &str) -> S3Result<u64> {
     let number = u64::from_str_radix(id, 16).ok().filter(|number| self::id(*number) == id);
     number.ok_or_else(|| refused(Error::NoUpload))
 }
 
-fn part_number(number: i32) -> S3Result<u16> {
+pub(super) fn part_number(number: i32) -> S3Result<u16> {
     let part = u16::try_from(number).ok().filter(|part| (1..=LAST_PART).contains(part));
     part.ok_or_else(|| s3_error!(InvalidArgument, "parts have numbers from 1 to {LAST_PART}"))
 }
@@ -140,7 +128,7 @@ where
     let (upload, part) = (number(&input.upload_id)?, part_number(input.part_number)?);
     let finish = objects::finish(outcome, Headers::new());
     let written = store.put_part(&key, upload, part, body, finish).await;
-    let record = written.map_err(|error| objects::wrong(outcome, error))?;
+    let record = written.map_err(|error| wrong(outcome, error))?;
     let mut output = UploadPartOutput { e_tag: Some(tag(&record)), ..UploadPartOutput::default() };
     set_checksums!(output, metadata::checksums(&record));
     Ok(output)
@@ -196,25 +184,6 @@ pub(super) async fn copy(
     Ok(UploadPartCopyOutput { copy_part_result: Some(result), ..UploadPartCopyOutput::default() })
 }
 
-/// Checksums of bytes that are on their way through the store.
-#[derive(Clone)]
-pub(super) struct Tapped(Arc<Mutex<Checksums>>);
-
-impl Tapped {
-    pub(super) fn new(algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
-        Self(Arc::new(Mutex::new(Checksums::new(algorithms))))
-    }
-
-    pub(super) fn tap(&self) -> impl FnMut(&Bytes) + Send + 'static {
-        let Self(sums) = self.clone();
-        move |bytes| sums.lock().unwrap_or_else(PoisonError::into_inner).update(bytes)
-    }
-
-    pub(super) fn finish(&self) -> Vec<Sum> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).finish()
-    }
-}
-
 pub(super) async fn list_parts(store: &Store, input: ListPartsInput) -> S3Result<ListPartsOutput> {
     let key = key(&input.bucket, &input.key);
     let upload = number(&input.upload_id)?;
@@ -263,19 +232,8 @@ pub(super) async fn list(
     let encode = encoding(input.encoding_type.as_ref())?;
     let within = prefix(&input.bucket);
     let (prefix, delimiter) = (input.prefix.unwrap_or_default(), input.delimiter.unwrap_or_default());
-    let mut start = match input.key_marker.as_deref().filter(|marker| !marker.is_empty()) {
-        None => None,
-        Some(marker) => {
-            let after =
-                input.upload_id_marker.as_deref().filter(|id| !id.is_empty()).map(number).transpose()?;
-            let is_folder = after.is_none() && !delimiter.is_empty() && marker.ends_with(&delimiter);
-            let marker = key(&input.bucket, marker);
-            match beyond(marker.as_bytes()).filter(|_| is_folder) {
-                Some(beyond) => Some((Key::new(&beyond), 0)),
-                None => Some((marker, after.map_or(u64::MAX, |after| after.saturating_add(1)))),
-            }
-        }
-    };
+    let (bucket, markers) = (&input.bucket, (input.key_marker.as_deref(), input.upload_id_marker.as_deref()));
+    let mut start = after(bucket, markers, &delimiter)?;
     let (mut uploads, mut folders) = (Vec::new(), Vec::new());
     // the last upload, or the last folder
     let mut last: Option<(String, Option<u64>)> = None;
@@ -327,6 +285,22 @@ pub(super) async fn list(
     })
 }
 
+/// Where a listing of uploads begins: after the upload, or the folder, that the markers name.
+fn after(
+    bucket: &str,
+    (marker, upload): (Option<&str>, Option<&str>),
+    delimiter: &str,
+) -> S3Result<Option<(Key, u64)>> {
+    let Some(marker) = marker.filter(|marker| !marker.is_empty()) else { return Ok(None) };
+    let after = upload.filter(|id| !id.is_empty()).map(number).transpose()?;
+    let is_folder = after.is_none() && !delimiter.is_empty() && marker.ends_with(delimiter);
+    let marker = key(bucket, marker);
+    Ok(Some(match beyond(marker.as_bytes()).filter(|_| is_folder) {
+        Some(beyond) => (Key::new(&beyond), 0),
+        None => (marker, after.map_or(u64::MAX, |after| after.saturating_add(1))),
+    }))
+}
+
 fn one(key: String, upload: u64, record: &Record) -> MultipartUpload {
     let (checksum_algorithm, checksum_type) = Checked::shown(Checked::of(record).as_ref());
     MultipartUpload {
@@ -343,180 +317,7 @@ fn one(key: String, upload: u64, record: &Record) -> MultipartUpload {
 
 pub(super) async fn abort(store: &Store, input: &AbortMultipartUploadInput) -> S3Result<()> {
     if input.if_match_initiated_time.is_some() {
-        return Err(super::errors::unsupported("a conditional abort"));
+        return Err(unsupported("a conditional abort"));
     }
     store.abort_upload(&key(&input.bucket, &input.key), number(&input.upload_id)?).await.map_err(refused)
-}
-
-/// Makes the object of its parts. Where that takes long, the answer begins before it is known how it ends,
-/// as S3's does, so that no client gives up waiting.
-pub(super) async fn complete(
-    store: &Store,
-    lease: Lease,
-    mut input: CompleteMultipartUploadInput,
-) -> S3Result<CompleteMultipartUploadOutput> {
-    let key = key(&input.bucket, &input.key);
-    let upload = number(&input.upload_id)?;
-    let (bucket, object) = (input.bucket.clone(), input.key.clone());
-    // somebody may ask again who didn't hear the answer, or didn't wait for it
-    let ended = async || {
-        completed(store, &key, upload).await.map(|record| output(bucket.clone(), object.clone(), &record))
-    };
-    let noted = match store.upload(&key, upload).await {
-        Ok(noted) => noted,
-        Err(Error::NoUpload) => return ended().await,
-        Err(error) => return Err(refused(error)),
-    };
-    let when = condition::when(input.if_match.take(), input.if_none_match.take())?;
-    let announced = given_checksums!(input);
-    let given = input.multipart_upload.take().and_then(|given| given.parts).unwrap_or_default();
-    let parts = match chosen(store, &key, upload, given).await {
-        Err(_) if matches!(store.upload(&key, upload).await, Err(Error::NoUpload)) => return ended().await,
-        parts => parts?,
-    };
-    let size: u64 = parts.iter().filter_map(|(_, record)| record.size).sum();
-    if input.mpu_object_size.is_some_and(|announced| u64::try_from(announced) != Ok(size)) {
-        return Err(s3_error!(
-            InvalidRequest,
-            "the parts have {size} bytes together, and not as many as announced"
-        ));
-    }
-    let checked = Checked::of(&noted);
-    let tapped = match &checked {
-        Some(checked) => Tapped::new(checked.whole.then_some(checked.algorithm)),
-        // of the whole, though nobody said before that there would be any
-        None => Tapped::new(announced.iter().map(|(algorithm, _)| *algorithm)),
-    };
-    let tap = tapped.tap();
-    let mut headers = described(&noted, upload, &parts);
-    let composite =
-        checked.filter(|checked| !checked.whole).map(|checked| composite(checked.algorithm, &parts));
-    let finish = move |_received| {
-        metadata::put_sums(&mut headers, &tapped.finish());
-        if let Some((algorithm, value)) = composite.flatten() {
-            headers.push((algorithm.header().to_owned(), value));
-            metadata::put_checksum_type(&mut headers, ChecksumType::COMPOSITE);
-        }
-        let same = |(algorithm, value): &(Algorithm, String)| {
-            // a client that announces a checksum that isn't kept has checked its parts
-            metadata::get(&headers, algorithm.header()).is_none_or(|own| own == value)
-        };
-        if announced.iter().all(same) { Ok(headers) } else { Err(Error::WrongMd5) }
-    };
-    let completing = store.clone();
-    let mut completion = tokio::spawn(async move {
-        let completed = completing.complete_upload(&key, upload, parts, when, tap, finish).await;
-        drop(lease);
-        let record = match completed {
-            Ok(record) => record,
-            // somebody else completed it meanwhile
-            Err(Error::NoUpload) => self::completed(&completing, &key, upload).await?,
-            Err(Error::WrongMd5) => {
-                return Err(s3_error!(BadDigest, "the checksum of the object isn't the announced one"));
-            }
-            Err(error) => return Err(refused(error)),
-        };
-        Ok(output(bucket, object, &record))
-    });
-    let joined = |joined: std::result::Result<S3Result<_>, _>| {
-        joined.unwrap_or_else(|_panicked| Err(refused(Error::Panicked)))
-    };
-    match tokio::time::timeout(QUIET, &mut completion).await {
-        Ok(completion) => joined(completion),
-        Err(_elapsed) => Ok(CompleteMultipartUploadOutput {
-            // a failure is logged with the request, as others are
-            future: Some(Box::pin(async move { joined(completion.await) })),
-            ..CompleteMultipartUploadOutput::default()
-        }),
-    }
-}
-
-/// The object, if it came by that upload.
-async fn completed(store: &Store, key: &Key, upload: u64) -> S3Result<Record> {
-    match store.record(key).await {
-        Ok(record) if metadata::upload(&record) == Some(upload) => Ok(record),
-        Ok(_) | Err(Error::NotFound) => Err(refused(Error::NoUpload)),
-        Err(error) => Err(refused(error)),
-    }
-}
-
-/// The parts that the client names, each as it is stored.
-async fn chosen(
-    store: &Store,
-    key: &Key,
-    upload: u64,
-    given: Vec<CompletedPart>,
-) -> S3Result<Vec<(u16, Record)>> {
-    if given.is_empty() {
-        return Err(s3_error!(MalformedXML, "an upload is completed with a list of its parts"));
-    }
-    let (stored, _) = store.parts(key, upload, 1, LAST_PART.into()).await.map_err(refused)?;
-    let mut stored: BTreeMap<u16, Record> = stored.into_iter().collect();
-    let (mut chosen, count) = (Vec::with_capacity(given.len()), given.len());
-    for (at, mut given) in given.into_iter().enumerate() {
-        let number = part_number(given.part_number.unwrap_or_default())?;
-        if chosen.last().is_some_and(|(before, _)| *before >= number) {
-            return Err(s3_error!(InvalidPartOrder, "the parts are listed by ascending numbers"));
-        }
-        let record = stored.remove(&number).ok_or_else(|| invalid_part(number, "isn't stored"))?;
-        if given.e_tag.as_ref().is_none_or(|tag| tag.value() != record.tag()) {
-            return Err(invalid_part(number, "has another ETag"));
-        }
-        let same = |(algorithm, value): &(Algorithm, String)| {
-            metadata::get(&record.headers, algorithm.header()).is_none_or(|own| own == value)
-        };
-        if !given_checksums!(given).iter().all(same) {
-            return Err(invalid_part(number, "has another checksum"));
-        }
-        if at + 1 < count && record.size.is_none_or(|size| size < SMALLEST_PART) {
-            return Err(s3_error!(
-                EntityTooSmall,
-                "part {number} has less than {SMALLEST_PART} bytes, and only the last may"
-            ));
-        }
-        chosen.push((number, record));
-    }
-    Ok(chosen)
-}
-
-fn invalid_part(number: u16, why: &str) -> S3Error {
-    s3_error!(InvalidPart, "part {number} {why}")
-}
-
-/// The headers of the object to be, but for its checksums.
-fn described(noted: &Record, upload: u64, parts: &[(u16, Record)]) -> Headers {
-    let mut headers = metadata::without_sums(&noted.headers);
-    // S3's tag of an object in parts: MD5 of the parts' MD5s, and their number
-    let mut md5 = Md5::new();
-    for (_, part) in parts {
-        match &part.md5 {
-            Some(own) => md5.update(own),
-            None => md5.update(part.tag()),
-        }
-    }
-    let tag = format!("{}-{}", record::hex(&md5.finalize().into()), parts.len());
-    headers.push((record::TAG.to_owned(), tag));
-    let sizes: Vec<u64> = parts.iter().map(|(_, part)| part.size.unwrap_or_default()).collect();
-    metadata::put_parts(&mut headers, upload, &sizes);
-    headers
-}
-
-/// The checksum of the parts' checksums, with their number, if all have one.
-fn composite(algorithm: Algorithm, parts: &[(u16, Record)]) -> Option<(Algorithm, String)> {
-    let sum = |record: &Record| Sum::parse(algorithm, metadata::get(&record.headers, algorithm.header())?);
-    let sums: Vec<Sum> = parts.iter().map(|(_, record)| sum(record)).collect::<Option<_>>()?;
-    Some((algorithm, format!("{}-{}", Sum::of_parts(algorithm, &sums).base64(), parts.len())))
-}
-
-fn output(bucket: String, object: String, record: &Record) -> CompleteMultipartUploadOutput {
-    let mut output = CompleteMultipartUploadOutput {
-        location: Some(format!("/{bucket}/{object}")),
-        bucket: Some(bucket),
-        key: Some(object),
-        e_tag: Some(tag(record)),
-        checksum_type: metadata::checksum_type(record).map(|kind| kind.to_owned().into()),
-        ..CompleteMultipartUploadOutput::default()
-    };
-    set_checksums!(output, metadata::checksums(record));
-    output
 }

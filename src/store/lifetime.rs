@@ -30,7 +30,7 @@ pub(super) async fn stop(store: Arc<Core>, grace: Duration) {
     }
     match Arc::try_unwrap(store) {
         Ok(core) => {
-            if let Err(error) = crate::blocking(move || core.index.close()).await {
+            if let Err(error) = crate::runtime::blocking(move || core.index.close()).await {
                 tracing::error!(%error, "the index wasn't closed cleanly");
             }
         }

@@ -486,9 +486,11 @@ fn a_long_completion_may_still_fail() {
     let text = late(&mut connection);
     let error = text.strip_prefix(begin).unwrap_or_else(|| panic!("{text}")).trim_start();
     assert!(error.starts_with("<Error><Code>ServiceUnavailable</Code><Message>"), "{text}");
+    let failed = |line: &&str| line.contains("ServiceUnavailable");
+    // its line is on its way from the master to the test
+    eventually("it is logged", PATIENCE, || gated.master.log().lines().any(|line| failed(&line)));
     let log = gated.master.log();
-    let line = log.lines().find(|line| line.contains("ServiceUnavailable"));
-    let line = line.unwrap_or_else(|| panic!("not logged: {log}"));
+    let line = log.lines().find(failed).unwrap();
     assert!(["WARN", "POST", "/bucket/a", "request="].iter().all(|word| line.contains(word)), "{line}");
     // and can be tried again
     gated.volumes[1].restart();

@@ -37,7 +37,7 @@ impl LevelDb {
         is_open: impl Fn(&Key, u64) -> bool + Send + 'static,
     ) -> Result<Dump, IndexError> {
         let (database, is_open) = (Arc::clone(&self.database), Box::new(is_open));
-        crate::blocking(move || {
+        crate::runtime::blocking(move || {
             // before the snapshot: it holds nothing that is younger than that second
             let taken = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             let taken = taken.map_or(0, |since| since.as_secs());
@@ -58,7 +58,7 @@ impl Dump {
     ///
     /// The index is damaged, or can't be read: what was written so far is no dump.
     pub async fn page(mut self) -> Result<(Vec<u8>, Option<Self>), IndexError> {
-        crate::blocking(move || {
+        crate::runtime::blocking(move || {
             while self.text.len() < PAGE_BYTES {
                 if !self.step()? {
                     self.rows.status()?;

@@ -164,7 +164,7 @@ impl LevelDb {
         scan: impl FnOnce(&Database) -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, IndexError> {
         let database = Arc::clone(&self.database);
-        crate::blocking(move || scan(&database))
+        crate::runtime::blocking(move || scan(&database))
             .await
             .map_err(|error| IndexError::new(format!("a scan of the index failed: {error}")))?
     }

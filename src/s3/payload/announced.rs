@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, HeaderName};
 
-use super::Wrong;
+use super::error::PayloadError;
 use crate::s3::checksum::{Algorithm, Sum};
 use crate::s3::signature::unhex;
 
@@ -57,7 +57,7 @@ impl Announced {
     /// # Errors
     ///
     /// They are malformed, contradict each other, or ask for what we don't know.
-    pub(in crate::s3) fn read(headers: &HeaderMap, body_length: Option<u64>) -> Result<Self, Wrong> {
+    pub(in crate::s3) fn read(headers: &HeaderMap, body_length: Option<u64>) -> Result<Self, PayloadError> {
         let mut announced = Self::read_framing(headers, body_length)?;
         announced.read_checksums(headers)?;
         Ok(announced)
@@ -65,7 +65,10 @@ impl Announced {
 
     /// As [`Announced::read`], for a request whose checksum headers don't speak of its body, but of the
     /// object that it completes.
-    pub(in crate::s3) fn read_framing(headers: &HeaderMap, body_length: Option<u64>) -> Result<Self, Wrong> {
+    pub(in crate::s3) fn read_framing(
+        headers: &HeaderMap,
+        body_length: Option<u64>,
+    ) -> Result<Self, PayloadError> {
         let (framing, sha256) = framing(headers)?;
         let length =
             if framing == Framing::Plain { body_length } else { decoded_length(headers, body_length)? };
@@ -99,31 +102,33 @@ impl Announced {
         (!own.is_empty()).then(|| own.join(", "))
     }
 
-    fn read_promises(&mut self, headers: &HeaderMap) -> Result<(), Wrong> {
+    fn read_promises(&mut self, headers: &HeaderMap) -> Result<(), PayloadError> {
         for names in headers.get_all(TRAILER) {
-            let names = names.to_str().map_err(|_error| Wrong::Header(TRAILER, "isn't text"))?;
+            let names = names.to_str().map_err(|_error| PayloadError::Header(TRAILER, "isn't text"))?;
             for name in items(names) {
                 let algorithm = Algorithm::of_header(name);
-                let algorithm = algorithm.ok_or(Wrong::Header(TRAILER, "names no checksum that we know"))?;
+                let algorithm =
+                    algorithm.ok_or(PayloadError::Header(TRAILER, "names no checksum that we know"))?;
                 if self.promised.contains(&algorithm) {
-                    return Err(Wrong::Header(TRAILER, "names a checksum twice"));
+                    return Err(PayloadError::Header(TRAILER, "names a checksum twice"));
                 }
                 self.promised.push(algorithm);
                 self.compute(algorithm);
             }
         }
         if self.framing == Framing::Plain && !self.promised.is_empty() {
-            return Err(Wrong::Header(TRAILER, "needs a body in chunks"));
+            return Err(PayloadError::Header(TRAILER, "needs a body in chunks"));
         }
         Ok(())
     }
 
-    fn read_checksums(&mut self, headers: &HeaderMap) -> Result<(), Wrong> {
+    fn read_checksums(&mut self, headers: &HeaderMap) -> Result<(), PayloadError> {
         for name in ALGORITHMS {
             let Some(value) = one(headers, &name)? else { continue };
             let algorithm = Algorithm::named(value);
             self.compute(
-                algorithm.ok_or(Wrong::Header(name, "is none of CRC32, CRC32C, CRC64NVME, SHA1, SHA256"))?,
+                algorithm
+                    .ok_or(PayloadError::Header(name, "is none of CRC32, CRC32C, CRC64NVME, SHA1, SHA256"))?,
             );
         }
         for name in headers.keys() {
@@ -133,9 +138,10 @@ impl Announced {
             // not to compare it would be a lie
             let algorithm = Algorithm::of_header(name.as_str());
             let algorithm =
-                algorithm.ok_or_else(|| Wrong::Header(name.clone(), "is no checksum that we know"))?;
+                algorithm.ok_or_else(|| PayloadError::Header(name.clone(), "is no checksum that we know"))?;
             let sum = one(headers, name)?.and_then(|value| Sum::parse(algorithm, value));
-            self.sums.push(sum.ok_or_else(|| Wrong::Header(name.clone(), "isn't base64 of its length"))?);
+            self.sums
+                .push(sum.ok_or_else(|| PayloadError::Header(name.clone(), "isn't base64 of its length"))?);
             self.compute(algorithm);
         }
         Ok(())
@@ -149,7 +155,7 @@ impl Announced {
 }
 
 /// How the value is framed, and its SHA-256.
-fn framing(headers: &HeaderMap) -> Result<(Framing, Option<Vec<u8>>), Wrong> {
+fn framing(headers: &HeaderMap) -> Result<(Framing, Option<Vec<u8>>), PayloadError> {
     let encodings = headers.get_all(CONTENT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
     // of anonymous clients that is the only word
     let is_chunked = encodings.flat_map(items).any(|item| item.eq_ignore_ascii_case(AWS_CHUNKED));
@@ -161,14 +167,14 @@ fn framing(headers: &HeaderMap) -> Result<(Framing, Option<Vec<u8>>), Wrong> {
             Ok((Framing::SignedChunks, None))
         }
         Some(ecdsa) if ecdsa.starts_with("STREAMING-AWS4-ECDSA-") => {
-            Err(Wrong::Unsupported("chunks signed with ECDSA (Signature Version 4A) aren't supported"))
+            Err(PayloadError::Unsupported("chunks signed with ECDSA (Signature Version 4A) aren't supported"))
         }
         Some(digits) => {
             let sha256 = unhex(digits.as_bytes());
-            let sha256 =
-                sha256.ok_or(Wrong::Header(CONTENT_SHA256, "is neither 64 hex digits nor a known word"))?;
+            let sha256 = sha256
+                .ok_or(PayloadError::Header(CONTENT_SHA256, "is neither 64 hex digits nor a known word"))?;
             if is_chunked {
-                return Err(Wrong::Header(CONTENT_SHA256, "can't be the SHA-256 of a body in chunks"));
+                return Err(PayloadError::Header(CONTENT_SHA256, "can't be the SHA-256 of a body in chunks"));
             }
             Ok((Framing::Plain, Some(sha256.to_vec())))
         }
@@ -176,32 +182,35 @@ fn framing(headers: &HeaderMap) -> Result<(Framing, Option<Vec<u8>>), Wrong> {
 }
 
 /// The length of a value in chunks, which are longer.
-fn decoded_length(headers: &HeaderMap, body_length: Option<u64>) -> Result<Option<u64>, Wrong> {
-    let length = one(headers, &DECODED_LENGTH)?.ok_or(Wrong::NoLength)?;
+fn decoded_length(headers: &HeaderMap, body_length: Option<u64>) -> Result<Option<u64>, PayloadError> {
+    let length = one(headers, &DECODED_LENGTH)?.ok_or(PayloadError::NoLength)?;
     // `parse` would take a sign
     let digits = Some(length).filter(|length| !length.starts_with('+'));
     let length: Option<u64> = digits.and_then(|digits| digits.parse().ok());
-    let length = length.ok_or(Wrong::Header(DECODED_LENGTH, "is no length"))?;
+    let length = length.ok_or(PayloadError::Header(DECODED_LENGTH, "is no length"))?;
     if body_length.is_some_and(|body| body < length) {
-        return Err(Wrong::Short);
+        return Err(PayloadError::Short);
     }
     Ok(Some(length))
 }
 
-fn md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, Wrong> {
+fn md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, PayloadError> {
     let Some(value) = headers.get("content-md5") else { return Ok(None) };
     let md5 = STANDARD.decode(value).ok().and_then(|md5| md5.try_into().ok());
-    md5.map(Some).ok_or(Wrong::Md5)
+    md5.map(Some).ok_or(PayloadError::Md5)
 }
 
 /// The header's value, if it is there; it must be there once.
-fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Wrong> {
+fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, PayloadError> {
     let mut values = headers.get_all(name).into_iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Wrong::Header(name.clone(), "comes twice"));
+        return Err(PayloadError::Header(name.clone(), "comes twice"));
     }
-    value.to_str().map(|value| Some(value.trim())).map_err(|_error| Wrong::Header(name.clone(), "isn't text"))
+    value
+        .to_str()
+        .map(|value| Some(value.trim()))
+        .map_err(|_error| PayloadError::Header(name.clone(), "isn't text"))
 }
 
 /// The items of a list with commas.

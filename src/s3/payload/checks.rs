@@ -1,8 +1,8 @@
 //! What a value is compared with.
 
-use super::Wrong;
 use super::announced::Announced;
 use super::chunked::Trailer;
+use super::error::PayloadError;
 use crate::s3::checksum::{Algorithm, Checksums, Sum};
 use crate::s3::signature::{ChunkSigner, unhex};
 
@@ -28,9 +28,9 @@ impl Checks {
     }
 
     /// Takes the value's next bytes.
-    pub(super) fn take(&mut self, data: &[u8]) -> Result<(), Wrong> {
+    pub(super) fn take(&mut self, data: &[u8]) -> Result<(), PayloadError> {
         if let Some(left) = &mut self.left {
-            *left = left.checked_sub(data.len() as u64).ok_or(Wrong::Long)?;
+            *left = left.checked_sub(data.len() as u64).ok_or(PayloadError::Long)?;
         }
         self.checksums.update(data);
         Ok(())
@@ -46,7 +46,7 @@ impl Checks {
         &mut self,
         mut trailers: Vec<Trailer>,
         signer: Option<&mut ChunkSigner>,
-    ) -> Result<(), Wrong> {
+    ) -> Result<(), PayloadError> {
         let signature = trailers.iter().position(|trailer| trailer.name == "x-amz-trailer-signature");
         let signature = signature.map(|at| trailers.swap_remove(at).value);
         trailers.sort();
@@ -55,39 +55,39 @@ impl Checks {
             let lines: String = lines.collect();
             let signature = signature.and_then(|hex| unhex(hex.as_bytes()));
             if !signature.is_some_and(|signature| signer.is_trailers(&signature, &lines)) {
-                return Err(Wrong::Signature);
+                return Err(PayloadError::Signature);
             }
         }
         trailers.into_iter().try_for_each(|trailer| self.take_trailer(&trailer))?;
         if !self.promised.is_empty() {
-            return Err(Wrong::Trailer("an announced trailer is missing"));
+            return Err(PayloadError::Trailer("an announced trailer is missing"));
         }
         Ok(())
     }
 
-    fn take_trailer(&mut self, trailer: &Trailer) -> Result<(), Wrong> {
+    fn take_trailer(&mut self, trailer: &Trailer) -> Result<(), PayloadError> {
         let promised = Algorithm::of_header(&trailer.name)
             .and_then(|algorithm| self.promised.iter().position(|promised| *promised == algorithm));
-        let promised = promised.ok_or(Wrong::Trailer("a trailer wasn't announced, or comes twice"))?;
+        let promised = promised.ok_or(PayloadError::Trailer("a trailer wasn't announced, or comes twice"))?;
         let sum = Sum::parse(self.promised.swap_remove(promised), &trailer.value);
-        self.sums.push(sum.ok_or(Wrong::Trailer("a checksum isn't base64 of its length"))?);
+        self.sums.push(sum.ok_or(PayloadError::Trailer("a checksum isn't base64 of its length"))?);
         Ok(())
     }
 
     /// The value is over: gives the checksums that were asked for, if all is what it must be.
-    pub(super) fn settle(&mut self) -> Result<Vec<Sum>, Wrong> {
+    pub(super) fn settle(&mut self) -> Result<Vec<Sum>, PayloadError> {
         if self.left.is_some_and(|left| left > 0) {
-            return Err(Wrong::Short);
+            return Err(PayloadError::Short);
         }
         let mut computed = std::mem::take(&mut self.checksums).finish();
         if let Some(value) = self.sha256.take() {
             let sum = Sum { algorithm: Algorithm::Sha256, value };
             if !computed.contains(&sum) {
-                return Err(Wrong::Sha256);
+                return Err(PayloadError::Sha256);
             }
         }
         if let Some(other) = self.sums.iter().find(|sum| !computed.contains(sum)) {
-            return Err(Wrong::Digest(other.algorithm));
+            return Err(PayloadError::Digest(other.algorithm));
         }
         computed.retain(|sum| self.algorithms.contains(&sum.algorithm));
         Ok(computed)

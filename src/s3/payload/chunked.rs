@@ -13,7 +13,7 @@
 
 use bytes::{Buf as _, Bytes};
 
-use super::Wrong;
+use super::error::PayloadError;
 use crate::s3::signature::{Signature, unhex};
 
 /// The longest line with a chunk's size, in bytes.
@@ -66,7 +66,7 @@ impl Chunks {
     }
 
     /// Takes the next piece from what was received.
-    pub(super) fn take(&mut self, received: &mut Bytes) -> Result<Piece, Wrong> {
+    pub(super) fn take(&mut self, received: &mut Bytes) -> Result<Piece, PayloadError> {
         loop {
             if received.is_empty() && !matches!(self.state, State::Data { left: 0, .. }) {
                 return Ok(Piece::Wanted);
@@ -100,7 +100,9 @@ impl Chunks {
                         *end = rest;
                         received.advance(1);
                     }
-                    Some(_) => return Err(Wrong::Framing("a chunk of the body is longer than its size")),
+                    Some(_) => {
+                        return Err(PayloadError::Framing("a chunk of the body is longer than its size"));
+                    }
                 },
                 State::Trailers(most) => {
                     let most = *most;
@@ -115,15 +117,15 @@ impl Chunks {
     }
 
     /// The body is over: may it be? Gives the last trailer, if that has no line end.
-    pub(super) fn end(&mut self) -> Result<Option<Trailer>, Wrong> {
+    pub(super) fn end(&mut self) -> Result<Option<Trailer>, PayloadError> {
         if !matches!(self.state, State::Trailers(_)) {
-            return Err(Wrong::Short);
+            return Err(PayloadError::Short);
         }
         trailer(&std::mem::take(&mut self.line))
     }
 
     /// Takes a line with its end, once it is there. Only one that comes in pieces is copied.
-    fn take_line(&mut self, received: &mut Bytes, most: usize) -> Result<Option<Bytes>, Wrong> {
+    fn take_line(&mut self, received: &mut Bytes, most: usize) -> Result<Option<Bytes>, PayloadError> {
         let room = most.saturating_sub(self.line.len());
         match received.iter().take(room).position(|byte| *byte == b'\n') {
             Some(end) => {
@@ -135,8 +137,8 @@ impl Chunks {
                 Ok(Some(std::mem::take(&mut self.line).into()))
             }
             None if received.len() >= room => Err(match self.state {
-                State::Trailers(_) => Wrong::Trailer("the trailers are too long"),
-                _ => Wrong::Framing("the line with the size of a chunk is too long"),
+                State::Trailers(_) => PayloadError::Trailer("the trailers are too long"),
+                _ => PayloadError::Framing("the line with the size of a chunk is too long"),
             }),
             None => {
                 self.line.extend_from_slice(received);
@@ -148,8 +150,8 @@ impl Chunks {
 }
 
 /// Size and signature of a chunk.
-fn size(line: &[u8]) -> Result<(u64, Option<Signature>), Wrong> {
-    let no_size = Wrong::Framing("a chunk of the body has no size");
+fn size(line: &[u8]) -> Result<(u64, Option<Signature>), PayloadError> {
+    let no_size = PayloadError::Framing("a chunk of the body has no size");
     let line = line.strip_suffix(b"\r\n").and_then(|line| std::str::from_utf8(line).ok());
     let mut parts = line.unwrap_or_default().split(';');
     let digits = parts.next().unwrap_or_default();
@@ -160,19 +162,19 @@ fn size(line: &[u8]) -> Result<(u64, Option<Signature>), Wrong> {
     let signature = parts.find_map(|part| part.strip_prefix("chunk-signature="));
     let signature = signature
         .map(|hex| {
-            unhex(hex.as_bytes()).ok_or(Wrong::Framing("the signature of a chunk isn't 64 hex digits"))
+            unhex(hex.as_bytes()).ok_or(PayloadError::Framing("the signature of a chunk isn't 64 hex digits"))
         })
         .transpose()?;
     Ok((size, signature))
 }
 
 /// The trailer in a line; an empty line has none.
-fn trailer(line: &[u8]) -> Result<Option<Trailer>, Wrong> {
-    let text = std::str::from_utf8(line).map_err(|_error| Wrong::Trailer("a trailer isn't text"))?;
+fn trailer(line: &[u8]) -> Result<Option<Trailer>, PayloadError> {
+    let text = std::str::from_utf8(line).map_err(|_error| PayloadError::Trailer("a trailer isn't text"))?;
     let line = text.trim_ascii();
     if line.is_empty() {
         return Ok(None);
     }
-    let (name, value) = line.split_once(':').ok_or(Wrong::Trailer("a trailer has no colon"))?;
+    let (name, value) = line.split_once(':').ok_or(PayloadError::Trailer("a trailer has no colon"))?;
     Ok(Some(Trailer { name: name.to_ascii_lowercase(), value: value.trim_ascii().to_owned() }))
 }

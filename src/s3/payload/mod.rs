@@ -8,9 +8,9 @@
 mod announced;
 mod checks;
 mod chunked;
+mod error;
 #[cfg(test)]
 mod tests;
-mod wrong;
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -26,7 +26,7 @@ use checks::Checks;
 use chunked::{Chunks, Piece, Trailer};
 
 pub(super) use announced::Announced;
-pub(super) use wrong::Wrong;
+pub(super) use error::PayloadError;
 
 /// A value, as it comes out of a request's body.
 pub(super) struct Payload<B> {
@@ -50,7 +50,7 @@ struct Chunked {
 
 /// Tells what became of a [`Payload`].
 #[derive(Clone, Default)]
-pub(super) struct Outcome(Arc<OnceLock<Result<Vec<Sum>, Wrong>>>);
+pub(super) struct Outcome(Arc<OnceLock<Result<Vec<Sum>, PayloadError>>>);
 
 impl Outcome {
     /// The checksums that were announced or asked for, once the value is whole and has all of them.
@@ -58,29 +58,36 @@ impl Outcome {
     /// # Errors
     ///
     /// Why it hasn't; `Short` for one that wasn't read to its end.
-    pub(super) fn finish(&self) -> Result<Vec<Sum>, Wrong> {
-        self.0.get().cloned().unwrap_or(Err(Wrong::Short))
+    pub(super) fn finish(&self) -> Result<Vec<Sum>, PayloadError> {
+        self.0.get().cloned().unwrap_or(Err(PayloadError::Short))
     }
 }
 
 /// Why a [`Payload`] broke off.
 #[derive(Debug)]
-pub(super) enum Broken<E> {
+pub(super) enum ReadError<E> {
     /// The client's connection did.
     Body(E),
-    Wrong(Wrong),
+    Payload(PayloadError),
 }
 
-impl<E: std::fmt::Display> std::fmt::Display for Broken<E> {
+impl<E: std::fmt::Display> std::fmt::Display for ReadError<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Body(error) => error.fmt(f),
-            Self::Wrong(wrong) => wrong.fmt(f),
+            Self::Payload(error) => error.fmt(f),
         }
     }
 }
 
-impl<E: std::fmt::Debug + std::fmt::Display> std::error::Error for Broken<E> {}
+impl<E: std::error::Error + 'static> std::error::Error for ReadError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Body(error) => Some(error),
+            Self::Payload(error) => Some(error),
+        }
+    }
+}
 
 impl<B> Payload<B> {
     /// The value in the body. Without a `signer` nothing is made of the signatures of chunks.
@@ -98,7 +105,7 @@ impl<B> Payload<B> {
     }
 
     /// Takes what of the value is in the data.
-    fn pass(&mut self, data: Bytes) -> Result<Option<Bytes>, Wrong> {
+    fn pass(&mut self, data: Bytes) -> Result<Option<Bytes>, PayloadError> {
         let Some(chunked) = &mut self.chunked else {
             self.checks.take(&data)?;
             if self.checks.left() == Some(0) {
@@ -111,7 +118,7 @@ impl<B> Payload<B> {
     }
 
     /// Takes what of the value is in the chunks that were received.
-    fn decode(&mut self) -> Result<Option<Bytes>, Wrong> {
+    fn decode(&mut self) -> Result<Option<Bytes>, PayloadError> {
         let Some(chunked) = &mut self.chunked else { return Ok(None) };
         loop {
             match chunked.chunks.take(&mut chunked.received)? {
@@ -128,7 +135,7 @@ impl<B> Payload<B> {
                 Piece::ChunkEnd(signature) => {
                     let Some(signer) = &mut chunked.signer else { continue };
                     if !signature.is_some_and(|signature| signer.is_chunk(&signature)) {
-                        return Err(Wrong::Signature);
+                        return Err(PayloadError::Signature);
                     }
                 }
                 Piece::Trailer(trailer) => chunked.trailers.push(trailer),
@@ -138,7 +145,7 @@ impl<B> Payload<B> {
     }
 
     /// The body is over: gives what was held back of the value, if all is well.
-    fn end(&mut self) -> Result<Option<Bytes>, Wrong> {
+    fn end(&mut self) -> Result<Option<Bytes>, PayloadError> {
         if self.outcome.0.get().is_some() {
             return Ok(None);
         }
@@ -154,7 +161,7 @@ impl<B> Payload<B> {
     }
 
     /// The value is over, and is compared with what was announced.
-    fn settle(&mut self) -> Result<(), Wrong> {
+    fn settle(&mut self) -> Result<(), PayloadError> {
         let sums = self.checks.settle()?;
         self.outcome.0.get_or_init(|| Ok(sums));
         Ok(())
@@ -162,18 +169,18 @@ impl<B> Payload<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Payload<B> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken<B::Error>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ReadError<B::Error>>> {
         // chunks that came together
-        let mut data = self.decode().map_err(Broken::Wrong)?;
+        let mut data = self.decode().map_err(ReadError::Payload)?;
         while data.is_none() {
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                None => return Poll::Ready(self.end().map_err(Broken::Wrong)),
-                Some(frame) => frame.map_err(Broken::Body)?,
+                None => return Poll::Ready(self.end().map_err(ReadError::Payload)),
+                Some(frame) => frame.map_err(ReadError::Body)?,
             };
             // HTTP's own trailers say nothing of the value
             let received = frame.into_data().unwrap_or_default();
             if !received.is_empty() {
-                data = self.pass(received).map_err(Broken::Wrong)?;
+                data = self.pass(received).map_err(ReadError::Payload)?;
             }
         }
         Poll::Ready(Ok(data))
@@ -182,7 +189,7 @@ impl<B: Body<Data = Bytes> + Unpin> Payload<B> {
 
 impl<B: Body<Data = Bytes> + Unpin> Body for Payload<B> {
     type Data = Bytes;
-    type Error = Broken<B::Error>;
+    type Error = ReadError<B::Error>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -190,14 +197,15 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Payload<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         match this.outcome.0.get() {
-            Some(Err(wrong)) => return Poll::Ready(Some(Err(Broken::Wrong(wrong.clone())))),
+            Some(Err(wrong)) => return Poll::Ready(Some(Err(ReadError::Payload(wrong.clone())))),
             // its end was seen before its last bytes went on
             Some(Ok(_)) if this.chunked.is_some() => return Poll::Ready(None),
             _ => {}
         }
         let polled = ready!(this.poll(context));
         if let Err(broken) = &polled {
-            let wrong = if let Broken::Wrong(wrong) = broken { wrong.clone() } else { Wrong::Short };
+            let wrong =
+                if let ReadError::Payload(wrong) = broken { wrong.clone() } else { PayloadError::Short };
             this.outcome.0.get_or_init(|| Err(wrong));
         }
         Poll::Ready(polled.transpose().map(|data| data.map(Frame::data)))

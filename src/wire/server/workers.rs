@@ -80,8 +80,8 @@ impl Worker {
 }
 
 /// Has the scheduler take this thread for one that computes (`SCHED_BATCH`, sched(7)): when a request comes
-/// in, it doesn't interrupt who has the core, mostly a client or volume of the same machine that is about
-/// to bring more. On a machine of two cores that they share, a fifth more redirects are answered; where the
+/// in, it doesn't interrupt the thread that has the core, mostly a client or volume of the same machine that
+/// is about to bring more. On a machine of two cores that they share, a fifth more redirects are answered; where the
 /// master has its cores for itself, nothing changes.
 #[expect(unsafe_code, reason = "no safe crate sets the class and leaves the nice value alone")]
 fn let_others_finish() {

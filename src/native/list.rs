@@ -13,10 +13,11 @@ use tokio::sync::mpsc;
 use crate::error::Error;
 use crate::key::Key;
 use crate::store::{Listed, Store};
+use crate::wire::{BodyError, Outgoing, caught};
 
-use super::body::{Broken, Outgoing};
+use super::answer::Answer;
 use super::query::Query;
-use super::{Answer, Refusal, caught};
+use super::refusal::Refusal;
 
 /// Pages that wait for the client while the next is made.
 const WINDOW: usize = 1;
@@ -60,7 +61,7 @@ struct Listing {
 /// Some text, and the key that the rest begins with.
 type Page = (Vec<u8>, Option<Vec<u8>>);
 
-type Pages = mpsc::Sender<Result<Bytes, Broken>>;
+type Pages = mpsc::Sender<Result<Bytes, BodyError>>;
 
 impl Listing {
     async fn run(self, first: Page, pages: Pages) {
@@ -70,7 +71,7 @@ impl Listing {
             Err(panicked) => tracing::error!(error = %panicked, "a listing broke off"),
         }
         // the answer must not look whole
-        drop(pages.send(Err(Broken)).await);
+        drop(pages.send(Err(BodyError)).await);
     }
 
     /// Sends the first page and all that follow, or as many as the client waits for.

@@ -22,7 +22,7 @@ impl<S> WriteTimeout<S> {
         Self { stream, limit, timer: None }
     }
 
-    /// What a write came to, or that it waited for too long.
+    /// The result of a write, or an error if it has waited for too long.
     fn within_deadline<T>(
         &mut self,
         context: &mut Context<'_>,

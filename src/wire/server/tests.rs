@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use hyper::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::*;
-use crate::http::{Outgoing, answered};
+use crate::wire::{Outgoing, caught};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -20,7 +21,7 @@ async fn server(connections: u32, go: &Arc<Notify>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let go = Arc::clone(go);
-    let answer = move |request: Request<Incoming>| {
+    let answer = move |_context: RequestContext, request: Request<Incoming>| {
         let go = Arc::clone(&go);
         async move {
             let path = request.uri().path();
@@ -30,9 +31,13 @@ async fn server(connections: u32, go: &Arc<Notify>) -> SocketAddr {
                     "/panic" => panic!("as the test wants it"),
                     _ => {}
                 }
-                Ok(Response::new(Outgoing::Text(None)))
+                Response::new(Outgoing::Text(None))
             };
-            Ok(answered(request.method(), path, work).await)
+            Ok(caught(work).await.unwrap_or_else(|panicked| {
+                let mut answer = Response::new(Outgoing::Text(Some(format!("{panicked}\n").into())));
+                *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                answer
+            }))
         }
     };
     tokio::spawn(async move {

@@ -8,7 +8,7 @@ use crate::s3::checksum::Algorithm;
 
 /// Why a body isn't what its request says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::s3) enum Wrong {
+pub(in crate::s3) enum PayloadError {
     /// A header, or trailer, that can't be understood: `InvalidRequest`.
     Header(HeaderName, &'static str),
     /// `Content-MD5` is none: `InvalidDigest`.
@@ -35,7 +35,7 @@ pub(in crate::s3) enum Wrong {
     Trailer(&'static str),
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for PayloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(name, why) => write!(f, "{name} {why}"),
@@ -55,4 +55,4 @@ impl fmt::Display for Wrong {
     }
 }
 
-impl std::error::Error for Wrong {}
+impl std::error::Error for PayloadError {}

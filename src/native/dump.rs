@@ -1,4 +1,4 @@
-//! `GET /?dump`: all that the index holds, for who would lose it.
+//! `GET /?dump`: everything that the index holds, as a backup.
 //!
 //! The index writes a page on a thread of its own while the page before it is on its way to the client. Files
 //! that LevelDB would have replaced are kept as long as a dump goes on, so it must go on.
@@ -13,14 +13,15 @@ use tokio::time::timeout;
 
 use crate::key::Key;
 use crate::store::{Dump, IndexError, Store};
+use crate::wire::{BodyError, Outgoing, caught};
 
-use super::body::{Broken, Outgoing};
-use super::{Answer, Refusal, caught};
+use super::answer::Answer;
+use super::refusal::Refusal;
 
 /// The query that asks for one.
 pub(super) const QUERY: &str = "dump";
 
-/// At most so many dumps at a time. A process has one index.
+/// Bounds the number of dumps at a time. A process has one index.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// Pages that wait for the client while the next is made.
@@ -51,7 +52,7 @@ pub(super) async fn answer(store: &Store, method: &Method, key: &Key) -> Result<
 /// Some bytes, and the rest of the dump.
 type Page = (Vec<u8>, Option<Dump>);
 
-type Pages = mpsc::Sender<Result<Bytes, Broken>>;
+type Pages = mpsc::Sender<Result<Bytes, BodyError>>;
 
 async fn run(first: Page, pages: Pages, place: SemaphorePermit<'static>) {
     match caught(send(first, &pages)).await {
@@ -62,11 +63,11 @@ async fn run(first: Page, pages: Pages, place: SemaphorePermit<'static>) {
     }
     drop(place);
     // the answer must not look whole
-    drop(pages.send(Err(Broken)).await);
+    drop(pages.send(Err(BodyError)).await);
 }
 
 enum Sent {
-    /// Or as much as somebody waited for.
+    /// All of it, or as much as the client waited for.
     Whole,
     TooSlowly,
 }

@@ -1,37 +1,49 @@
-//! What a URL says: percent-encoding, and the query of a listing.
+//! The query of a listing.
 
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
-
 use crate::record::State;
+use crate::wire::target::{TargetError, percent_decode};
 
-/// What is wrong with a URL, in a line for the client.
+/// What is wrong with a query, in a line for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadUrl(&'static str);
+pub enum QueryError {
+    /// An escape in it is malformed.
+    Target(TargetError),
+    /// It isn't one of ours.
+    Unknown,
+    /// The limit is no number.
+    Limit,
+    /// It says something twice.
+    Twice,
+}
 
-impl fmt::Display for BadUrl {
+impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(match self {
+            Self::Target(error) => return error.fmt(f),
+            Self::Unknown => {
+                "the queries are ?list and ?unlinked, with &start=KEY and &limit=NUMBER, and /?dump"
+            }
+            Self::Limit => "limit is a number of keys, 0 for all",
+            Self::Twice => "the query says something twice",
+        })
     }
 }
 
-impl std::error::Error for BadUrl {}
-
-/// The bytes that a percent-encoded part of a URL stands for.
-///
-/// # Errors
-///
-/// Strictly: a `%` that begins no escape is an error, and not itself.
-pub fn percent_decode(text: &str) -> Result<Vec<u8>, BadUrl> {
-    let escapes = text.split('%').skip(1);
-    for escape in escapes {
-        let digits = escape.as_bytes().get(..2);
-        if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-            return Err(BadUrl("a % in the URL is followed by two hex digits (write %25 for %)"));
+impl std::error::Error for QueryError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Target(error) => Some(error),
+            Self::Unknown | Self::Limit | Self::Twice => None,
         }
     }
-    Ok(percent_decode_str(text).collect())
+}
+
+impl From<TargetError> for QueryError {
+    fn from(error: TargetError) -> Self {
+        Self::Target(error)
+    }
 }
 
 /// What a listing asks for.
@@ -45,16 +57,13 @@ pub struct Query {
     pub limit: u64,
 }
 
-const UNKNOWN: BadUrl =
-    BadUrl("the queries are ?list and ?unlinked, with &start=KEY and &limit=NUMBER, and /?dump");
-
 impl Query {
     /// Reads what follows the `?` of a URL.
     ///
     /// # Errors
     ///
     /// It is no query of ours.
-    pub fn parse(query: &str) -> Result<Self, BadUrl> {
+    pub fn parse(query: &str) -> Result<Self, QueryError> {
         let (mut state, mut start, mut limit) = (None, None, None);
         for parameter in query.split('&') {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -66,16 +75,15 @@ impl Query {
                 ("limit", value) => {
                     let number = value.bytes().all(|byte| byte.is_ascii_digit());
                     let number = number.then(|| value.parse().ok()).flatten();
-                    let bad = BadUrl("limit is a number of keys, 0 for all");
-                    limit.replace(number.ok_or(bad)?).is_some()
+                    limit.replace(number.ok_or(QueryError::Limit)?).is_some()
                 }
-                _ => return Err(UNKNOWN),
+                _ => return Err(QueryError::Unknown),
             };
             if twice {
-                return Err(BadUrl("the query says something twice"));
+                return Err(QueryError::Twice);
             }
         }
-        let state = state.ok_or(UNKNOWN)?;
+        let state = state.ok_or(QueryError::Unknown)?;
         Ok(Self { state, start: start.unwrap_or_default(), limit: limit.unwrap_or(0) })
     }
 }

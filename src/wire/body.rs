@@ -10,14 +10,16 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
+/// The longest body that is stored, in bytes: no file is longer.
+pub(crate) const LONGEST_VALUE: u64 = i64::MAX.cast_unsigned();
+
 /// A refused body is read away up to this many bytes, …
 const DRAIN_BYTES: u64 = 16 * 1024 * 1024;
 /// … and this long, so that a client that is still sending reads the refusal instead of a reset.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// The body of a request. What of it isn't read when it is dropped is read away in the background,
-/// within bounds: the refusal goes out at once, and reaches even a client that sends first and reads
-/// later.
+/// The body of a request. When it is dropped before its end, the rest is read away in the background, within
+/// bounds: the refusal goes out at once, and reaches even a client that sends first and reads later.
 pub(crate) struct ClientBody {
     body: Option<Incoming>,
     /// The client waits for a 100 before it sends.
@@ -86,29 +88,30 @@ pub enum Outgoing {
     /// Short text, or nothing.
     Text(Option<Bytes>),
     /// Pages of a listing, or of a dump.
-    Pages(mpsc::Receiver<Result<Bytes, Broken>>),
+    Pages(mpsc::Receiver<Result<Bytes, BodyError>>),
 }
 
-/// An answer that couldn't be finished: the connection is cut, so that it doesn't look whole.
+/// An answer that couldn't be finished: the connection is cut, so that it doesn't look whole. Why is in the
+/// log.
 #[derive(Debug)]
-pub struct Broken;
+pub struct BodyError;
 
-impl std::fmt::Display for Broken {
+impl std::fmt::Display for BodyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("the answer broke off")
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for BodyError {}
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Pages(pages) => pages.poll_recv(context).map(|page| Some(page?.map(Frame::data))),

@@ -1,0 +1,53 @@
+//! What can go wrong with a database.
+
+use std::fmt;
+
+/// LevelDB's own message for what went wrong, on one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(pub(super) String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why a database could not be opened; the caller, who knows it, names the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenError {
+    /// Another process, or this one, has it open.
+    InUse,
+    /// The directory it would be created in does not exist.
+    MissingParent,
+    /// There is something else: a file, or a directory with other things in it.
+    NotADatabase,
+    /// There is no database, and none was to be created.
+    Missing,
+    /// Anything else, damage included: the message of LevelDB or of the system.
+    Other(String),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InUse => "in use by another process",
+            Self::MissingParent => "the directory above it does not exist",
+            Self::NotADatabase => "exists, but is not a LevelDB database",
+            Self::Missing => "there is no database",
+            Self::Other(message) => message,
+        })
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Another LevelDB program has the database open if its lock, by fcntl, is what failed.
+pub(super) fn refused(error: Error) -> OpenError {
+    if error.0.starts_with("IO error: lock ") { OpenError::InUse } else { OpenError::Other(error.0) }
+}
+
+pub(super) fn other(error: impl fmt::Display) -> OpenError {
+    OpenError::Other(error.to_string())
+}

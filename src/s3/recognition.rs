@@ -1,0 +1,77 @@
+//! Which requests are S3's beyond doubt, on a port that the native API shares.
+
+use hyper::Request;
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+
+use super::query::{is_signature, names};
+
+/// What the queries of other operations say.
+const SUBRESOURCES: [&str; 45] = [
+    "accelerate",
+    "acl",
+    "analytics",
+    "attributes",
+    "continuation-token",
+    "cors",
+    "delete",
+    "delimiter",
+    "encoding-type",
+    "encryption",
+    "fetch-owner",
+    "intelligent-tiering",
+    "inventory",
+    "key-marker",
+    "legal-hold",
+    "lifecycle",
+    "list-type",
+    "location",
+    "logging",
+    "marker",
+    "max-keys",
+    "max-uploads",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "partNumber",
+    "policy",
+    "policyStatus",
+    "prefix",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "restore",
+    "retention",
+    "select",
+    "start-after",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+    "versionId",
+    "versioning",
+    "versions",
+    "website",
+];
+
+/// Whether a request speaks S3, and not the native API: it is signed as S3's are, has one of its headers,
+/// or asks for what only S3 has.
+pub(super) fn is_s3<B>(request: &Request<B>) -> bool {
+    let signed = |value: &[u8]| value.starts_with(b"AWS4-") || value.starts_with(b"AWS ");
+    let header = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name_text = name.as_str();
+        name_text.starts_with("x-amz-")
+            || name_text.starts_with("amz-sdk-")
+            || (name == AUTHORIZATION && signed(value.as_bytes()))
+    };
+    request.headers().iter().any(header) || request.uri().query().is_some_and(is_s3s_query)
+}
+
+fn is_s3s_query(query: &str) -> bool {
+    names(query).any(|name| {
+        is_signature(&name)
+            || name == "x-id"
+            || name.starts_with("response-")
+            || SUBRESOURCES.binary_search(&&*name).is_ok()
+    })
+}

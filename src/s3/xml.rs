@@ -1,0 +1,119 @@
+//! Requests in XML: gathered in memory, within bounds, and compared with what their headers announce.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, TryStreamExt as _};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::header::CONTENT_LENGTH;
+use hyper::http::request::Parts;
+use md5::{Digest as _, Md5};
+use s3s::{S3Error, S3Result, s3_error};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::errors::{malformed, refused, wrong};
+use super::payload::{Announced, Payload, PayloadError};
+use super::query::names;
+use crate::error::Error;
+use crate::wire::ClientBody;
+
+/// The longest XML of a request, in bytes: a thousand deletions of the longest keys, or a completion with
+/// ten thousand parts, fit.
+pub(super) const LONGEST_XML: usize = 4 * 1024 * 1024;
+
+/// How long a request in XML may take to come in.
+const XML_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// XML up to so many bytes is short. What is longer, few may send at a time: it is gathered in memory.
+const SHORT_XML: usize = 64 * 1024;
+static LONG: Semaphore = Semaphore::const_new(32);
+
+/// The most elements of these names that a request may have: of ten thousand parts, each with its number, and
+/// of a thousand deletions. s3s takes much more memory for each than it has bytes.
+const MOST_ELEMENTS: [(&[u8], usize); 2] = [(b"<Part", 20_000), (b"<Object", 1000)];
+
+/// Why the XML of a request couldn't be read, if it couldn't.
+#[derive(Clone, Default)]
+pub(super) struct Gathered(Arc<Mutex<Option<S3Error>>>);
+
+impl Gathered {
+    pub(super) fn check(&self) -> S3Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+}
+
+/// A body of XML. It is read when s3s wants it, which is after it has looked who wants what; and it must be
+/// what the headers say.
+pub(super) fn xml(
+    head: &mut Parts,
+    body: ClientBody,
+    length: Option<u64>,
+    open: bool,
+    gathered: &Gathered,
+) -> S3Result<s3s::Body> {
+    let query = head.uri.query().unwrap_or_default();
+    // checksums of who completes an upload are the object's
+    let announced = if names(query).any(|name| name == "uploadId") {
+        Announced::read_framing(&head.headers, length)
+    } else {
+        Announced::read(&head.headers, length)
+    };
+    let is_framed = announced.as_ref().is_ok_and(|announced| !announced.is_plain());
+    if is_framed && !open {
+        // s3s would take them off, and have each in memory, however large; no client sends such
+        return Err(s3_error!(NotImplemented, "XML in chunks is not supported: send it as it is"));
+    }
+    if is_framed
+        && let Ok(Announced { length: Some(length), .. }) = &announced
+        && let Ok(length) = length.to_string().try_into()
+    {
+        head.headers.insert(CONTENT_LENGTH, length);
+    }
+    let gathered = gathered.clone();
+    let bytes = async move {
+        gather(body, announced).await.map_err(|refusal| {
+            *gathered.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+            std::io::Error::from(std::io::ErrorKind::InvalidData)
+        })
+    };
+    Ok(s3s::Body::http_body_unsync(StreamBody::new(stream::once(bytes).map_ok(Frame::data))))
+}
+
+async fn gather(body: ClientBody, announced: Result<Announced, PayloadError>) -> S3Result<Bytes> {
+    let announced = announced.map_err(|wrong| malformed(&wrong))?;
+    let md5 = announced.md5;
+    let (mut body, outcome) = Payload::new(body, announced, None);
+    let mut place = None;
+    let read = async {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_broken| Error::CutShort)?;
+            bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+            if bytes.len() > SHORT_XML && place.is_none() {
+                place = LONG.acquire().await.ok();
+            }
+            if bytes.len() > LONGEST_XML {
+                return Ok(bytes);
+            }
+        }
+        Ok(bytes)
+    };
+    let bytes = timeout(XML_TIMEOUT, read).await.unwrap_or(Err(Error::Stalled));
+    let bytes = bytes.map_err(|error| wrong(&outcome, error))?.freeze();
+    if bytes.len() > LONGEST_XML {
+        return Err(s3_error!(MaxMessageLengthExceeded, "the XML is longer than {LONGEST_XML} bytes"));
+    }
+    if md5.is_some_and(|md5| md5 != <[u8; 16]>::from(Md5::digest(&bytes))) {
+        return Err(refused(Error::WrongMd5));
+    }
+    let has_too_many = |(start, most): &(&[u8], usize)| {
+        bytes.windows(start.len()).filter(|part| part == start).nth(*most).is_some()
+    };
+    if MOST_ELEMENTS.iter().any(has_too_many) {
+        return Err(s3_error!(MalformedXML, "the XML names too many parts, or objects"));
+    }
+    Ok(bytes)
+}
