@@ -9,7 +9,7 @@
 //!
 //! | room | what it is for |
 //! |---|---|
-//! | [`error`], [`progress`], [`logs`] | what can go wrong, how far a run is, lines for the operator |
+//! | [`error`], [`clock`], [`progress`], [`logs`] | what can go wrong, the time, how far a run is, lines for the operator |
 //! | [`key`], [`placement`], [`record`] | pure: formats and hashing |
 //! | [`leveldb`] | the safe side of LevelDB, for `index` alone |
 //! | [`index`] | keys, records and intents, by key and by page |
@@ -23,6 +23,7 @@
 //! | [`config`] | flags |
 
 pub mod access;
+pub mod clock;
 pub mod config;
 pub mod error;
 pub mod http;
