@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Integers are big-endian. `taken` is in seconds since 1970, the rows are those of the index in their order
-//! and their form (see [`super`]), and the MD5 is that of all bytes before it: a dump that was cut short or
+//! and their form (see [`super`]; records are in whatever version the index has them, see [`crate::record`]),
+//! and the MD5 is that of all bytes before it: a dump that was cut short or
 //! damaged has no end that fits. Nothing comes after it.
 //!
 //! The master goes on while it is dumped, from one snapshot. Intents of attempts that were under way at that
@@ -17,11 +18,11 @@ use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use md5::{Digest as _, Md5};
 
 use super::{GENERATION, INTENTS, Index, IndexError, Options, PAGE_BYTES, encode_intents, state_of};
+use crate::clock::Timestamp;
 use crate::key::Key;
 use crate::leveldb::{self, Batch, Database, Iter};
 use crate::record::Intent;
@@ -60,8 +61,7 @@ impl Index {
         let (database, is_open) = (Arc::clone(&self.database), Box::new(is_open));
         crate::blocking(move || {
             // before the snapshot: it holds nothing that is younger than that second
-            let taken = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let taken = taken.map_or(0, |since| since.as_secs());
+            let taken = Timestamp::now().seconds();
             let mut rows = database.shared_iter(false);
             rows.seek_to_first();
             let (writer, text) = Writer::begin(taken);
@@ -421,9 +421,10 @@ mod tests {
     }
 
     fn record(modified: u64, headers: usize) -> Record {
+        let modified = Some(Timestamp::from_millis(modified));
         let (state, md5, size) = (State::Live, Some([7; 16]), Some(1));
         let headers = vec![("x-amz-meta-long".to_owned(), "x".repeat(headers))];
-        Record { state, replicas: Vec::new(), md5, size, modified: Some(modified), headers }
+        Record { state, replicas: Vec::new(), md5, size, modified, headers }
     }
 
     fn intent(id: u64, files: u64) -> Intent {

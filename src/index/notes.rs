@@ -138,13 +138,13 @@ impl Index {
         self.write_soon(change).await
     }
 
-    /// Notes many things that aren't noted yet: the bulk load of a rebuild.
+    /// Notes many things that aren't noted yet, with their records in a stored form: the bulk load of a rebuild.
     ///
     /// # Errors
     ///
     /// The index can't be written.
-    pub async fn load_notes(&self, notes: Vec<(Note, Record)>) -> Result<(), IndexError> {
-        let puts = notes.into_iter().map(|(note, record)| (note.row(), record.encode())).collect();
+    pub async fn load_notes(&self, notes: Vec<(Note, Vec<u8>)>) -> Result<(), IndexError> {
+        let puts = notes.into_iter().map(|(note, record)| (note.row(), record)).collect();
         let durability = Durability::Process;
         self.write(Change { puts, durability, ..Change::default() }).await.map(|_written| ())
     }
@@ -198,12 +198,13 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
     use super::*;
+    use crate::clock::Timestamp;
     use crate::index::Options;
     use crate::record::State;
     use futures_util::future::join_all;
 
     fn made(modified: u64) -> Record {
-        let (md5, size, modified) = (None, None, Some(modified));
+        let (md5, size, modified) = (None, None, Some(Timestamp::from_millis(modified)));
         Record { state: State::Live, replicas: Vec::new(), md5, size, modified, headers: Vec::new() }
     }
 

@@ -3,18 +3,23 @@
 //! **Record**, one per key that exists:
 //!
 //! ```text
-//! 01  flags  [md5: 16]  [size: 8]  [modified: 8]  count  count × replica  count  count × header
+//! 02  flags  [md5: 16]  [size: 8]  [modified: 8]  count  count × replica  count  count × header
 //! flags    bit 0 unlinked, bit 1 MD5 known, bit 2 size known, bit 3 modification time known
 //! replica  place (length, bytes)  00 | 01 generation: 8
 //! header   name (length, bytes)  value (length, bytes)
 //! ```
 //!
-//! Integers are big-endian, counts and lengths 2 bytes. The version byte 01 begins no record of
-//! minikeyvalue: those are text, `[DELETED][HASH<32 hex digits>]place,place,…`, and are read as they
-//! are. **Intents**, one row per key that has any: `01  count  count × (id: 8  count  count × replica)`.
+//! Integers are big-endian, counts and lengths 2 bytes. `modified` is in milliseconds since 1970 (UTC).
+//! Records of version 01, which davkv 0.1 wrote, have it in seconds, and are the same otherwise. Both
+//! versions are read; what is written is version 02, but for a rebuild that makes an index for davkv 0.1.
+//! No record of minikeyvalue begins with either byte: those are text,
+//! `[DELETED][HASH<32 hex digits>]place,place,…`, and are read as they are.
+//!
+//! **Intents**, one row per key that has any: `01  count  count × (id: 8  count  count × replica)`.
 
 use std::fmt;
 
+use crate::clock::Timestamp;
 use crate::key::Name;
 use crate::placement::Place;
 
@@ -50,8 +55,9 @@ pub struct Record {
     pub md5: Option<[u8; 16]>,
     /// Length of the value in bytes; minikeyvalue doesn't store it.
     pub size: Option<u64>,
-    /// Precondition the value was written, in seconds since 1970 (UTC).
-    pub modified: Option<u64>,
+    /// When the value's upload began; minikeyvalue doesn't store it. The files on the volumes have the second
+    /// of it as their modification time.
+    pub modified: Option<Timestamp>,
     /// Content type, user headers and what else the S3 API keeps; the native API stores none.
     pub headers: Headers,
 }
@@ -88,7 +94,12 @@ const MAX_REPLICAS: usize = 1024;
 const FIXED_BYTES: usize = 64;
 const REPLICA_BYTES: usize = 48;
 
-const VERSION: u8 = 1;
+/// Of records with a time in milliseconds, …
+const MILLIS_VERSION: u8 = 2;
+/// … of records with a time in seconds, …
+const SECONDS_VERSION: u8 = 1;
+/// … and of intents.
+const INTENTS_VERSION: u8 = 1;
 const UNLINKED: u8 = 1;
 const HAS_MD5: u8 = 2;
 const HAS_SIZE: u8 = 4;
@@ -96,13 +107,24 @@ const HAS_MODIFIED: u8 = 8;
 const PLAIN: u8 = 0;
 const GENERATION: u8 = 1;
 
+/// A stored form of records, by the program that reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// This program's: version 02.
+    Current,
+    /// The form of davkv 0.1, version 01: the time is cut to seconds.
+    Davkv01,
+    /// The form of minikeyvalue: no size, no time, no headers.
+    Minikeyvalue,
+}
+
 /// The header that holds a value's tag where that isn't its MD5.
 pub const TAG: &str = "etag";
 
 impl Record {
     /// What tells the value from others under the same key, without quotes: a header's word, or the MD5 in
-    /// hex. Where neither is known, its time, size and newest name, of which a rebalance may change the last;
-    /// nobody can take that for an MD5.
+    /// hex. Where neither is known, the second of its time, its size and its newest name, of which a rebalance may
+    /// change the last; nobody can take that for an MD5.
     #[must_use]
     pub fn tag(&self) -> String {
         let header = self.headers.iter().find(|(name, _)| name == TAG).map(|(_, tag)| tag.clone());
@@ -111,14 +133,28 @@ impl Record {
                 Name::Generation(generation) => Some(generation),
                 Name::Plain => None,
             });
-            let (modified, size) = (self.modified.unwrap_or(0), self.size.unwrap_or(0));
-            format!("{modified:x}-{size:x}-{:x}", newest.max().unwrap_or(0))
+            let (second, size) = (self.modified.unwrap_or_default().seconds(), self.size.unwrap_or(0));
+            format!("{second:x}-{size:x}-{:x}", newest.max().unwrap_or(0))
         })
     }
 
-    /// Our stored form.
+    /// The stored form that this program writes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        self.encode_version(MILLIS_VERSION, Timestamp::millis)
+    }
+
+    /// The record in that form; `None` when the form can't say it: minikeyvalue knows no generation names.
+    #[must_use]
+    pub fn encode_in(&self, form: Form) -> Option<Vec<u8>> {
+        match form {
+            Form::Current => Some(self.encode()),
+            Form::Davkv01 => Some(self.encode_version(SECONDS_VERSION, Timestamp::seconds)),
+            Form::Minikeyvalue => self.encode_minikeyvalue(),
+        }
+    }
+
+    fn encode_version(&self, version: u8, time: fn(Timestamp) -> u64) -> Vec<u8> {
         let mut flags = if self.state == State::Unlinked { UNLINKED } else { 0 };
         for (flag, known) in [
             (HAS_MD5, self.md5.is_some()),
@@ -128,9 +164,9 @@ impl Record {
             flags |= if known { flag } else { 0 };
         }
         let mut out = Vec::with_capacity(FIXED_BYTES + self.replicas.len() * REPLICA_BYTES);
-        out.extend([VERSION, flags]);
+        out.extend([version, flags]);
         out.extend(self.md5.iter().flatten());
-        for number in [self.size, self.modified].into_iter().flatten() {
+        for number in [self.size, self.modified.map(time)].into_iter().flatten() {
             out.extend(number.to_be_bytes());
         }
         put_replicas(&mut out, &self.replicas);
@@ -155,7 +191,7 @@ impl Record {
         Some(format!("{deleted}{hash}{}", places.join(",")).into_bytes())
     }
 
-    /// Reads either stored form.
+    /// Reads any stored form.
     ///
     /// # Errors
     ///
@@ -187,7 +223,7 @@ struct Fixed {
     state: State,
     md5: Option<[u8; 16]>,
     size: Option<u64>,
-    modified: Option<u64>,
+    modified: Option<Timestamp>,
 }
 
 /// What a record has any number of.
@@ -196,14 +232,22 @@ enum Part<'a> {
     Header(&'a str, &'a str),
 }
 
-/// Reads either stored form, and shows its parts in their order.
+/// Reads any stored form, and shows its parts in their order.
 fn read<'a>(bytes: &'a [u8], part: impl FnMut(Part<'a>)) -> Result<Fixed, RecordError> {
-    if bytes.first() == Some(&VERSION) { read_ours(bytes, part) } else { read_minikeyvalues(bytes, part) }
+    match bytes.split_first() {
+        Some((&MILLIS_VERSION, rest)) => read_ours(rest, Timestamp::from_millis, part),
+        Some((&SECONDS_VERSION, rest)) => read_ours(rest, Timestamp::from_seconds, part),
+        _ => read_minikeyvalues(bytes, part),
+    }
 }
 
-fn read_ours<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixed, RecordError> {
+/// Reads what follows the version byte; `time` is how that version counts.
+fn read_ours<'a>(
+    bytes: &'a [u8],
+    time: fn(u64) -> Timestamp,
+    mut part: impl FnMut(Part<'a>),
+) -> Result<Fixed, RecordError> {
     let mut input = Input(bytes);
-    input.byte()?;
     let flags = input.byte()?;
     if flags & !(UNLINKED | HAS_MD5 | HAS_SIZE | HAS_MODIFIED) != 0 {
         return Err(RecordError("unknown flags"));
@@ -211,7 +255,7 @@ fn read_ours<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixe
     let md5 = if flags & HAS_MD5 != 0 { Some(input.array()?) } else { None };
     let mut number = |flag| if flags & flag != 0 { input.number().map(Some) } else { Ok(None) };
     let size = number(HAS_SIZE)?;
-    let modified = number(HAS_MODIFIED)?;
+    let modified = number(HAS_MODIFIED)?.map(time);
     for _ in 0..input.count()? {
         let (place, name) = input.replica()?;
         part(Part::Replica(place, name));
@@ -256,7 +300,7 @@ impl Intent {
     pub fn encode_all(intents: &[Self]) -> Vec<u8> {
         let files: usize = intents.iter().map(|intent| intent.files.len()).sum();
         let mut out = Vec::with_capacity(FIXED_BYTES * intents.len() + files * REPLICA_BYTES);
-        out.push(VERSION);
+        out.push(INTENTS_VERSION);
         put_count(&mut out, intents.len());
         for intent in intents {
             out.extend(intent.id.to_be_bytes());
@@ -272,7 +316,7 @@ impl Intent {
     /// Bytes that [`Intent::encode_all`] didn't write.
     pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, RecordError> {
         let mut input = Input(bytes);
-        if input.byte()? != VERSION {
+        if input.byte()? != INTENTS_VERSION {
             return Err(RecordError("unknown version of an intent"));
         }
         let intents = (0..input.count()?)
@@ -299,7 +343,7 @@ pub fn unhex(digits: &str) -> Option<[u8; 16]> {
 }
 
 /// Counts and lengths are written as 2 bytes; nothing that we store comes near that limit (a record
-/// has a handful of replicas and, one day, as many headers as a request may have), and what is
+/// has a handful of replicas, and at most as many headers as a request may have), and what is
 /// beyond it is not written rather than written wrongly.
 fn put_count(out: &mut Vec<u8>, count: usize) {
     let count = u16::try_from(count).unwrap_or_else(|_| unreachable!("{count} entries in one record"));

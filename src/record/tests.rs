@@ -41,8 +41,12 @@ fn damage_is_no_record() {
         b"a:1\n",
         b"\xff",
         b"\x01",
+        b"\x02",
         b"\x01\x10\0\0\0\0",
+        b"\x02\x10\0\0\0\0",
         b"\x01\x00\0\0\0\0tail",
+        b"\x02\x00\0\0\0\0tail",
+        b"\x03\x00\0\0\0\0",
         b"\x01\x00\0\x01\0\x03a:1\x02\0\0",
     ] {
         assert!(Record::decode(bytes).is_err(), "{bytes:?}");
@@ -50,24 +54,26 @@ fn damage_is_no_record() {
     }
 }
 
+fn full(modified: Timestamp) -> Record {
+    Record {
+        state: State::Unlinked,
+        replicas: vec![plain("a:1/sv00"), Replica { place: Place::new("b:1"), name: Name::Generation(258) }],
+        md5: Some(MD5),
+        size: Some(3),
+        modified: Some(modified),
+        headers: vec![("content-type".into(), "text/plain".into())],
+    }
+}
+
 /// The stored form is a contract: an index outlives the program that wrote it.
 #[test]
 fn our_form_is_pinned() {
-    let record = Record {
-        state: State::Unlinked,
-        replicas: vec![
-            plain("a:1/sv00"),
-            Replica { place: Place::new("b:1"), name: Name::Generation(258) },
-        ],
-        md5: Some(MD5),
-        size: Some(3),
-        modified: Some(4),
-        headers: vec![("content-type".into(), "text/plain".into())],
-    };
-    let bytes = b"\x01\x0f0123456789abcdef\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\
+    let record = full(Timestamp::from_millis(4005));
+    let bytes = b"\x02\x0f0123456789abcdef\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\x0f\xa5\
         \0\x02\0\x08a:1/sv00\0\0\x03b:1\x01\0\0\0\0\0\0\x01\x02\
         \0\x01\0\x0ccontent-type\0\x0atext/plain";
     assert_eq!(record.encode(), bytes);
+    assert_eq!(record.encode_in(Form::Current).unwrap(), bytes);
     assert_eq!(Record::decode(bytes).unwrap(), record);
     let intents = [Intent { id: 5, files: vec![plain("a:1")] }];
     let bytes = b"\x01\0\x01\0\0\0\0\0\0\0\x05\0\x01\0\x03a:1\0";
@@ -75,13 +81,34 @@ fn our_form_is_pinned() {
     assert_eq!(Intent::decode_all(bytes).unwrap(), intents);
 }
 
+/// The form in which davkv 0.1 wrote records, and the only one of ours that it reads.
+#[test]
+fn the_form_of_davkv_0_1_is_pinned() {
+    let record = full(Timestamp::from_seconds(4));
+    let bytes = b"\x01\x0f0123456789abcdef\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\
+        \0\x02\0\x08a:1/sv00\0\0\x03b:1\x01\0\0\0\0\0\0\x01\x02\
+        \0\x01\0\x0ccontent-type\0\x0atext/plain";
+    assert_eq!(Record::decode(bytes).unwrap(), record);
+    assert_eq!(record.encode_in(Form::Davkv01).unwrap(), bytes);
+    let within_the_second = full(Timestamp::from_millis(4999));
+    assert_eq!(within_the_second.encode_in(Form::Davkv01).unwrap(), bytes);
+}
+
+/// Clients keep tags: the tag of a stored value must not change with the form of its record.
+#[test]
+fn the_tag_of_a_value_without_md5_is_of_the_second_of_its_time() {
+    let without = |modified| Record { md5: None, ..full(modified) };
+    assert_eq!(without(Timestamp::from_seconds(0x1234)).tag(), "1234-3-102");
+    assert_eq!(without(Timestamp::from_millis(0x1234 * 1000 + 999)).tag(), "1234-3-102");
+    let unknown = Record { modified: None, size: None, ..without(Timestamp::default()) };
+    assert_eq!(unknown.tag(), "0-0-102");
+}
+
 fn replicas() -> impl Strategy<Value = Vec<Replica>> {
-    let replica = ("[a-z]{1,9}:[0-9]{1,4}(/sv[0-9A-F]{2})?", any::<Option<u64>>()).prop_map(
-        |(place, generation)| Replica {
-            place: Place::new(&place),
-            name: generation.map_or(Name::Plain, Name::Generation),
-        },
-    );
+    let replica =
+        ("[a-z]{1,9}:[0-9]{1,4}(/sv[0-9A-F]{2})?", any::<Option<u64>>()).prop_map(|(place, generation)| {
+            Replica { place: Place::new(&place), name: generation.map_or(Name::Plain, Name::Generation) }
+        });
     proptest::collection::vec(replica, 1..6)
 }
 
@@ -92,7 +119,13 @@ proptest! {
         headers in proptest::collection::vec((".{0,9}", ".{0,9}"), 0..4),
     ) {
         let state = if live { State::Live } else { State::Unlinked };
-        let record = Record { state, replicas, md5, size, modified, headers };
+        let record = Record { state, replicas, md5, size, modified: modified.map(Timestamp::from_millis), headers };
+        let seconds = record.modified.map(|modified| Timestamp::from_seconds(modified.seconds()));
+        let of_davkv01 = record.encode_in(Form::Davkv01).unwrap();
+        prop_assert_eq!(Record::decode(&of_davkv01), Ok(Record { modified: seconds, ..record.clone() }));
+        // a record that davkv 0.1 wrote and that is written again says the same
+        let again = Record::decode(&of_davkv01).unwrap();
+        prop_assert_eq!(Record::decode(&again.encode()).unwrap().encode_in(Form::Davkv01).unwrap(), of_davkv01);
         prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
     }
 
@@ -105,11 +138,12 @@ proptest! {
     /// Bytes near a record's, so that many are one and many just not.
     #[test]
     fn a_state_is_read_where_a_record_is(
-        replicas in replicas(), cut in 0..200_usize, at in 0..200_usize, byte: u8,
+        replicas in replicas(), cut in 0..200_usize, at in 0..200_usize, byte: u8, of_davkv01: bool,
     ) {
-        let (state, md5, size, modified) = (State::Live, Some(MD5), None, Some(1));
+        let (state, md5, size, modified) = (State::Live, Some(MD5), None, Some(Timestamp::from_millis(1)));
         let record = Record { state, replicas, md5, size, modified, headers: Vec::new() };
-        let mut bytes = record.encode();
+        let form = if of_davkv01 { Form::Davkv01 } else { Form::Current };
+        let mut bytes = record.encode_in(form).unwrap();
         bytes.truncate(cut);
         if let Some(damaged) = bytes.get_mut(at) {
             *damaged = byte;

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -15,6 +14,7 @@ use s3s::{S3Result, s3_error};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 
 use super::errors::{failed, refused};
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::index::fold::{Folded, Item, beyond};
 use crate::index::notes::{Note, Notes};
@@ -96,8 +96,7 @@ impl Buckets {
         if self.is_noted(bucket)? {
             return Err(exists());
         }
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let modified = Some(since.map_or(0, |since| since.as_secs()));
+        let modified = Some(Timestamp::now());
         let (replicas, headers) = (Vec::new(), Vec::new());
         let made = Record { state: State::Live, replicas, md5: None, size: None, modified, headers };
         self.store.index().set_note(&note(bucket), Some(&made)).await.map_err(failed)
@@ -133,7 +132,7 @@ impl Buckets {
         self.store.index().set_note(&note(bucket), None).await.map_err(failed)
     }
 
-    /// At most so many of the buckets that may be `seen`, with when they were made, in seconds since 1970; in
+    /// At most so many of the buckets that may be `seen`, with when they were made; in
     /// the order of their names with the slash behind them, in which keys lie, and only those that come after
     /// `after`.
     pub(super) async fn list(
@@ -141,7 +140,7 @@ impl Buckets {
         after: &str,
         most: usize,
         seen: &impl Fn(&str) -> bool,
-    ) -> S3Result<Vec<(String, u64)>> {
+    ) -> S3Result<Vec<(String, Timestamp)>> {
         let index = self.store.index();
         let after = if after.is_empty() { String::new() } else { format!("{after}/") };
         let mut buckets = BTreeMap::new();
@@ -153,7 +152,7 @@ impl Buckets {
                 let Note::Bucket(name) = note else { continue };
                 let name = String::from_utf8_lossy(&name).into_owned() + "/";
                 if name > after {
-                    buckets.insert(name, made.modified.unwrap_or(0));
+                    buckets.insert(name, made.modified.unwrap_or_default());
                 }
             }
             if start.is_none() {
@@ -163,7 +162,7 @@ impl Buckets {
         if !self.strict {
             self.add_implicit(&mut buckets, &after, most, seen).await?;
         }
-        let named = |(mut name, made): (String, u64)| {
+        let named = |(mut name, made): (String, Timestamp)| {
             name.pop();
             (name, made)
         };
@@ -173,7 +172,7 @@ impl Buckets {
     /// Adds at most so many of those that are the first segments of keys.
     async fn add_implicit(
         &self,
-        buckets: &mut BTreeMap<String, u64>,
+        buckets: &mut BTreeMap<String, Timestamp>,
         after: &str,
         most: usize,
         seen: &impl Fn(&str) -> bool,
@@ -190,7 +189,7 @@ impl Buckets {
                 let name = String::from_utf8_lossy(bucket.get(1..).unwrap_or_default()).into_owned();
                 if name.strip_suffix('/').is_some_and(|bucket| !bucket.is_empty() && seen(bucket)) {
                     found += 1;
-                    buckets.entry(name).or_insert(0);
+                    buckets.entry(name).or_default();
                 }
             }
             match page.next {

@@ -127,7 +127,7 @@ impl<'a> Attempt<'a> {
     /// the files that it replaces in, and the note out that ends with it. Where the key doesn't hold what it
     /// must by then, or what must be noted isn't, the attempt is abandoned.
     ///
-    /// Precondition the index fails here, nobody knows whether the record counts: nothing is deleted, and the
+    /// When the index fails here, nobody knows whether the record counts: nothing is deleted, and the
     /// next start finds either the record or the intent.
     pub(super) async fn commit(
         mut self,

@@ -34,13 +34,14 @@ mod uploads;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 // Every call of the protocol can fail, and can be the last one: the unit tests put a world in the place
 // of LevelDB and of the network in which each does.
@@ -466,10 +467,11 @@ impl Core {
 ///
 /// nginx never fsyncs, so a volume that loses its power may forget a deletion and what was written to the
 /// same name later: what it has then is whole, and older than the value. (That a file is younger than its
-/// record means nothing: somebody may have copied the volume.)
+/// record means nothing: somebody may have copied the volume.) A file's time is the second of its record's.
 fn is_whole(seen: FileInfo, record: &Record) -> bool {
     let same_size = record.size.map_or(seen.size > 0, |size| size == seen.size);
-    let stale = matches!((seen.modified, record.modified), (Some(seen), Some(written)) if seen < written);
+    let written = record.modified.map(Timestamp::seconds);
+    let stale = matches!((seen.modified, written), (Some(seen), Some(written)) if seen < written);
     same_size && !stale
 }
 
@@ -494,11 +496,6 @@ fn path(key: &Key, replica: &Replica) -> String {
 
 fn places(replicas: &[Replica]) -> impl Iterator<Item = &Place> {
     replicas.iter().map(|replica| &replica.place)
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A number to spread load with, from the standard library's per-process random keys.

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::attempt::Attempt;
 use super::claims::Claim;
 use super::fanout::Fanout;
-use super::{Core, Store, now};
+use super::{Core, Store};
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::index::notes::RequiredNote;
 use crate::key::{Key, Name};
@@ -155,6 +156,8 @@ impl Core {
         let unused = entry.record.is_none() && entry.intents.is_empty() && !self.deleted.has(key);
         let plain = unused && claim.is_some() && key.has_plain_name() && !self.options.generation_names;
         let mut attempt = Attempt::begin(self, key, claim, entry).await?;
+        // beside the attempt's number, which decides who replaces whom
+        let modified = Timestamp::now();
         let name = if plain { Name::Plain } else { attempt.own_name() };
 
         let Incoming { body, mut length, md5: announced } = upload;
@@ -168,8 +171,8 @@ impl Core {
             None if length.is_some_and(|length| length > 0) => return Err(Error::CutShort),
             None => return Err(Error::Empty),
         };
-        let (begun, modified) = (Instant::now(), now());
-        let fanout = Fanout::new(self, &mut attempt, name, length, modified, candidates);
+        let begun = Instant::now();
+        let fanout = Fanout::new(self, &mut attempt, name, length, modified.seconds(), candidates);
         let sent = fanout.send(first, &mut source).await;
         let received = Received { size: source.size(), md5: source.md5() };
         let checked = sent.and_then(|replicas| {

@@ -6,7 +6,8 @@ use futures_util::future::join_all;
 use super::attempt::Attempt;
 use super::claims::Claim;
 use super::copy::{CopyError, Fingerprint};
-use super::{Core, Precondition, Store, now};
+use super::{Core, Precondition, Store};
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::index::Entry;
 use crate::key::{Key, Name};
@@ -230,7 +231,7 @@ impl Core {
         plan: &Plan,
     ) -> Result<Fingerprint> {
         let key = attempt.key();
-        let modified = record.modified.unwrap_or_else(now);
+        let modified = record.modified.unwrap_or_else(Timestamp::now).seconds();
         let mut fingerprint = plan.fingerprint;
         for target in &plan.missing {
             match self.copy_from_any(key, &plan.sources, target, fingerprint, modified).await {

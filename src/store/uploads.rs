@@ -18,7 +18,8 @@ use http_body_util::BodyExt as _;
 use tokio::time::sleep;
 
 use super::put::Terms;
-use super::{CLAIM_TIMEOUT, Core, Incoming, Piece, Precondition, Received, Store, now};
+use super::{CLAIM_TIMEOUT, Core, Incoming, Piece, Precondition, Received, Store};
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::index::fold::{Folded, Item};
 use crate::index::notes::{Note, Notes, RequiredNote};
@@ -46,13 +47,13 @@ impl Store {
     pub async fn begin_upload(&self, key: &Key, headers: Headers) -> Result<u64> {
         key.check().map_err(Error::InvalidKey)?;
         let upload = self.0.index.generation().await?;
-        let (state, md5, size, modified) = (State::Live, None, None, Some(now()));
+        let (state, md5, size, modified) = (State::Live, None, None, Some(Timestamp::now()));
         let record = Record { state, replicas: Vec::new(), md5, size, modified, headers };
         self.0.index.set_note(&Note::Upload(key.clone(), upload), Some(&record)).await?;
         Ok(upload)
     }
 
-    /// Precondition the upload was begun, and with which headers.
+    /// When the upload was begun, and with which headers.
     ///
     /// # Errors
     ///
@@ -310,7 +311,7 @@ impl Core {
     /// Takes those out of `ended` that are noted, and puts those in that have expired, which it ends.
     async fn look_at_notes(&self, ended: &mut BTreeSet<u64>) -> std::result::Result<(), IndexError> {
         let expiry = self.options.upload_expiry;
-        let earliest = (!expiry.is_zero()).then(|| now().saturating_sub(expiry.as_secs()));
+        let earliest = (!expiry.is_zero()).then(|| Timestamp::now().saturating_sub(expiry));
         let mut start = None;
         loop {
             let page = self.index.notes_page(Notes::Uploads, b"", start.as_ref()).await?;
