@@ -8,38 +8,35 @@
 //! Parts of uploads are values like any other on the volumes, and of no use without the upload: they are
 //! kept where an older index knows both, and left over everywhere else.
 
+mod older;
+mod place;
 mod verdict;
 mod walk;
 
 use std::collections::HashSet;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Timestamp;
 use crate::index::notes::{Note, Notes};
 use crate::index::scratch::{Found, Scratch};
-use crate::index::{self, Entry, Index, IndexError, Loaded, dump};
+use crate::index::{self, Entry, Index, IndexError, Loaded};
 use crate::key::{Key, Name};
 use crate::placement::Placement;
 use crate::progress::Progress;
 use crate::record::{Form, Intent, Record, State};
 use crate::volume::{Timeouts, Volumes};
 
+use older::older;
+use place::{WorkPlace, open, publish, text};
 use verdict::{Candidate, Known, Verdict, judge};
 use walk::Walk;
 
 /// Files on their way to the scratch, in batches.
 const WINDOW: usize = 2;
-
-/// A dump is read in pieces of so many bytes.
-const READ_BYTES: usize = 256 * 1024;
 
 /// Keys that are judged together.
 const BATCH: usize = 500;
@@ -406,66 +403,6 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
     }
 }
 
-/// The directory beside the index to be, in which it is made. Only one rebuild can hold it.
-///
-/// Nothing of it stays, unless the run is killed.
-struct WorkPlace {
-    directory: PathBuf,
-    _lock: fs::File,
-}
-
-impl WorkPlace {
-    fn take(db: &Path) -> Result<Self, String> {
-        let taken = match fs::read_dir(db) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(format!("can't look at {}: {error}", db.display())),
-        };
-        if taken {
-            return Err(format!(
-                "{db} exists, and a rebuild overwrites nothing: move it away (and name it with --from, to keep \
-                 what only it knows)",
-                db = db.display()
-            ));
-        }
-        let mut directory = db.as_os_str().to_owned();
-        directory.push(".rebuilding");
-        let directory = PathBuf::from(directory);
-        let failed = |error: &dyn std::fmt::Display| format!("can't use {}: {error}", directory.display());
-        match fs::create_dir(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&error)),
-            _ => {}
-        }
-        let lock = fs::File::create(directory.join("lock")).map_err(|error| failed(&error))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_held| failed(&"another rebuild is running"))?;
-        for leftover in ["scratch", "index", "older"] {
-            match fs::remove_dir_all(directory.join(leftover)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error)),
-                _ => {}
-            }
-        }
-        Ok(Self { directory, _lock: lock })
-    }
-}
-
-impl Drop for WorkPlace {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.directory) {
-            tracing::error!(directory = %self.directory.display(), %error, "can't be removed, do it by hand");
-        }
-    }
-}
-
-/// Moves the finished index to its place.
-fn publish(index: &Path, db: &Path) -> Result<(), String> {
-    let moved = fs::rename(index, db).and_then(|()| {
-        let parent = db.parent().filter(|parent| !parent.as_os_str().is_empty());
-        fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-    });
-    moved.map_err(|error| format!("can't move the index to {}: {error}", db.display()))
-}
-
 /// Hands over all notes of a kind, page by page.
 async fn each_page_of_notes(
     index: &Index,
@@ -493,57 +430,4 @@ fn unread(found: Vec<Found>) -> Vec<Candidate> {
 fn are_apart(a: &Found, b: &Found) -> bool {
     const SECONDS: u64 = 2;
     a.modified.zip(b.modified).is_some_and(|(a, b)| a.abs_diff(b) > SECONDS)
-}
-
-/// The older index that `from` is, or that is made of the dump that it is, and the last second of which it knows
-/// all.
-async fn older(
-    from: &Path,
-    options: index::Options,
-    place: &WorkPlace,
-    progress: &Arc<Progress>,
-) -> Result<(Index, u64), String> {
-    let existing = index::Options { create: false, ..options };
-    if fs::metadata(from).map_err(|error| unseen(from, &error))?.is_dir() {
-        let written = last_written(from)?;
-        return Ok((open(from.to_owned(), existing).await?, written));
-    }
-    progress.begin("reading the dump (rows)", 0);
-    let path = place.directory.join("older");
-    let (from, loaded, progress) = (from.to_owned(), path.clone(), Arc::clone(progress));
-    let taken = crate::blocking(move || {
-        let failed =
-            |why: &dyn std::fmt::Display| format!("can't use the dump {} (--from): {why}", from.display());
-        let file = fs::File::open(&from).map_err(|error| failed(&error))?;
-        let file = io::BufReader::with_capacity(READ_BYTES, file);
-        dump::load(file, &loaded, options, |rows| progress.step(rows)).map_err(|flaw| failed(&flaw))
-    })
-    .await??;
-    // the master went on within the second in which it was taken
-    Ok((open(path, existing).await?, taken.saturating_sub(1)))
-}
-
-fn unseen(index: &Path, error: &io::Error) -> String {
-    format!("can't look at the older index {} (--from): {error}", index.display())
-}
-
-/// The second in which the newest file of an index was written, counted from 1970. Asked before it is opened, which writes.
-fn last_written(index: &Path) -> Result<u64, String> {
-    let newest = || -> io::Result<u64> {
-        let mut newest = Timestamp::default();
-        for entry in fs::read_dir(index)? {
-            newest = newest.max(entry?.metadata()?.modified()?.into());
-        }
-        Ok(newest.seconds())
-    };
-    newest().map_err(|error| unseen(index, &error))
-}
-
-async fn open(path: PathBuf, options: index::Options) -> Result<Index, String> {
-    crate::blocking(move || Index::open(&path, options)).await?.map_err(text)
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn text(error: impl ToString) -> String {
-    error.to_string()
 }
