@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use davkv::clock::Timestamp;
 use davkv::index::{Index, Loaded, Options};
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
@@ -62,7 +63,7 @@ async fn load(path: &Path, keys: u64) -> Result<(), Failure> {
                 // no two bytes alike, as in life: what can't be compressed makes the index larger
                 md5: Some(Md5::digest(number.to_be_bytes()).into()),
                 size: Some(number),
-                modified: Some(number),
+                modified: Some(Timestamp::from_millis(number)),
                 headers: Vec::new(),
             };
             (key, Loaded { record: Some(record.encode()), intents: Vec::new() })

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use davkv::clock::Timestamp;
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
 use davkv::record::{Intent, Record, Replica, State};
@@ -55,7 +56,7 @@ fn paths(criterion: &mut Criterion) {
 fn records(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("record");
     let md5 = Some(*b"0123456789abcdef");
-    let (size, modified) = (Some(16), Some(1_700_000_000));
+    let (size, modified) = (Some(16), Some(Timestamp::from_seconds(1_700_000_000)));
     let record =
         Record { state: State::Live, replicas: replicas(), md5, size, modified, headers: Vec::new() };
     let (ours, minikeyvalues) = (record.encode(), record.encode_minikeyvalue().unwrap_or_default());

@@ -221,7 +221,7 @@ pub struct Rebuild {
     pub keep_suspects: bool,
 
     /// The program that shall read the new index
-    #[arg(long, default_value = "davkv", value_name = "davkv|minikeyvalue")]
+    #[arg(long, default_value = "davkv", value_name = "davkv|davkv-0.1|minikeyvalue")]
     pub records: Records,
 
     #[command(flatten)]
@@ -268,6 +268,9 @@ pub struct Jobs {
 pub enum Records {
     /// Ours.
     Davkv,
+    /// Of our version 0.1, for going back to it.
+    #[value(name = "davkv-0.1")]
+    Davkv01,
     /// The predecessor's, for going back to it.
     Minikeyvalue,
 }

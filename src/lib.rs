@@ -24,9 +24,11 @@
 //! | [`leveldb`] | the safe side of LevelDB, for `index` alone |
 //! | [`error`] | what can go wrong with a request, by meaning; statuses are the APIs' |
 //! | [`record`], [`placement`], [`key`] | pure: what the index keeps of a key, where its replicas belong, what its files are called |
+//! | [`clock`] | the time of day, in milliseconds. Intervals are measured by the runtime's clock |
 //! | [`runtime`], [`logs`], [`progress`] | how the programs run, and the one way onto the threads for blocking work; lines for the operator; how far a run is |
 
 pub mod access;
+pub mod clock;
 pub mod config;
 pub mod error;
 #[cfg(feature = "s3")]

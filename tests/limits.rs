@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::http::{Connection, head};
 use common::{Cluster, Master};
+use davkv::clock::Timestamp;
 use davkv::index::{Index, Loaded, Options, load_dump};
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
@@ -150,7 +151,7 @@ fn load(db: &Path, volumes: &[String]) {
                 replicas: places.map(|place| Replica { place, name: Name::Plain }).collect(),
                 md5: Some([7; 16]),
                 size: Some(1),
-                modified: Some(1),
+                modified: Some(Timestamp::from_seconds(1)),
                 headers: Vec::new(),
             };
             (key, Loaded { record: Some(record.encode()), intents: Vec::new() })

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use davkv::config::{self, Rebuild, Records};
 use davkv::rebuild::{self, Options, Remark, Summary};
+use davkv::record::Form;
 use davkv::runtime;
 
 fn main() -> ExitCode {
@@ -35,7 +36,11 @@ async fn run(flags: Rebuild) -> Result<u64, String> {
         jobs: jobs.jobs.into(),
         keep_suspects,
         from,
-        minikeyvalue: records == Records::Minikeyvalue,
+        records: match records {
+            Records::Davkv => Form::Current,
+            Records::Davkv01 => Form::Davkv01,
+            Records::Minikeyvalue => Form::Minikeyvalue,
+        },
     };
     let progress = progress::new();
     let summary = progress::shown(&progress, rebuild::rebuild(&options, &progress, say)).await?;

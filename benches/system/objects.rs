@@ -6,8 +6,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use davkv::clock::Timestamp;
 use davkv::index::{Index, Loaded, Options};
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
@@ -65,7 +65,7 @@ impl Objects {
     /// Writes their records into a new index.
     pub(crate) async fn index(&self, db: &Path, placement: &Placement) -> Result<(), Failure> {
         let index = Index::open(db, OPTIONS)?;
-        let modified = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let modified = Timestamp::now();
         let mut keys = self.keys();
         loop {
             let batch = keys.by_ref().take(BATCH);
@@ -97,7 +97,7 @@ impl Objects {
     }
 }
 
-fn row(key: Key, placement: &Placement, modified: u64) -> (Key, Loaded) {
+fn row(key: Key, placement: &Placement, modified: Timestamp) -> (Key, Loaded) {
     let places = placement.wanted(&key).into_iter();
     let record = Record {
         state: State::Live,

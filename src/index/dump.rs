@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Integers are big-endian. `taken` is in seconds since 1970, the rows are those of the index in their order
-//! and their form (see [`super`]), and the MD5 is that of all bytes before it: a dump that was cut short or
+//! and their form (records are in whatever version the index has them, see [`crate::record`]), and the MD5 is that of all bytes before it: a dump that was cut short or
 //! damaged has no end that fits. Nothing comes after it.
 //!
 //! The master goes on while it is dumped, from one snapshot. Intents of attempts that were under way at that

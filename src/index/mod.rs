@@ -411,12 +411,12 @@ impl Index {
         engine!(self, engine => engine.load(rows).await)
     }
 
-    /// Notes many things that aren't noted yet: the bulk load of a rebuild.
+    /// Notes many things that aren't noted yet, with their records in a stored form: the bulk load of a rebuild.
     ///
     /// # Errors
     ///
     /// The index can't be written.
-    pub async fn load_notes(&self, notes: Vec<(Note, Record)>) -> Result<(), IndexError> {
+    pub async fn load_notes(&self, notes: Vec<(Note, Vec<u8>)>) -> Result<(), IndexError> {
         engine!(self, engine => engine.load_notes(notes).await)
     }
 

@@ -239,7 +239,7 @@ impl Simulated {
     }
 
     #[allow(clippy::unused_async, reason = "the interface of all engines")]
-    pub(super) async fn load_notes(&self, _notes: Vec<(Note, Record)>) -> Result<(), IndexError> {
+    pub(super) async fn load_notes(&self, _notes: Vec<(Note, Vec<u8>)>) -> Result<(), IndexError> {
         Err(IndexError::new("rebuilds are of real indexes"))
     }
 

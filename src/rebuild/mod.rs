@@ -22,13 +22,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::index::notes::Notes;
+use crate::index::notes::{Note, Notes};
 use crate::index::scratch::{Found, Scratch};
 use crate::index::{self, Entry, Index, IndexError, Loaded};
 use crate::key::{Key, Name};
 use crate::placement::Placement;
 use crate::progress::Progress;
-use crate::record::{Intent, Record, State};
+use crate::record::{Form, Intent, Record, State};
 use crate::runtime::blocking;
 use crate::volume::{Timeouts, Volumes};
 
@@ -61,8 +61,15 @@ pub struct Options {
     pub keep_suspects: bool,
     /// An older index, or a dump of one, whose states, MD5s, headers and intents count where the files agree.
     pub from: Option<PathBuf>,
-    /// Whether records are written as minikeyvalue has them.
-    pub minikeyvalue: bool,
+    /// How records are written: for which program.
+    pub records: Form,
+}
+
+impl Options {
+    /// Whether the index is for minikeyvalue, which knows no intents, no notes and no generation names.
+    fn is_for_minikeyvalue(&self) -> bool {
+        self.records == Form::Minikeyvalue
+    }
 }
 
 /// The outcome of a rebuild.
@@ -137,7 +144,7 @@ pub async fn rebuild(
     let (files, newest) = run.list().await?;
     let new_path = place.directory.join("index");
     let index = open(new_path.clone(), index::Options { create: true, ..options.index }).await?;
-    if !options.minikeyvalue {
+    if !options.is_for_minikeyvalue() {
         let old_end = match &run.old {
             Some(old) => old.first_unreserved().await.map_err(text)?,
             None => 0,
@@ -269,7 +276,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
             Some(record) if part.is_some() => {
                 self.summary.parts += 1;
                 self.summary.incomplete += u64::from(record.replicas.len() < placement.replicas);
-                loaded.record = Some(record.encode());
+                loaded.record = record.encode_in(self.options.records);
             }
             Some(record) => loaded.record = self.judged(key, record, suspect),
             // an upload may have ended since
@@ -278,7 +285,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
             None => {}
         }
         self.summary.leftovers += leftovers.len() as u64;
-        if self.options.minikeyvalue {
+        if self.options.is_for_minikeyvalue() {
             loaded.intents.clear();
         } else if !leftovers.is_empty() {
             let id = index.number().await.map_err(text)?;
@@ -293,12 +300,9 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
             (self.remark)(Remark::Suspect(key.clone()));
             record.state = if self.options.keep_suspects { State::Live } else { State::Unlinked };
         }
-        let stored = if self.options.minikeyvalue {
-            // cut names are ours alone
-            record.encode_minikeyvalue().filter(|_| !key.path(Name::Plain).contains('~'))
-        } else {
-            Some(record.encode())
-        };
+        // cut names are ours alone
+        let is_readable = !self.options.is_for_minikeyvalue() || !key.path(Name::Plain).contains('~');
+        let stored = record.encode_in(self.options.records).filter(|_| is_readable);
         if stored.is_some() {
             self.summary.objects += 1;
             // a listing can claim any sizes
@@ -336,7 +340,9 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
 
     /// Finds the uploads whose parts are kept: those that the older index knows. minikeyvalue has none.
     async fn find_uploads(&mut self) -> Result<(), String> {
-        let Some(old) = self.old.clone().filter(|_| !self.options.minikeyvalue) else { return Ok(()) };
+        let Some(old) = self.old.clone().filter(|_| !self.options.is_for_minikeyvalue()) else {
+            return Ok(());
+        };
         each_page_of_notes(&old, Notes::Uploads, async |page| {
             self.uploads.extend(page.iter().filter_map(|(note, _)| note.upload()));
             Ok(())
@@ -363,7 +369,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
                 None => break,
             }
         }
-        if self.options.minikeyvalue {
+        if self.options.is_for_minikeyvalue() {
             return Ok(());
         }
         let mut start = Vec::new();
@@ -382,7 +388,12 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
             }
         }
         for notes in [Notes::Buckets, Notes::Uploads] {
-            each_page_of_notes(&old, notes, async |page| index.load_notes(page).await).await?;
+            let records = self.options.records;
+            let stored = |(note, record): (Note, Record)| Some((note, record.encode_in(records)?));
+            each_page_of_notes(&old, notes, async |page| {
+                index.load_notes(page.into_iter().filter_map(stored).collect()).await
+            })
+            .await?;
         }
         Ok(())
     }

@@ -4,9 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::line::text;
+use crate::clock::Timestamp;
 use crate::index::notes::{Note, Notes};
 use crate::index::{self, Index, IndexError};
 use crate::progress::Progress;
@@ -48,16 +48,15 @@ fn unseen(index: &Path, error: &io::Error) -> String {
     format!("can't look at the older index {} (--from): {error}", index.display())
 }
 
-/// When the newest file of an index was written. Asked before it is opened, which writes.
+/// The second in which the newest file of an index was written, counted from 1970. Asked before the index is
+/// opened, which writes.
 fn last_written(index: &Path) -> Result<u64, String> {
     let newest = || -> io::Result<u64> {
-        let mut newest = 0;
+        let mut newest = Timestamp::default();
         for entry in fs::read_dir(index)? {
-            let modified = entry?.metadata()?.modified()?;
-            newest = newest
-                .max(modified.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()));
+            newest = newest.max(entry?.metadata()?.modified()?.into());
         }
-        Ok(newest)
+        Ok(newest.seconds())
     };
     newest().map_err(|error| unseen(index, &error))
 }

@@ -12,6 +12,7 @@
 //! index was: then the intent ended meanwhile and the name was used again, as plain names are, and it counts
 //! for nothing.
 
+use crate::clock::Timestamp;
 use crate::index::Entry;
 use crate::index::scratch::Found;
 use crate::key::Name;
@@ -136,7 +137,7 @@ impl Group {
         self.files.iter().map(generation).max().unwrap_or(0)
     }
 
-    /// No file of it is older.
+    /// No file of it is older; in seconds since 1970.
     fn modified(&self) -> Option<u64> {
         self.files.iter().filter_map(|one| one.found.modified).min()
     }
@@ -150,9 +151,10 @@ impl Group {
     fn is_of(&self, record: &Record) -> bool {
         self.files.iter().any(|one| {
             let Found { replica, size, modified } = &one.found;
-            let same_time = record.modified.is_none() || modified.is_none() || record.modified == *modified;
+            let written = record.modified.map(Timestamp::seconds);
+            let same_time = written.is_none() || modified.is_none() || written == *modified;
             let same_size = record.size.is_none_or(|known| known == *size);
-            let is_told = record.modified.is_some() && modified.is_some() && record.size.is_some();
+            let is_told = written.is_some() && modified.is_some() && record.size.is_some();
             let same_name = || record.replicas.iter().any(|known| known.name == replica.name);
             same_size && same_time && (record.replicas.contains(replica) || (is_told && same_name()))
         })
@@ -184,7 +186,8 @@ impl Group {
             replicas: self.best(replicas, rank),
             md5: self.files.iter().find_map(|one| one.md5),
             size: Some(self.size()),
-            modified: self.modified(),
+            // no reader takes the value for older than the file that it was made from
+            modified: self.modified().map(Timestamp::end_of_second),
             headers: Vec::new(),
         }
     }
@@ -259,7 +262,7 @@ mod tests {
         let there = strings(&["c,", "a,", "b,"]);
         assert_eq!(judged(&files, &Entry::default()), (there.clone(), vec![], true));
         let replicas = files.iter().map(|file| file.found.replica.clone()).collect();
-        let (md5, size, modified) = (None, Some(0), Some(5));
+        let (md5, size, modified) = (None, Some(0), Some(Timestamp::from_seconds(5)));
         let record = Record { state: State::Live, replicas, md5, size, modified, headers: Vec::new() };
         let known = Entry { record: Some(record), intents: Vec::new() };
         assert_eq!(judged(&files, &known), (there, vec![], false));
@@ -301,7 +304,7 @@ mod tests {
             replicas: vec![file("a", PLAIN, 9).found.replica, file("b", PLAIN, 9).found.replica],
             md5: Some([1; 16]),
             size: Some(9),
-            modified: Some(5),
+            modified: Some(Timestamp::from_millis(5123)),
             headers: vec![("content-type".into(), "a/b".into())],
         };
         let intents = vec![Intent { id: 1, files: vec![file("c", PLAIN, 9).found.replica] }];
@@ -366,6 +369,7 @@ mod tests {
         let verdict = judge(files.to_vec(), &Known { entry: &old(), written: 6 }, 3, &[]);
         let record = verdict.record.unwrap();
         assert_eq!((record.state, record.md5, record.replicas.len()), (State::Live, None, 3));
+        assert_eq!(record.modified, Some(Timestamp::from_millis(7999)), "no earlier than its PUT");
         assert_eq!(
             (verdict.intents, verdict.leftovers),
             (vec![], vec![]),

@@ -10,6 +10,7 @@ use s3s::{S3Error, S3Result, s3_error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::errors::refused;
+use crate::clock::Timestamp;
 use crate::store::{self, BucketError, Store};
 
 /// The buckets of a store, as S3's requests ask for them.
@@ -70,13 +71,13 @@ impl Buckets {
     }
 
     /// At most `most` of the buckets that may be `seen`, after `after` in the order of their names, with when
-    /// they were made, in seconds since 1970.
+    /// they were made.
     pub(super) async fn list(
         &self,
         after: &str,
         most: usize,
         seen: &impl Fn(&str) -> bool,
-    ) -> S3Result<Vec<(String, u64)>> {
+    ) -> S3Result<Vec<(String, Timestamp)>> {
         self.buckets.list(after, most, seen).await.map_err(refused_bucket)
     }
 }

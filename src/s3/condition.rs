@@ -4,7 +4,7 @@ use hyper::HeaderMap;
 use s3s::dto::{ETag, ETagCondition, Timestamp};
 use s3s::{S3Error, S3Result, s3_error};
 
-use super::metadata::modified;
+use super::metadata::modified_second;
 use crate::record::Record;
 use crate::store::Precondition;
 
@@ -29,7 +29,8 @@ pub(super) enum Unexpected {
 impl Expected {
     /// Compares. An entity tag counts more than a time (RFC 9110 section 13.2.2).
     pub(super) fn check(&self, record: &Record) -> Result<(), Unexpected> {
-        let modified = modified(record);
+        // a condition's times are in seconds
+        let modified = modified_second(record);
         if let Some(condition) = &self.matches {
             if !is_met(condition, record) {
                 return Err(Unexpected::Other);
@@ -101,11 +102,13 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
     use super::*;
+    use crate::clock;
     use crate::record::State;
     use crate::s3::metadata::timestamp;
 
+    /// Written within the 60th second.
     fn record() -> Record {
-        let (md5, size, modified) = (Some([0; 16]), Some(1), Some(60));
+        let (md5, size, modified) = (Some([0; 16]), Some(1), Some(clock::Timestamp::from_millis(60_123)));
         Record { state: State::Live, replicas: Vec::new(), md5, size, modified, headers: Vec::new() }
     }
 
@@ -116,7 +119,8 @@ mod tests {
     #[test]
     fn tags_count_more_than_times() {
         let (own, other) = (Some(tagged(&"0".repeat(32))), Some(tagged("1")));
-        let (before, after) = (Some(timestamp(59)), Some(timestamp(61)));
+        let second = |seconds| Some(timestamp(clock::Timestamp::from_seconds(seconds)));
+        let (before, same, after) = (second(59), second(60), second(61));
         let expected =
             |matches: &Option<_>, matches_none: &Option<_>, modified: &Option<_>, un: &Option<_>| {
                 let (matches, matches_none) = (matches.clone(), matches_none.clone());
@@ -131,6 +135,9 @@ mod tests {
         assert_eq!(expected(none, &own, &before, &None), Err(Unexpected::Same));
         assert_eq!(expected(none, &other, &after, &None), Ok(()));
         assert_eq!(expected(none, &None, &after, &None), Err(Unexpected::Same));
+        // a client knows the second alone
+        assert_eq!(expected(none, &None, &same, &None), Err(Unexpected::Same));
+        assert_eq!(expected(none, &None, &None, &same), Ok(()));
         assert_eq!(expected(none, &Some(ETagCondition::Any), &None, &None), Err(Unexpected::Same));
     }
 

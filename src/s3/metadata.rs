@@ -5,13 +5,12 @@
 //! `x-amz-meta-…`, `x-amz-checksum-…` (base64), `x-amz-checksum-type`. Of objects that came in parts also
 //! `etag`, `parts` (their sizes, as `5242880x3,17`) and `upload` (its number).
 
-use std::time::{Duration, SystemTime};
-
 use s3s::dto::{Metadata, Timestamp, TimestampFormat};
 use s3s::{S3Result, s3_error};
 
 use super::checksum::{Algorithm, Sum};
 use super::payload::Announced;
+use crate::clock;
 use crate::record::{Headers, Record};
 
 /// Names and values of user metadata may have so many bytes together, as in S3.
@@ -178,14 +177,19 @@ pub(super) fn parts(record: &Record) -> Option<Vec<u64>> {
     Some(sizes)
 }
 
-/// Precondition a value was written; of the predecessor's values that isn't known.
+/// When a value was written; of the predecessor's values that isn't known.
 pub(super) fn modified(record: &Record) -> Timestamp {
-    timestamp(record.modified.unwrap_or(0))
+    timestamp(record.modified.unwrap_or_default())
 }
 
-/// A time in seconds since 1970.
-pub(super) fn timestamp(seconds: u64) -> Timestamp {
-    Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+/// The second in which a value was written: what a client knows who has read `Last-Modified`.
+pub(super) fn modified_second(record: &Record) -> Timestamp {
+    timestamp(clock::Timestamp::from_seconds(record.modified.unwrap_or_default().seconds()))
+}
+
+/// The time as s3s has it: in XML to the millisecond, in HTTP headers cut to seconds.
+pub(super) fn timestamp(time: clock::Timestamp) -> Timestamp {
+    Timestamp::from(time.system_time())
 }
 
 fn http_date(time: &Timestamp) -> S3Result<String> {
@@ -203,7 +207,7 @@ mod tests {
     use crate::record::State;
 
     fn record(headers: Headers) -> Record {
-        let (md5, size, modified) = (None, Some(1), Some(60));
+        let (md5, size, modified) = (None, Some(1), Some(clock::Timestamp::from_seconds(60)));
         Record { state: State::Live, replicas: Vec::new(), md5, size, modified, headers }
     }
 
@@ -213,7 +217,7 @@ mod tests {
         let said = Described {
             content_type: Some("text/plain".into()),
             content_encoding: Some("gzip".into()),
-            expires: Some(timestamp(3600)),
+            expires: Some(timestamp(clock::Timestamp::from_seconds(3600))),
             metadata: Some(metadata.into_iter().collect()),
             ..Described::default()
         };

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-use super::core::{Core, now};
+use super::core::Core;
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::index::IndexError;
 use crate::index::fold::{Folded, Item, beyond};
@@ -107,7 +108,8 @@ impl Buckets {
             return Err(BucketError::Exists);
         }
         let (state, replicas, headers) = (State::Live, Vec::new(), Vec::new());
-        let made = Record { state, replicas, md5: None, size: None, modified: Some(now()), headers };
+        let made =
+            Record { state, replicas, md5: None, size: None, modified: Some(Timestamp::now()), headers };
         Ok(self.store.index.set_note(&note(bucket), Some(&made)).await?)
     }
 
@@ -143,7 +145,7 @@ impl Buckets {
         Ok(self.store.index.set_note(&note(bucket), None).await?)
     }
 
-    /// At most `most` of the buckets that may be `seen`, with when they were made, in seconds since 1970; in
+    /// At most `most` of the buckets that may be `seen`, with when they were made; in
     /// the order of their names with the slash behind them, in which keys lie, and only those that come after
     /// `after`.
     ///
@@ -155,7 +157,7 @@ impl Buckets {
         after: &str,
         most: usize,
         seen: &impl Fn(&str) -> bool,
-    ) -> Result<Vec<(String, u64)>> {
+    ) -> Result<Vec<(String, Timestamp)>> {
         let after = if after.is_empty() { String::new() } else { format!("{after}/") };
         let mut buckets = BTreeMap::new();
         let mut start = None;
@@ -166,7 +168,7 @@ impl Buckets {
                 let Note::Bucket(name) = note else { continue };
                 let name = String::from_utf8_lossy(&name).into_owned() + "/";
                 if name > after {
-                    buckets.insert(name, made.modified.unwrap_or(0));
+                    buckets.insert(name, made.modified.unwrap_or_default());
                 }
             }
             if start.is_none() {
@@ -176,7 +178,7 @@ impl Buckets {
         if !self.strict {
             self.add_implicit(&mut buckets, &after, most, seen).await?;
         }
-        let named = |(mut name, made): (String, u64)| {
+        let named = |(mut name, made): (String, Timestamp)| {
             name.pop();
             (name, made)
         };
@@ -186,7 +188,7 @@ impl Buckets {
     /// Adds at most `most` of those that are the first segments of keys.
     async fn add_implicit(
         &self,
-        buckets: &mut BTreeMap<String, u64>,
+        buckets: &mut BTreeMap<String, Timestamp>,
         after: &str,
         most: usize,
         seen: &impl Fn(&str) -> bool,
@@ -203,7 +205,7 @@ impl Buckets {
                 let name = String::from_utf8_lossy(bucket.get(1..).unwrap_or_default()).into_owned();
                 if name.strip_suffix('/').is_some_and(|bucket| !bucket.is_empty() && seen(bucket)) {
                     found += 1;
-                    buckets.entry(name).or_insert(0);
+                    buckets.entry(name).or_default();
                 }
             }
             match page.next {

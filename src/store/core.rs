@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
@@ -224,11 +224,6 @@ pub(super) fn unforeseen(effect: &Effect) -> Error {
         Effect::Overtaken | Effect::Done(_) | Effect::Refused(_) => "an answer that no step has",
     };
     Error::Index(what.into())
-}
-
-/// Seconds since 1970.
-pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A number to spread load with, from the standard library's per-process random keys.

@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::claims::Claim;
-use super::core::{CLAIM_TIMEOUT, Core, carried_out, now};
+use super::core::{CLAIM_TIMEOUT, Core, carried_out};
 use super::fanout::Fanout;
 use super::terms::{Incoming, Received, Terms};
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::index::steps::{Conditions, MAX_INTENTS, Precondition};
 use crate::key::{Key, Name};
@@ -70,6 +71,8 @@ impl Core {
         conditions.protect = self.protects(key);
         let (candidates, name) = self.prepare(key, claim, &conditions).await?;
         let mut attempt = Attempt::begin(self, key, claim, conditions).await?;
+        // beside the attempt's number, which decides which of two attempts replaces the other
+        let modified = Timestamp::now();
         let name = name.unwrap_or(attempt.own_name());
 
         let Incoming { body, mut length, md5: announced } = incoming;
@@ -83,8 +86,8 @@ impl Core {
             None if length.is_some_and(|length| length > 0) => return Err(Error::CutShort),
             None => return Err(Error::Empty),
         };
-        let (begun, modified) = (Instant::now(), now());
-        let fanout = Fanout::new(self, &mut attempt, name, length, modified, candidates);
+        let begun = Instant::now();
+        let fanout = Fanout::new(self, &mut attempt, name, length, modified.seconds(), candidates);
         let sent = fanout.send(first, &mut source).await;
         let received = Received { size: source.size(), md5: source.md5() };
         let checked = sent.and_then(|replicas| {

@@ -6,8 +6,9 @@ use futures_util::future::join_all;
 use super::attempt::Attempt;
 use super::claims::Claim;
 use super::copy::{CopyError, Fingerprint};
-use super::core::{Core, now};
+use super::core::Core;
 use super::replicas::path;
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::index::Entry;
 use crate::index::steps::{Conditions, Precondition};
@@ -197,7 +198,7 @@ impl Core {
         plan: &Plan,
     ) -> Result<Fingerprint> {
         let key = attempt.key();
-        let modified = record.modified.unwrap_or_else(now);
+        let modified = record.modified.unwrap_or_else(Timestamp::now).seconds();
         let mut fingerprint = plan.fingerprint;
         for target in &plan.missing {
             match self.copy_from_any(key, &plan.sources, target, fingerprint, modified).await {

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 
 use super::claims::Claim;
 use super::core::{Core, Volume, random};
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::key::Name;
@@ -137,8 +138,12 @@ impl Core {
 
     pub(super) fn note_damage(&self, key: &Key, place: &Place, found: Option<FileInfo>, record: &Record) {
         let so_far = self.damage.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let (size, modified) = (record.size, record.modified);
-        tracing::warn!(%key, %place, ?found, ?size, ?modified, so_far, "replica missing, torn or stale");
+        let found = found.map_or_else(
+            || "no file".to_owned(),
+            |seen| described(Some(seen.size), seen.modified.map(Timestamp::from_seconds)),
+        );
+        let expected = described(record.size, record.modified);
+        tracing::warn!(%key, %place, found, expected, so_far, "replica missing, torn or stale");
     }
 
     /// Deletes the files of a closed intent, and ends it if that is certain to be the last word; hands it to
@@ -182,6 +187,12 @@ impl Core {
     }
 }
 
+/// A file in words, for the log.
+fn described(size: Option<u64>, modified: Option<Timestamp>) -> String {
+    let size = size.map_or_else(|| "a file of unknown size".to_owned(), |size| format!("{size} bytes"));
+    modified.map_or_else(|| size.clone(), |modified| format!("{size} of {modified}"))
+}
+
 /// Whether a file is what the record knows. minikeyvalue's records know no size, but an empty value was
 /// never stored.
 ///
@@ -190,7 +201,8 @@ impl Core {
 /// record means nothing: somebody may have copied the volume.)
 pub(super) fn is_whole(seen: FileInfo, record: &Record) -> bool {
     let same_size = record.size.map_or(seen.size > 0, |size| size == seen.size);
-    let stale = matches!((seen.modified, record.modified), (Some(seen), Some(written)) if seen < written);
+    let written = record.modified.map(Timestamp::seconds);
+    let stale = matches!((seen.modified, written), (Some(seen), Some(written)) if seen < written);
     same_size && !stale
 }
 

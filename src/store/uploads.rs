@@ -17,9 +17,10 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use tokio::time::sleep;
 
-use super::core::{CLAIM_TIMEOUT, Core, now};
+use super::core::{CLAIM_TIMEOUT, Core};
 use super::splice::Piece;
 use super::terms::{Finish, Incoming, Terms};
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::index::IndexError;
 use crate::index::fold::{Folded, Item};
@@ -51,7 +52,7 @@ impl Core {
     pub(super) async fn begin_upload(&self, key: &Key, headers: Headers) -> Result<u64> {
         key.check().map_err(Error::InvalidKey)?;
         let upload = self.index.number().await?;
-        let (state, md5, size, modified) = (State::Live, None, None, Some(now()));
+        let (state, md5, size, modified) = (State::Live, None, None, Some(Timestamp::now()));
         let record = Record { state, replicas: Vec::new(), md5, size, modified, headers };
         self.index.set_note(&Note::Upload(key.clone(), upload), Some(&record)).await?;
         Ok(upload)
@@ -278,7 +279,7 @@ impl Core {
     /// Takes those out of `ended` that are noted, and puts those in that have expired, which it ends.
     async fn look_at_notes(&self, ended: &mut BTreeSet<u64>) -> std::result::Result<(), IndexError> {
         let expiry = self.options.upload_expiry;
-        let earliest = (!expiry.is_zero()).then(|| now().saturating_sub(expiry.as_secs()));
+        let earliest = (!expiry.is_zero()).then(|| Timestamp::now().saturating_sub(expiry));
         let mut start = None;
         loop {
             let page = self.index.notes_page(Notes::Uploads, b"", start.as_ref()).await?;

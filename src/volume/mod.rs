@@ -97,7 +97,7 @@ type Outcome<T> = Result<T, VolumeError>;
 pub struct FileInfo {
     /// Its length in bytes.
     pub size: u64,
-    /// Precondition it was written, in seconds since 1970, if the volume tells.
+    /// When it was written, in seconds since 1970, if the volume tells.
     pub modified: Option<u64>,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use davkv::clock::Timestamp;
 use davkv::index::{Index, Loaded, Options};
 use davkv::key::{Key, Name};
 use davkv::placement::Place;
@@ -25,7 +26,7 @@ fn load(db: &Path, keys: &BTreeMap<Vec<u8>, bool>, headers: impl Fn() -> Vec<(St
                 replicas: replicas.clone(),
                 md5: Some([7; 16]),
                 size: Some(key.len() as u64),
-                modified: Some(1),
+                modified: Some(Timestamp::from_seconds(1)),
                 headers: headers(),
             };
             (Key::new(key), Loaded { record: Some(record.encode()), intents: Vec::new() })

@@ -27,5 +27,6 @@ mod rig;
 mod signed;
 mod signer;
 mod speaks;
+mod times;
 mod volumes;
 mod xml;

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use davkv::clock::Timestamp;
 use davkv::index::notes::{Note, Notes};
 use davkv::index::{Index, Options};
 use davkv::key::{Key, Name, PARTS};
+use davkv::leveldb::{self, Database};
 use davkv::placement::Placement;
 use davkv::record::{Intent, Record, Replica, State};
 use md5::{Digest as _, Md5};
@@ -185,6 +187,26 @@ pub(crate) fn contents(db: &Path) -> Contents {
         }
         Contents { records, parts, intents, notes }
     })
+}
+
+/// What a rebuild makes of a value's time when only its files tell: they know the second, and a value isn't older
+/// than its file.
+pub(crate) fn as_volumes_know(modified: Timestamp) -> Timestamp {
+    Timestamp::end_of_second(modified.seconds())
+}
+
+/// All rows of an index that no master has open, as they are stored.
+pub(crate) fn rows(db: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let database = Database::open(db, &leveldb::Options { create: false, ..Default::default() }).unwrap();
+    let mut rows = BTreeMap::new();
+    let mut iter = database.iter(false);
+    iter.seek_to_first();
+    while iter.valid() {
+        rows.insert(iter.key().to_vec(), iter.value().to_vec());
+        iter.next();
+    }
+    iter.status().unwrap();
+    rows
 }
 
 /// Volumes, gates before them where a test wants some, and perhaps a master.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::index::notes::{Note, Notes};
 use crate::index::simulated::{Calm, Simulated};
@@ -50,7 +51,7 @@ fn intent(id: u64, files: &[Replica]) -> Intent {
 }
 
 fn record(replicas: &[Replica]) -> Record {
-    let (md5, size, modified) = (Some([7; 16]), Some(1), Some(2));
+    let (md5, size, modified) = (Some([7; 16]), Some(1), Some(Timestamp::from_millis(2)));
     Record { state: State::Live, replicas: replicas.to_vec(), md5, size, modified, headers: Vec::new() }
 }
 
@@ -325,7 +326,7 @@ async fn numbers_are_given_out_once() {
 }
 
 fn made(modified: u64) -> Record {
-    let (md5, size, modified) = (None, None, Some(modified));
+    let (md5, size, modified) = (None, None, Some(Timestamp::from_millis(modified)));
     Record { state: State::Live, replicas: Vec::new(), md5, size, modified, headers: Vec::new() }
 }
 

@@ -3,10 +3,10 @@
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::scan::{PAGE_BYTES, state_of};
 use super::{INTENTS, LevelDb, NUMBER, encode_intents, open_database};
+use crate::clock::Timestamp;
 use crate::index::dump::{DumpError, MAX_BYTES, Writer, read};
 use crate::index::{IndexError, Options};
 use crate::key::Key;
@@ -39,8 +39,7 @@ impl LevelDb {
         let (database, is_open) = (Arc::clone(&self.database), Box::new(is_open));
         crate::runtime::blocking(move || {
             // before the snapshot: it holds nothing that is younger than that second
-            let taken = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let taken = taken.map_or(0, |since| since.as_secs());
+            let taken = Timestamp::now().seconds();
             let mut rows = database.shared_iter(false);
             rows.seek_to_first();
             let (writer, text) = Writer::begin(taken);
@@ -152,9 +151,10 @@ mod tests {
     use crate::record::{Record, Replica, State};
 
     fn record(modified: u64, headers: usize) -> Record {
+        let modified = Some(Timestamp::from_millis(modified));
         let (state, md5, size) = (State::Live, Some([7; 16]), Some(1));
         let headers = vec![("x-amz-meta-long".to_owned(), "x".repeat(headers))];
-        Record { state, replicas: Vec::new(), md5, size, modified: Some(modified), headers }
+        Record { state, replicas: Vec::new(), md5, size, modified, headers }
     }
 
     fn intent(id: u64, files: u64) -> Intent {

@@ -29,8 +29,8 @@ impl LevelDb {
         Ok(matches!(effect, Effect::Done(_)))
     }
 
-    pub(in crate::index) async fn load_notes(&self, notes: Vec<(Note, Record)>) -> Result<(), IndexError> {
-        let rows = notes.into_iter().map(|(note, record)| (note.row(), record.encode())).collect();
+    pub(in crate::index) async fn load_notes(&self, notes: Vec<(Note, Vec<u8>)>) -> Result<(), IndexError> {
+        let rows = notes.into_iter().map(|(note, record)| (note.row(), record)).collect();
         self.write(Change::Rows(rows), Durability::Process).await.map(drop)
     }
 

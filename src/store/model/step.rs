@@ -15,6 +15,7 @@ use super::case::{KEYS, VOLUMES};
 use super::fault::{Fault, Kind};
 use super::history::Request;
 use super::world::{Call, State, Whereabouts};
+use crate::clock::Timestamp;
 use crate::record::{Record, hex};
 use crate::store::replicas::path;
 use crate::store::{Incoming, Precondition};
@@ -227,7 +228,7 @@ pub(super) fn happen(world: &mut State, happening: &Step, dressed: &mut BTreeMap
             let number = number_of(&world.files[&replica_on(world, 0)].bytes).unwrap();
             let record = world.rows.get_mut(&KEYS[0]).unwrap().record.as_mut().unwrap();
             record.headers.push(("Content-Type".into(), "text/plain".into()));
-            record.modified = Some(1);
+            record.modified = Some(Timestamp::from_seconds(1));
             dressed.insert(number, record.clone());
             for file in world.files.values_mut() {
                 file.modified = 1;

@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use super::case::{KEYS, QUARANTINE, VOLUMES, started};
 use super::world::{File, World};
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::index::steps::Conditions;
 use crate::key::Key;
@@ -55,7 +56,7 @@ async fn attempt<'a>(
     attempt.intend(std::slice::from_ref(&replica)).await.unwrap();
     let file = (VOLUMES[0].clone(), path(key, &replica));
     world.state().files.insert(file, File::new("bytes".into(), 1, 1));
-    let (state, md5, size, modified) = (State::Live, None, Some(5), Some(1));
+    let (state, md5, size, modified) = (State::Live, None, Some(5), Some(Timestamp::from_seconds(1)));
     (attempt, Record { state, replicas: vec![replica], md5, size, modified, headers: Vec::new() })
 }
 

@@ -10,6 +10,7 @@ use md5::{Digest, Md5};
 use super::case::{Case, KEYS};
 use super::history::{Request, Told};
 use super::step::{Over, PARTS, Shape, Step, number_of_part, part, value};
+use crate::clock::Timestamp;
 use crate::index::notes::Note;
 use crate::record::{Headers, Record};
 use crate::store::{Received, Store};
@@ -54,7 +55,7 @@ impl Case {
                 self.ask(key, Request::Abort(upload));
                 let note = Note::Upload(KEYS[key].clone(), number);
                 if let Some(record) = self.world.state().notes.get_mut(&note) {
-                    record.modified = Some(0);
+                    record.modified = Some(Timestamp::default());
                 }
             }
             step => unreachable!("{step:?} is for no upload"),

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::fault::{Fate, Fault, Kind, Landing};
+use crate::clock::Timestamp;
 use crate::index::Entry;
 use crate::index::notes::Note;
 use crate::index::simulated::{Batch, Decide, Rows};
@@ -222,7 +223,7 @@ impl State {
         self.on_their_way.is_empty()
             && self.rows.values().all(|entry| entry.intents.is_empty())
             && self.left_parts().next().is_none()
-            && self.notes.values().all(|record| record.modified != Some(0))
+            && self.notes.values().all(|record| record.modified != Some(Timestamp::default()))
     }
 
     /// Parts of uploads that aren't noted.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use davkv::clock::Timestamp;
 use davkv::index::Loaded;
 use davkv::index::notes::Note;
 use davkv::key::{Key, Name};
@@ -140,8 +141,14 @@ fn parts_of_uploads_move_too() {
             rig.lay(&part, rank, name, b"part");
         }
         let (md5, size) = (Some(Md5::digest(b"part").into()), Some(4));
-        let record =
-            Record { state: State::Live, replicas, md5, size, modified: Some(1), headers: Vec::new() };
+        let record = Record {
+            state: State::Live,
+            replicas,
+            md5,
+            size,
+            modified: Some(Timestamp::from_millis(1)),
+            headers: Vec::new(),
+        };
         rows.push((part, Loaded { record: Some(record.encode()), intents: Vec::new() }));
     }
     let (replicas, headers) = (Vec::new(), Vec::new());

@@ -6,7 +6,7 @@ use davkv::key::{Key, Name};
 use davkv::record::{Record, Replica, State};
 
 use crate::common::{self, Master, eventually};
-use crate::rig::{Contents, Model, PATIENCE, Random, Rig, Stored, contents, key, keys};
+use crate::rig::{Contents, Model, PATIENCE, Random, Rig, Stored, as_volumes_know, contents, key, keys};
 
 /// A store after a random history: plain and generation names, a volume that came later, keys that were
 /// deleted, unlinked, written again and moved. The master has ended.
@@ -69,7 +69,7 @@ fn rebuild_from_the_index_equals_it() {
 /// A key that was deleted while a file of it still waited, after a REBALANCE, for readers to leave, comes
 /// back hidden: volumes can't tell it from the rest of a failed write.
 #[test]
-fn rebuild_from_the_volumes_alone_equals_the_index_but_for_states_and_md5s() {
+fn rebuild_from_the_volumes_alone_equals_the_index_but_for_states_md5s_and_milliseconds() {
     let (rig, model) = random_history();
     let rebuilt = rig.path("rebuilt");
     rig.rebuild(&rebuilt, &[]).assert_done();
@@ -78,6 +78,7 @@ fn rebuild_from_the_volumes_alone_equals_the_index_but_for_states_and_md5s() {
         let mut expected = Record { state: State::Live, ..record.clone() };
         let found = new.records.get(key);
         expected.md5 = found.and_then(|found| found.md5).and(record.md5);
+        expected.modified = record.modified.map(as_volumes_know);
         assert_eq!(found, Some(&expected), "{key}");
     }
     let on_volumes = |key: &Key, files: Vec<Replica>| -> BTreeSet<Stored> {

@@ -11,7 +11,8 @@ use davkv::record::{Intent, Record, Replica, State};
 use super::parts::Parts;
 use crate::common::{Order, Stage, eventually, request};
 use crate::rig::{
-    Ended, Model, PATIENCE, REPLICAS, Random, Rig, block_on, contents, is_held, key, open, open_and_release,
+    Ended, Model, PATIENCE, REPLICAS, Random, Rig, as_volumes_know, block_on, contents, is_held, key, open,
+    open_and_release,
 };
 
 /// What the index knows of a value that its files don't tell.
@@ -124,7 +125,8 @@ fn what_was_written_after_the_dump_is_taken_as_the_files_are() {
     assert_eq!(seen[&kept], old[&kept]);
     assert_eq!(seen[&unlinked], Record { state: State::Live, ..old[&unlinked].clone() });
     for key in [&replaced, &new] {
-        assert_eq!(seen[key], Record { md5: None, ..old[key].clone() }, "{key}");
+        let modified = old[key].modified.map(as_volumes_know);
+        assert_eq!(seen[key], Record { md5: None, modified, ..old[key].clone() }, "{key}");
     }
 }
 

@@ -1,27 +1,11 @@
 //! The way back: records that minikeyvalue reads.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use davkv::key::{Key, Name};
-use davkv::leveldb::{self, Database};
 use davkv::record::{Record, State};
 
-use crate::rig::{Rig, contents, key, keys};
-
-/// All rows of an index that minikeyvalue's master would read.
-fn rows(db: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let database = Database::open(db, &leveldb::Options { create: false, ..Default::default() }).unwrap();
-    let mut rows = BTreeMap::new();
-    let mut iter = database.iter(false);
-    iter.seek_to_first();
-    while iter.valid() {
-        rows.insert(iter.key().to_vec(), iter.value().to_vec());
-        iter.next();
-    }
-    iter.status().unwrap();
-    rows
-}
+use crate::rig::{Rig, contents, key, keys, rows};
 
 #[test]
 fn minikeyvalues_records_name_every_key() {

@@ -1,6 +1,7 @@
 //! `davkv-rebuild`: the index is made again from what lies on the volumes.
 
 mod comes_back;
+mod davkv01;
 mod dump;
 mod interrupted;
 mod junk;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
+use davkv::clock::Timestamp;
 use davkv::index::notes::Note;
 use davkv::index::{Index, Loaded};
 use davkv::key::{Key, Name};
@@ -37,8 +38,7 @@ impl Parts {
             parts.records.insert(key, record);
         }
         let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let noted = Record { headers, modified: Some(now), ..without_replicas() };
+        let noted = Record { headers, modified: Some(Timestamp::now()), ..without_replicas() };
         for note in [Note::Bucket(b"bucket".to_vec()), Note::Upload(key("/bucket/object"), UPLOAD)] {
             block_on(parts.index.set_note(&note, Some(&noted))).unwrap();
             parts.notes.insert(note, noted.clone());
@@ -53,7 +53,9 @@ impl Parts {
         let files: Vec<Stored> =
             (0..REPLICAS).map(|rank| self.rig.lay(key, rank, name, value.as_bytes())).collect();
         let written = fs::metadata(self.rig.file(&files[0])).unwrap().modified().unwrap();
-        let modified = written.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        // the file has the second of the record's time
+        let modified = written.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let modified = Timestamp::from_millis(modified.as_millis().try_into().unwrap());
         for file in &files {
             let file = fs::File::options().append(true).open(self.rig.file(file)).unwrap();
             file.set_modified(written).unwrap();

@@ -3,18 +3,23 @@
 //! **Record**, one per key that exists:
 //!
 //! ```text
-//! 01  flags  [md5: 16]  [size: 8]  [modified: 8]  count  count × replica  count  count × header
+//! 02  flags  [md5: 16]  [size: 8]  [modified: 8]  count  count × replica  count  count × header
 //! flags    bit 0 unlinked, bit 1 MD5 known, bit 2 size known, bit 3 modification time known
 //! replica  place (length, bytes)  00 | 01 generation: 8
 //! header   name (length, bytes)  value (length, bytes)
 //! ```
 //!
-//! Integers are big-endian, counts and lengths 2 bytes. The version byte 01 begins no record of
-//! minikeyvalue: those are text, `[DELETED][HASH<32 hex digits>]place,place,…`, and are read as they
-//! are. **Intents**, one row per key that has any: `01  count  count × (id: 8  count  count × replica)`.
+//! Integers are big-endian, counts and lengths 2 bytes. `modified` is in milliseconds since 1970 (UTC).
+//! Records of version 01, which davkv 0.1 wrote, have it in seconds, and are the same otherwise. Both
+//! versions are read; what is written is version 02, but for a rebuild that makes an index for davkv 0.1.
+//! No record of minikeyvalue begins with either byte: those are text,
+//! `[DELETED][HASH<32 hex digits>]place,place,…`, and are read as they are.
+//!
+//! **Intents**, one row per key that has any: `01  count  count × (id: 8  count  count × replica)`.
 
 use std::fmt;
 
+use crate::clock::Timestamp;
 use crate::key::Name;
 use crate::placement::Place;
 
@@ -50,8 +55,9 @@ pub struct Record {
     pub md5: Option<[u8; 16]>,
     /// Length of the value in bytes; minikeyvalue doesn't store it.
     pub size: Option<u64>,
-    /// Precondition the value was written, in seconds since 1970 (UTC).
-    pub modified: Option<u64>,
+    /// When the value's upload began; minikeyvalue doesn't store it. The files on the volumes have the second
+    /// of it as their modification time.
+    pub modified: Option<Timestamp>,
     /// Content type, user headers and what else the S3 API keeps; the native API stores none.
     pub headers: Headers,
 }
@@ -88,7 +94,12 @@ const MAX_REPLICAS: usize = 1024;
 const FIXED_BYTES: usize = 64;
 const REPLICA_BYTES: usize = 48;
 
-const VERSION: u8 = 1;
+/// Of records with a time in milliseconds, …
+const MILLIS_VERSION: u8 = 2;
+/// … of records with a time in seconds, …
+const SECONDS_VERSION: u8 = 1;
+/// … and of intents.
+const INTENTS_VERSION: u8 = 1;
 const UNLINKED: u8 = 1;
 const HAS_MD5: u8 = 2;
 const HAS_SIZE: u8 = 4;
@@ -96,13 +107,24 @@ const HAS_MODIFIED: u8 = 8;
 const PLAIN: u8 = 0;
 const GENERATION: u8 = 1;
 
+/// A stored form of records, by the program that reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// This program's: version 02.
+    Current,
+    /// The form of davkv 0.1, version 01: the time is cut to seconds.
+    Davkv01,
+    /// The form of minikeyvalue: no size, no time, no headers.
+    Minikeyvalue,
+}
+
 /// The header that holds a value's tag where that isn't its MD5.
 pub const TAG: &str = "etag";
 
 impl Record {
     /// What tells the value from others under the same key, without quotes: a header's word, or the MD5 in
-    /// hex. Where neither is known, its time, size and newest name, of which a rebalance may change the last;
-    /// nobody can take that for an MD5.
+    /// hex. Where neither is known, the second of its time, its size and its newest name, of which a rebalance may
+    /// change the last; nobody can take that for an MD5.
     #[must_use]
     pub fn tag(&self) -> String {
         let header = self.headers.iter().find(|(name, _)| name == TAG).map(|(_, tag)| tag.clone());
@@ -111,14 +133,28 @@ impl Record {
                 Name::Generation(generation) => Some(generation),
                 Name::Plain => None,
             });
-            let (modified, size) = (self.modified.unwrap_or(0), self.size.unwrap_or(0));
-            format!("{modified:x}-{size:x}-{:x}", newest.max().unwrap_or(0))
+            let (second, size) = (self.modified.unwrap_or_default().seconds(), self.size.unwrap_or(0));
+            format!("{second:x}-{size:x}-{:x}", newest.max().unwrap_or(0))
         })
     }
 
-    /// Our stored form.
+    /// The stored form that this program writes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        self.encode_version(MILLIS_VERSION, Timestamp::millis)
+    }
+
+    /// The record in that form; `None` when the form can't say it: minikeyvalue knows no generation names.
+    #[must_use]
+    pub fn encode_in(&self, form: Form) -> Option<Vec<u8>> {
+        match form {
+            Form::Current => Some(self.encode()),
+            Form::Davkv01 => Some(self.encode_version(SECONDS_VERSION, Timestamp::seconds)),
+            Form::Minikeyvalue => self.encode_minikeyvalue(),
+        }
+    }
+
+    fn encode_version(&self, version: u8, time: fn(Timestamp) -> u64) -> Vec<u8> {
         let mut flags = if self.state == State::Unlinked { UNLINKED } else { 0 };
         for (flag, known) in [
             (HAS_MD5, self.md5.is_some()),
@@ -128,9 +164,9 @@ impl Record {
             flags |= if known { flag } else { 0 };
         }
         let mut out = Vec::with_capacity(FIXED_BYTES + self.replicas.len() * REPLICA_BYTES);
-        out.extend([VERSION, flags]);
+        out.extend([version, flags]);
         out.extend(self.md5.iter().flatten());
-        for number in [self.size, self.modified].into_iter().flatten() {
+        for number in [self.size, self.modified.map(time)].into_iter().flatten() {
             out.extend(number.to_be_bytes());
         }
         put_replicas(&mut out, &self.replicas);
@@ -155,7 +191,7 @@ impl Record {
         Some(format!("{deleted}{hash}{}", places.join(",")).into_bytes())
     }
 
-    /// Reads either stored form.
+    /// Reads any stored form.
     ///
     /// # Errors
     ///
@@ -187,7 +223,7 @@ struct Fixed {
     state: State,
     md5: Option<[u8; 16]>,
     size: Option<u64>,
-    modified: Option<u64>,
+    modified: Option<Timestamp>,
 }
 
 /// What a record has any number of.
@@ -196,14 +232,22 @@ enum Part<'a> {
     Header(&'a str, &'a str),
 }
 
-/// Reads either stored form, and shows its parts in their order.
+/// Reads any stored form, and shows its parts in their order.
 fn read<'a>(bytes: &'a [u8], part: impl FnMut(Part<'a>)) -> Result<Fixed, RecordError> {
-    if bytes.first() == Some(&VERSION) { read_ours(bytes, part) } else { read_minikeyvalues(bytes, part) }
+    match bytes.split_first() {
+        Some((&MILLIS_VERSION, rest)) => read_ours(rest, Timestamp::from_millis, part),
+        Some((&SECONDS_VERSION, rest)) => read_ours(rest, Timestamp::from_seconds, part),
+        _ => read_minikeyvalues(bytes, part),
+    }
 }
 
-fn read_ours<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixed, RecordError> {
+/// Reads what follows the version byte; `time` is how that version counts.
+fn read_ours<'a>(
+    bytes: &'a [u8],
+    time: fn(u64) -> Timestamp,
+    mut part: impl FnMut(Part<'a>),
+) -> Result<Fixed, RecordError> {
     let mut input = Input(bytes);
-    input.byte()?;
     let flags = input.byte()?;
     if flags & !(UNLINKED | HAS_MD5 | HAS_SIZE | HAS_MODIFIED) != 0 {
         return Err(RecordError("unknown flags"));
@@ -211,7 +255,7 @@ fn read_ours<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixe
     let md5 = if flags & HAS_MD5 != 0 { Some(input.array()?) } else { None };
     let mut number = |flag| if flags & flag != 0 { input.number().map(Some) } else { Ok(None) };
     let size = number(HAS_SIZE)?;
-    let modified = number(HAS_MODIFIED)?;
+    let modified = number(HAS_MODIFIED)?.map(time);
     for _ in 0..input.count()? {
         let (place, name) = input.replica()?;
         part(Part::Replica(place, name));
@@ -256,7 +300,7 @@ impl Intent {
     pub fn encode_all(intents: &[Self]) -> Vec<u8> {
         let files: usize = intents.iter().map(|intent| intent.files.len()).sum();
         let mut out = Vec::with_capacity(FIXED_BYTES * intents.len() + files * REPLICA_BYTES);
-        out.push(VERSION);
+        out.push(INTENTS_VERSION);
         put_count(&mut out, intents.len());
         for intent in intents {
             out.extend(intent.id.to_be_bytes());
@@ -272,7 +316,7 @@ impl Intent {
     /// Bytes that [`Intent::encode_all`] didn't write.
     pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, RecordError> {
         let mut input = Input(bytes);
-        if input.byte()? != VERSION {
+        if input.byte()? != INTENTS_VERSION {
             return Err(RecordError("unknown version of an intent"));
         }
         let intents = (0..input.count()?)
@@ -299,7 +343,7 @@ pub fn unhex(digits: &str) -> Option<[u8; 16]> {
 }
 
 /// Counts and lengths are written as 2 bytes; nothing that we store comes near that limit (a record
-/// has a handful of replicas and, one day, as many headers as a request may have), and what is
+/// has a handful of replicas, and at most as many headers as a request may have), and what is
 /// beyond it is not written rather than written wrongly.
 fn put_count(out: &mut Vec<u8>, count: usize) {
     let count = u16::try_from(count).unwrap_or_else(|_| unreachable!("{count} entries in one record"));
@@ -378,130 +422,4 @@ impl<'a> Input<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-    use super::*;
-    use proptest::prelude::*;
-
-    const MD5: [u8; 16] = *b"0123456789abcdef";
-
-    fn plain(place: &str) -> Replica {
-        Replica { place: Place::new(place), name: Name::Plain }
-    }
-
-    #[test]
-    fn minikeyvalues_records_are_read() {
-        let record = Record::decode(b"DELETEDHASH5d41402abc4b2a76b9719d911017c592a:1/sv00,b:1/sv0A").unwrap();
-        assert_eq!(record.state, State::Unlinked);
-        assert_eq!(record.md5.map(|md5| hex(&md5)).unwrap(), "5d41402abc4b2a76b9719d911017c592");
-        assert_eq!(record.replicas, [plain("a:1/sv00"), plain("b:1/sv0A")]);
-        assert_eq!((record.size, record.modified), (None, None));
-        assert_eq!(Record::decode(b"hello").unwrap().replicas, [plain("hello")]);
-        assert_eq!(Record::decode(b"hello,world").unwrap().state, State::Live);
-    }
-
-    #[test]
-    fn minikeyvalues_records_are_written() {
-        let bytes = b"DELETEDHASH5d41402abc4b2a76b9719d911017c592a:1/sv00,b:1/sv0A";
-        let mut record = Record::decode(bytes).unwrap();
-        assert_eq!(record.encode_minikeyvalue().unwrap(), bytes);
-        record.replicas = vec![Replica { place: Place::new("a:1"), name: Name::Generation(7) }];
-        assert_eq!(record.encode_minikeyvalue(), None);
-    }
-
-    #[test]
-    fn damage_is_no_record() {
-        for bytes in [
-            b"".as_slice(),
-            b"DELETED",
-            b"HASH5d41",
-            b"HASH5d41402abc4b2a76b9719d911017c59xa:1",
-            b"HASH+d41402abc4b2a76b9719d911017c592a:1",
-            b"a:1,,b:1",
-            b"a:1\n",
-            b"\xff",
-            b"\x01",
-            b"\x01\x10\0\0\0\0",
-            b"\x01\x00\0\0\0\0tail",
-            b"\x01\x00\0\x01\0\x03a:1\x02\0\0",
-        ] {
-            assert!(Record::decode(bytes).is_err(), "{bytes:?}");
-            assert!(State::decode(bytes).is_err(), "{bytes:?}");
-        }
-    }
-
-    /// The stored form is a contract: an index outlives the program that wrote it.
-    #[test]
-    fn our_form_is_pinned() {
-        let record = Record {
-            state: State::Unlinked,
-            replicas: vec![
-                plain("a:1/sv00"),
-                Replica { place: Place::new("b:1"), name: Name::Generation(258) },
-            ],
-            md5: Some(MD5),
-            size: Some(3),
-            modified: Some(4),
-            headers: vec![("content-type".into(), "text/plain".into())],
-        };
-        let bytes = b"\x01\x0f0123456789abcdef\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\
-            \0\x02\0\x08a:1/sv00\0\0\x03b:1\x01\0\0\0\0\0\0\x01\x02\
-            \0\x01\0\x0ccontent-type\0\x0atext/plain";
-        assert_eq!(record.encode(), bytes);
-        assert_eq!(Record::decode(bytes).unwrap(), record);
-        let intents = [Intent { id: 5, files: vec![plain("a:1")] }];
-        let bytes = b"\x01\0\x01\0\0\0\0\0\0\0\x05\0\x01\0\x03a:1\0";
-        assert_eq!(Intent::encode_all(&intents), bytes);
-        assert_eq!(Intent::decode_all(bytes).unwrap(), intents);
-    }
-
-    fn replicas() -> impl Strategy<Value = Vec<Replica>> {
-        let replica = ("[a-z]{1,9}:[0-9]{1,4}(/sv[0-9A-F]{2})?", any::<Option<u64>>()).prop_map(
-            |(place, generation)| Replica {
-                place: Place::new(&place),
-                name: generation.map_or(Name::Plain, Name::Generation),
-            },
-        );
-        proptest::collection::vec(replica, 1..6)
-    }
-
-    proptest! {
-        #[test]
-        fn record_and_back(
-            live: bool, replicas in replicas(), md5: Option<[u8; 16]>, size: Option<u64>, modified: Option<u64>,
-            headers in proptest::collection::vec((".{0,9}", ".{0,9}"), 0..4),
-        ) {
-            let state = if live { State::Live } else { State::Unlinked };
-            let record = Record { state, replicas, md5, size, modified, headers };
-            prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
-        }
-
-        #[test]
-        fn intents_and_back(intents in proptest::collection::vec((any::<u64>(), replicas()), 0..4)) {
-            let intents: Vec<Intent> = intents.into_iter().map(|(id, files)| Intent { id, files }).collect();
-            prop_assert_eq!(Intent::decode_all(&Intent::encode_all(&intents)), Ok(intents));
-        }
-
-        /// Bytes near a record's, so that many are one and many just not.
-        #[test]
-        fn a_state_is_read_where_a_record_is(
-            replicas in replicas(), cut in 0..200_usize, at in 0..200_usize, byte: u8,
-        ) {
-            let (state, md5, size, modified) = (State::Live, Some(MD5), None, Some(1));
-            let record = Record { state, replicas, md5, size, modified, headers: Vec::new() };
-            let mut bytes = record.encode();
-            bytes.truncate(cut);
-            if let Some(damaged) = bytes.get_mut(at) {
-                *damaged = byte;
-            }
-            prop_assert_eq!(State::decode(&bytes), Record::decode(&bytes).map(|record| record.state));
-        }
-
-        #[test]
-        fn no_bytes_panic(bytes: Vec<u8>) {
-            drop(Record::decode(&bytes));
-            drop(Intent::decode_all(&bytes));
-        }
-    }
-}
+mod tests;
