@@ -67,7 +67,8 @@ impl Store {
     /// `NotFound` and `Changed` when the key doesn't hold that value any more; `Unreachable` when some volume
     /// couldn't be asked and no other had the value; `Damaged` when all were asked.
     pub async fn read(&self, key: &Key, record: Record, part: Range<u64>) -> Result<Reading> {
-        let untried: Vec<_> = self.0.by_likelihood(&record).map(|(_, replica)| replica.clone()).collect();
+        let untried: Vec<_> =
+            self.0.by_likelihood(key, &record).map(|(_, replica)| replica.clone()).collect();
         let untried = untried.into_iter();
         let (store, key) = (Arc::clone(&self.0), key.clone());
         let mut reading = Reading { store, key, record, untried, left: part, source: None, unsure: false };
@@ -122,7 +123,7 @@ impl Reading {
             // the name may be another value's by now
             self.check_unchanged()?;
             let volume = self.store.volume(&replica);
-            if volume.is_down() {
+            if volume.is_silent() {
                 self.unsure = true;
                 continue;
             }

@@ -163,15 +163,16 @@ impl Reaper {
         }
     }
 
-    /// A volume is back: what failed before is tried at once.
-    fn hurry(&self) {
+    /// A volume is up again: the deletions that failed there are due at once.
+    fn hurry(&self, volume: &str) {
         let mut queue = self.queue();
-        let (failed, others) =
-            std::mem::take(&mut queue.jobs).into_iter().partition(|(_, job): &(_, Job)| job.failures > 0);
-        queue.jobs = others;
+        let waits_for_it = |_: &_, job: &mut Job| {
+            let mut left = job.left.iter().flatten();
+            job.failures > 0 && left.any(|file| file.place.volume() == volume)
+        };
+        let waiting: Vec<Job> = queue.jobs.extract_if(.., waits_for_it).map(|(_, job)| job).collect();
         let now = Instant::now();
-        let failed: BTreeMap<(Instant, u64), Job> = failed;
-        queue.jobs.extend(failed.into_values().map(|job| ((now, job.id), job)));
+        queue.jobs.extend(waiting.into_iter().map(|job| ((now, job.id), job)));
     }
 
     /// True once when the queue has room again after it was too full to take all there is.
@@ -231,7 +232,7 @@ pub(super) async fn run(store: Arc<Core>) {
         tokio::select! {
             () = due => {}
             () = store.reaper.changed.notified() => {}
-            () = store.volumes.returned() => store.reaper.hurry(),
+            volume = store.volumes.returned() => store.reaper.hurry(&volume),
             () = store.stopping.cancelled() => return,
         }
     }
