@@ -29,7 +29,7 @@ use tokio::time::{Instant, timeout};
 pub(crate) use download::Download;
 use download::{check_rate, drain, late, next_piece};
 pub(crate) use feed::{Feed, FeedError, Feeder, feed};
-use health::{Access, Actions, Health, Step};
+use health::{Access, Actions, Health, Step, Watch};
 pub use listing::{Kind, Listed};
 use pool::{Answer, Pool};
 use returns::Returns;
@@ -396,11 +396,10 @@ impl Volume {
         if actions.returned {
             self.returns.note(&self.address);
         }
-        if actions.wake {
-            self.health.wake();
-        }
-        if actions.start_watch {
-            tokio::spawn(Arc::clone(self).watch());
+        match actions.watch {
+            Some(Watch::Start) => drop(tokio::spawn(Arc::clone(self).watch())),
+            Some(Watch::Wake) => self.health.wake(),
+            None => {}
         }
     }
 

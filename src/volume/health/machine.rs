@@ -61,16 +61,22 @@ pub(super) enum Event {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub(in crate::volume) struct Actions {
-    /// Start the task that watches the volume.
-    pub(in crate::volume) start_watch: bool,
-    /// Wake that task: its next step is due earlier than it knew.
-    pub(in crate::volume) wake: bool,
+    /// What the task that watches the volume needs.
+    pub(in crate::volume) watch: Option<Watch>,
     /// The volume went down.
     pub(in crate::volume) went_down: bool,
     /// What failed while the volume was down may be tried again.
     pub(in crate::volume) returned: bool,
     /// Tell the operator.
     pub(in crate::volume) line: Option<Line>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::volume) enum Watch {
+    /// There is none: start it.
+    Start,
+    /// Its next step is due earlier than it knew.
+    Wake,
 }
 
 /// What the watching task does next.
@@ -200,10 +206,10 @@ impl Machine {
                 self.count(false, now, &mut actions);
             }
         }
-        if self.watched {
-            actions.wake = self.due().is_some_and(|due| due_before.is_none_or(|before| due < before));
-        } else if self.due().is_some() {
-            (self.watched, actions.start_watch) = (true, true);
+        let is_earlier = self.due().is_some_and(|due| due_before.is_none_or(|before| due < before));
+        if is_earlier {
+            actions.watch = Some(if self.watched { Watch::Wake } else { Watch::Start });
+            self.watched = true;
         }
         actions
     }

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use failed_files::File;
-pub(super) use machine::{Actions, Step};
+pub(super) use machine::{Actions, Step, Watch};
 use machine::{Event, Machine};
 
 /// What was observed of one volume.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::failed_files::{FAILED_FOR, File};
 use super::line::Line;
-use super::machine::{Actions, Event, Machine, Shape, Step};
+use super::machine::{Actions, Event, Machine, Shape, Step, Watch};
 use super::{Access, Health};
 
 const FIRST_HOLD: Duration = Duration::from_millis(500);
@@ -103,7 +103,7 @@ impl World {
             }
             Move::Pass(time) => self.pass(time),
             Move::PassUntilDue => match self.task {
-                Task::Sleeping(until) => self.pass(until - self.now),
+                Task::Sleeping(until) => self.pass(until.saturating_sub(self.now)),
                 _ => return false,
             },
             Move::Step | Move::ProbeEnds(_) => return false,
@@ -116,7 +116,7 @@ impl World {
     fn event(&mut self, event: Event) {
         let was_down = self.machine.is_down();
         let actions = self.machine.on(event, self.instant());
-        if actions.start_watch {
+        if actions.watch == Some(Watch::Start) {
             assert_eq!(self.task, Task::None, "a second task is started: {:?}", self.history);
             self.task = Task::Ready;
         }
@@ -153,7 +153,7 @@ impl World {
     }
 
     fn wake(&mut self, actions: Actions) {
-        if actions.wake {
+        if actions.watch == Some(Watch::Wake) {
             match self.task {
                 Task::Sleeping(_) => self.task = Task::Ready,
                 _ => self.permit = true,
@@ -340,8 +340,8 @@ fn a_volume_that_flaps_is_held_down_for_up_to_a_minute_and_counted() {
         flaps(1, Duration::from_secs(1)),
         flaps(2, Duration::from_secs(2)),
         flaps(4, Duration::from_secs(8)),
-        flaps(8, Duration::from_secs(60)),
-        flaps(16, Duration::from_secs(60)),
+        flaps(8, Duration::from_mins(1)),
+        flaps(16, Duration::from_mins(1)),
     ];
     assert_eq!(flap(&mut world, 20), expected);
     // 0.5 + 1 + 2 + … + 32, and 13 minutes
@@ -359,7 +359,7 @@ fn a_volume_that_flaps_is_held_down_for_up_to_a_minute_and_counted() {
 async fn what_is_published_is_what_the_machine_says() {
     let health = Health::new();
     assert!(health.is_good() && !health.is_down() && !health.is_silent() && !health.is_full());
-    assert!(health.failed("/a", Access::Read).start_watch);
+    assert_eq!(health.failed("/a", Access::Read).watch, Some(Watch::Start));
     assert!(health.is_good() && health.failed_for(|| "/a".into()) && !health.failed_for(|| "/b".into()));
     assert_eq!(health.served("/a", Access::Read), Actions::default());
     assert!(!health.failed_for(|| unreachable!("no file fails any more")));
@@ -367,7 +367,7 @@ async fn what_is_published_is_what_the_machine_says() {
     assert!(!health.is_good());
     assert_eq!(health.answered(), Actions::default());
     assert!(health.is_good());
-    (0..3).for_each(|_| assert!(!health.is_down() && !health.unanswered().start_watch));
+    (0..3).for_each(|_| assert!(!health.is_down() && health.unanswered().watch.is_none()));
     assert!(health.is_down() && health.is_silent() && !health.is_good());
     assert_eq!(health.found_full(), Actions::default());
     assert!(health.is_full());
