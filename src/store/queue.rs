@@ -89,15 +89,16 @@ impl Queue {
         }
     }
 
-    /// A volume is back: what failed before is tried at once.
-    pub(super) fn hurry(&self) {
+    /// A volume is up again: the deletions that failed there are due at once.
+    pub(super) fn hurry(&self, volume: &str) {
         let mut waiting = self.waiting();
-        let (failed, others) =
-            std::mem::take(&mut waiting.jobs).into_iter().partition(|(_, job): &(_, Job)| job.failures > 0);
-        waiting.jobs = others;
+        let waits_for_it = |_: &_, job: &mut Job| {
+            let mut left = job.left.iter().flatten();
+            job.failures > 0 && left.any(|file| file.place.volume() == volume)
+        };
+        let hurried: Vec<Job> = waiting.jobs.extract_if(.., waits_for_it).map(|(_, job)| job).collect();
         let now = Instant::now();
-        let failed: BTreeMap<(Instant, u64), Job> = failed;
-        waiting.jobs.extend(failed.into_values().map(|job| ((now, job.id), job)));
+        waiting.jobs.extend(hurried.into_iter().map(|job| ((now, job.id), job)));
     }
 
     /// True once when the queue has room again after it was too full to take all there is.

@@ -46,7 +46,7 @@ impl Core {
         record: Record,
         part: Range<u64>,
     ) -> Result<Reading> {
-        let untried: Vec<_> = self.by_likelihood(&record).map(|(_, replica)| replica.clone()).collect();
+        let untried: Vec<_> = self.by_likelihood(key, &record).map(|(_, replica)| replica.clone()).collect();
         let untried = untried.into_iter();
         let (store, key) = (Arc::clone(self), key.clone());
         let mut reading = Reading { store, key, record, untried, left: part, source: None, unsure: false };
@@ -101,7 +101,7 @@ impl Reading {
             // the name may be another value's by now
             self.check_unchanged().await?;
             let volume = self.store.volume(&replica);
-            if volume.is_down() {
+            if volume.is_silent() {
                 self.unsure = true;
                 continue;
             }

@@ -77,7 +77,7 @@ pub(super) async fn run(store: Arc<Core>) {
         tokio::select! {
             () = due => {}
             () = store.queue.changed.notified() => {}
-            () = store.volumes.returned() => store.queue.hurry(),
+            volume = store.volumes.returned() => store.queue.hurry(&volume),
             () = store.stopping.cancelled() => return,
         }
     }

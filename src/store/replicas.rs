@@ -78,13 +78,18 @@ impl Core {
         self.volumes.at(replica.place.volume())
     }
 
-    /// The record's replicas in the order in which readers try them, each with whether its volume failed
-    /// of late: the good ones first, each order of equals as likely as any other, so that reads spread.
+    /// The record's replicas in the order in which readers try them, each with whether its volume, or this
+    /// file on it, failed of late: the good ones first, each order of equals as likely as any other, so that
+    /// reads spread.
     pub(super) fn by_likelihood<'a>(
         &self,
+        key: &Key,
         record: &'a Record,
     ) -> impl Iterator<Item = (bool, &'a Replica)> + use<'a> {
-        let suspect = |replica| !self.volume(replica).is_good();
+        let suspect = |replica| {
+            let volume = self.volume(replica);
+            !volume.is_good() || volume.failed_for(|| path(key, replica))
+        };
         let mut replicas: Vec<(bool, u64, &Replica)> =
             record.replicas.iter().map(|replica| (suspect(replica), random(), replica)).collect();
         replicas.sort_by_key(|(suspect, random, _)| (*suspect, *random));
@@ -94,7 +99,7 @@ impl Core {
     /// The first replica that a volume confirms.
     async fn whole_replica<'a>(&self, key: &Key, record: &'a Record) -> Result<&'a Replica> {
         let mut verdict = Error::Damaged;
-        for (suspect, replica) in self.by_likelihood(record) {
+        for (suspect, replica) in self.by_likelihood(key, record) {
             if !suspect && self.seen_whole.has(&(key, replica)) {
                 return Ok(replica);
             }
@@ -122,7 +127,7 @@ impl Core {
             return Ok(None);
         }
         let volume = self.volume(replica);
-        if volume.is_down() {
+        if volume.is_silent() {
             // the volume is probed all the time: asking now would only cost the reader a deadline
             return Err(VolumeError::Unreachable("it is down".into()));
         }

@@ -8,10 +8,12 @@
 
 mod answer;
 mod connection;
+mod download;
 mod feed;
 mod health;
 pub mod listing;
 mod pool;
+mod returns;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,31 +21,21 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use hyper_util::client::legacy::connect::HttpConnector;
 use md5::{Digest, Md5};
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+pub(crate) use download::Download;
+use download::{check_rate, drain, late, next_piece};
 pub(crate) use feed::{Feed, FeedError, Feeder, feed};
-use health::Health;
+use health::{Access, Actions, Health, Step, Watch};
 pub use listing::{Kind, Listed};
 use pool::{Answer, Pool};
-
-/// A file or a listing must come at so many bytes a second on average, …
-const LEAST_RATE: u64 = 1024;
-/// … once reading it has taken this long.
-const LEAST_RATE_AFTER: Duration = Duration::from_secs(30);
-
-/// A body that nobody wants is read away up to so many bytes.
-const DRAIN: usize = 64 * 1024;
+use returns::Returns;
 
 /// A path that no key's file has: the answer to a probe is 404.
 const PROBE: &str = "/00/00/probe";
-
-/// Pauses between probes of a volume that doesn't answer.
-const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 /// How long volumes are waited for.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +99,7 @@ pub struct Volume {
     pool: Arc<Pool>,
     timeouts: Timeouts,
     health: Health,
-    returned: Arc<Notify>,
+    returns: Arc<Returns>,
 }
 
 /// The volumes that were ever named, by a flag or by a record, under their addresses.
@@ -115,7 +107,7 @@ pub struct Volumes {
     connector: HttpConnector,
     timeouts: Timeouts,
     known: RwLock<HashMap<String, Arc<Volume>>>,
-    returned: Arc<Notify>,
+    returns: Arc<Returns>,
 }
 
 impl Volumes {
@@ -125,7 +117,7 @@ impl Volumes {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(timeouts.request));
         connector.set_nodelay(true);
-        Self { connector, timeouts, known: RwLock::default(), returned: Arc::default() }
+        Self { connector, timeouts, known: RwLock::default(), returns: Arc::default() }
     }
 
     /// The volume at that address, `HOST:PORT`.
@@ -143,15 +135,16 @@ impl Volumes {
                 pool: Arc::new(Pool::new(self.connector.clone(), address)),
                 timeouts: self.timeouts,
                 health: Health::new(),
-                returned: Arc::clone(&self.returned),
+                returns: Arc::clone(&self.returns),
             })
         });
         Arc::clone(volume)
     }
 
-    /// Waits until a volume that was down answers again.
-    pub async fn returned(&self) {
-        self.returned.notified().await;
+    /// Waits until a volume that was down is up again, and returns its address. A volume that comes and goes
+    /// is told of every few seconds at most.
+    pub async fn returned(&self) -> String {
+        self.returns.next().await
     }
 }
 
@@ -162,16 +155,28 @@ impl Volume {
         &self.address
     }
 
-    /// Whether its last request succeeded: reads go to such volumes first.
+    /// Whether it is up and answered its last request: reads go to such volumes first.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.health.is_good()
     }
 
-    /// Whether several requests in a row failed, and no probe succeeded since.
+    /// Whether several requests in a row failed, and it wasn't up again since. Nothing is written there.
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.health.is_down()
+    }
+
+    /// Whether it is down and doesn't even answer. One that does may still have a file that no other has.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.health.is_silent()
+    }
+
+    /// Whether it failed to read that file a moment ago: readers try other replicas first.
+    #[must_use]
+    pub fn failed_for(&self, path: impl FnOnce() -> String) -> bool {
+        self.health.failed_for(path)
     }
 
     /// Whether it had no room for a value a moment ago.
@@ -190,7 +195,7 @@ impl Volume {
         match answer.status() {
             StatusCode::OK => match answer.length() {
                 Some(size) => Ok(Some(FileInfo { size, modified: answer.modified() })),
-                None => Err(self.blame(VolumeError::Unanswered("200 without a length".into()))),
+                None => Err(self.unanswered(VolumeError::Unanswered("200 without a length".into()))),
             },
             StatusCode::NOT_FOUND => Ok(None),
             status => Err(VolumeError::Refused(status)),
@@ -236,7 +241,7 @@ impl Volume {
             if let Ok(status) = timeout(self.timeouts.request, &mut answer).await {
                 return status;
             }
-            self.probe();
+            self.act(self.health.late(), None);
             tokio::select! {
                 status = timeout(self.timeouts.stream, &mut answer) => {
                     status.unwrap_or_else(|_| Err(late(self.timeouts.stream)))
@@ -246,27 +251,25 @@ impl Volume {
         };
         match answered.await {
             Ok(StatusCode::CREATED | StatusCode::NO_CONTENT) => {
-                self.praise();
+                self.act(self.health.served(path, Access::Write), None);
                 Ok(())
             }
             Ok(status) => {
                 let refusal = VolumeError::Refused(status);
                 if refusal.is_full() {
-                    self.health.found_full();
-                    // full, or broken altogether? A probe tells.
-                    self.probe();
+                    self.act(self.health.found_full(), Some(&refusal));
                 }
                 Err(refusal)
             }
             // an upload that we gave up is no fault of the volume's
             Err(error) if watch.abandoned() && !error.is_certain() => Err(error),
-            Err(error) => Err(self.blame(error)),
+            Err(error) => Err(self.unanswered(error)),
         }
     }
 
     /// Notes that an upload to it stalled, and was given up for that.
     pub(crate) fn stalled(self: &Arc<Self>) {
-        self.blame(VolumeError::Unanswered("it stopped reading".into()));
+        self.unanswered(VolumeError::Unanswered("it stopped reading".into()));
     }
 
     /// Opens the file for reading: all of it, or from one byte up to another.
@@ -287,10 +290,10 @@ impl Volume {
             (status, _) => return Err(VolumeError::Refused(status)),
         };
         let Some(size) = size else {
-            return Err(self.blame(VolumeError::Unanswered("an answer without a length".into())));
+            return Err(self.unanswered(VolumeError::Unanswered("an answer without a length".into())));
         };
-        let (seen, limit) = (FileInfo { size, modified: answer.modified() }, self.timeouts.stream);
-        Ok(Download { seen, answer, limit, waited: Duration::ZERO, received: 0 })
+        let seen = FileInfo { size, modified: answer.modified() };
+        Ok(Download::new(seen, answer, self.timeouts.stream))
     }
 
     /// The MD5 of the file's bytes.
@@ -333,10 +336,32 @@ impl Volume {
         self.ask_within(self.timeouts.request, method, path, None).await
     }
 
-    /// A request without a body, whose head is answered within the deadline; the answer's body is
-    /// drained where it isn't wanted, so that the connection can be used again.
+    /// A request without a body, and what its answer says of the volume's health.
     async fn ask_within(
         self: &Arc<Self>,
+        deadline: Duration,
+        method: Method,
+        path: &str,
+        range: Option<&str>,
+    ) -> Outcome<Answer> {
+        let access = if method == Method::DELETE { Access::Write } else { Access::Read };
+        let answer = self.exchange(deadline, method, path, range).await;
+        let answer = answer.map_err(|error| self.unanswered(error))?;
+        let status = answer.status();
+        if status.is_server_error() {
+            let refusal = VolumeError::Refused(status);
+            self.act(self.health.failed(path, access), Some(&refusal));
+            return Err(refusal);
+        }
+        let served = status.is_success();
+        self.act(if served { self.health.served(path, access) } else { self.health.answered() }, None);
+        Ok(answer)
+    }
+
+    /// Sends a request without a body, whose head is answered within the deadline; the answer's body is
+    /// drained where it isn't wanted, so that the connection can be used again.
+    async fn exchange(
+        &self,
         deadline: Duration,
         method: Method,
         path: &str,
@@ -351,99 +376,54 @@ impl Volume {
             }
             Ok(answer)
         };
-        let answer = timeout(deadline, answer).await;
-        match answer.unwrap_or_else(|_| Err(late(deadline))) {
-            Ok(answer) if answer.status().is_server_error() => {
-                Err(self.blame(VolumeError::Refused(answer.status())))
-            }
-            Ok(answer) => {
-                self.praise();
-                Ok(answer)
-            }
-            Err(error) => Err(self.blame(error)),
-        }
+        timeout(deadline, answer).await.unwrap_or_else(|_| Err(late(deadline)))
     }
 
-    fn praise(&self) {
-        if self.health.succeeded() {
-            tracing::info!(volume = %self.address, "volume is up again");
-            self.returned.notify_one();
-        }
-    }
-
-    fn blame(self: &Arc<Self>, error: VolumeError) -> VolumeError {
-        if self.health.failed() {
-            tracing::warn!(volume = %self.address, %error, "volume is down");
-            self.pool.clear();
-        }
-        self.probe();
+    /// Notes that a request had no answer.
+    fn unanswered(self: &Arc<Self>, error: VolumeError) -> VolumeError {
+        self.act(self.health.unanswered(), Some(&error));
         error
     }
 
-    /// Asks the volume in the background, until it answers, whether it is healthy.
-    fn probe(self: &Arc<Self>) {
-        if !self.health.begin_probing() {
-            return;
+    /// Does what a change of its health asks for; the error, if any, is the reason of the change.
+    fn act(self: &Arc<Self>, actions: Actions, error: Option<&VolumeError>) {
+        if let Some(line) = actions.line {
+            line.log(&self.address, error.map(|error| error as &dyn fmt::Display));
         }
-        let volume = Arc::clone(self);
-        tokio::spawn(async move {
-            while volume.head(PROBE).await.is_err() {
-                tokio::time::sleep(PROBE_EVERY).await;
+        if actions.went_down {
+            self.pool.clear();
+        }
+        if actions.returned {
+            self.returns.note(&self.address);
+        }
+        match actions.watch {
+            Some(Watch::Start) => drop(tokio::spawn(Arc::clone(self).watch())),
+            Some(Watch::Wake) => self.health.wake(),
+            None => {}
+        }
+    }
+
+    /// Probes the volume until it is up and has stayed so for a while.
+    async fn watch(self: Arc<Self>) {
+        loop {
+            let (step, actions) = self.health.next_step();
+            self.act(actions, None);
+            match step {
+                Step::Wait(until) => self.health.woken(until).await,
+                Step::Probe => {
+                    let probed = self.probe().await;
+                    self.act(self.health.probed(probed.is_ok()), probed.as_ref().err());
+                }
+                Step::End => return,
             }
-            volume.health.end_probing();
-        });
-    }
-}
-
-/// A file being read.
-pub(crate) struct Download {
-    /// What the volume says of the whole file.
-    pub(crate) seen: FileInfo,
-    answer: Answer,
-    limit: Duration,
-    /// Time spent waiting for the volume, and not for who reads.
-    waited: Duration,
-    received: u64,
-}
-
-impl Download {
-    /// The next piece; `None` after the last byte.
-    pub(crate) async fn next(&mut self) -> Outcome<Option<Bytes>> {
-        let asked = Instant::now();
-        let piece = next_piece(&mut self.answer, self.limit).await?;
-        self.waited += asked.elapsed();
-        self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
-        check_rate(self.waited, self.received)?;
-        Ok(piece)
-    }
-}
-
-/// That a volume doesn't send for ever by sending slowly.
-fn check_rate(taken: Duration, received: u64) -> Outcome<()> {
-    if taken > LEAST_RATE_AFTER && received / taken.as_secs() < LEAST_RATE {
-        return Err(VolumeError::Unanswered("it sends too slowly".into()));
-    }
-    Ok(())
-}
-
-async fn next_piece(answer: &mut Answer, limit: Duration) -> Outcome<Option<Bytes>> {
-    timeout(limit, answer.next()).await.map_err(|_elapsed| late(limit))?
-}
-
-/// Reads away the short body of an answer that nobody wants, so that its connection can be used
-/// again; one that is long or slow loses its connection instead.
-async fn drain(answer: &mut Answer, limit: Duration) {
-    let mut left = DRAIN;
-    while let Ok(Some(piece)) = next_piece(answer, limit).await {
-        left = left.saturating_sub(piece.len());
-        if left == 0 {
-            break;
         }
     }
-}
 
-fn late(limit: Duration) -> VolumeError {
-    VolumeError::Unanswered(format!("within {}", humantime::format_duration(limit)))
+    /// Whether the volume answers at all.
+    async fn probe(&self) -> Outcome<()> {
+        let status = self.exchange(self.timeouts.request, Method::HEAD, PROBE, None).await?.status();
+        if status.is_server_error() { Err(VolumeError::Refused(status)) } else { Ok(()) }
+    }
 }
 
 /// An error with its causes, the outermost first.

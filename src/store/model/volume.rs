@@ -29,7 +29,7 @@ pub struct Volumes {
     world: World,
     timeouts: Timeouts,
     known: Mutex<BTreeMap<String, Arc<Volume>>>,
-    returned: Arc<Notify>,
+    returned: Arc<(Mutex<Vec<String>>, Notify)>,
 }
 
 /// In the place of [`crate::volume::Volume`].
@@ -40,7 +40,7 @@ pub(crate) struct Volume {
     failures: AtomicU32,
     probing: AtomicBool,
     full_until: Mutex<Option<Instant>>,
-    returned: Arc<Notify>,
+    returned: Arc<(Mutex<Vec<String>>, Notify)>,
 }
 
 /// In the place of [`crate::volume::Download`].
@@ -71,8 +71,14 @@ impl Volumes {
         Arc::clone(volume)
     }
 
-    pub(crate) async fn returned(&self) {
-        self.returned.notified().await;
+    pub(crate) async fn returned(&self) -> String {
+        loop {
+            let returned = self.returned.0.lock().unwrap().pop();
+            match returned {
+                Some(address) => return address,
+                None => self.returned.1.notified().await,
+            }
+        }
     }
 }
 
@@ -83,6 +89,15 @@ impl Volume {
 
     pub(crate) fn is_down(&self) -> bool {
         self.failures.load(Ordering::Relaxed) >= DOWN_AFTER
+    }
+
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_down()
+    }
+
+    /// Files don't fail alone here.
+    pub(crate) fn failed_for(&self, _path: impl FnOnce() -> String) -> bool {
+        self.is_down()
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -218,7 +233,8 @@ impl Volume {
 
     fn praise(&self) {
         if self.failures.swap(0, Ordering::Relaxed) >= DOWN_AFTER {
-            self.returned.notify_one();
+            self.returned.0.lock().unwrap().push(self.address.clone());
+            self.returned.1.notify_one();
         }
     }
 

@@ -1,0 +1,143 @@
+//! The files for which a volume answered with an error of its own, of late.
+//!
+//! One rotten file may be asked for a thousand times a second, so failures count by file: a file counts once
+//! until another request of the same kind is carried out. Reads and writes count apart, because a disk that
+//! was remounted read-only still serves every read.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A file that failed counts as such for so long after its last failure.
+pub(super) const FAILED_FOR: Duration = Duration::from_mins(1);
+
+/// At most so many files of a volume are remembered; the one that failed longest ago makes room.
+const MOST: usize = 64;
+
+/// A file on the volume and what is done with it, as a hash of its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct File {
+    path: u64,
+    is_write: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    file: File,
+    /// It is forgotten then.
+    until: Instant,
+    /// No request of the same kind was carried out since.
+    in_row: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct FailedFiles(Vec<Failure>);
+
+impl File {
+    pub(super) fn read(path: &str) -> Self {
+        Self { path: hash(path), is_write: false }
+    }
+
+    pub(super) fn written(path: &str) -> Self {
+        Self { path: hash(path), is_write: true }
+    }
+}
+
+fn hash(path: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl FailedFiles {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn has(&self, file: File, now: Instant) -> bool {
+        self.0.iter().any(|failure| failure.file == file && now < failure.until)
+    }
+
+    /// How many different files failed in a row, reads or writes, whichever are more.
+    pub(super) fn in_row(&self, now: Instant) -> u32 {
+        let count = |is_write| {
+            let alike = self.0.iter().filter(|failure| failure.file.is_write == is_write);
+            u32::try_from(alike.filter(|failure| failure.in_row && now < failure.until).count())
+        };
+        count(false).unwrap_or(u32::MAX).max(count(true).unwrap_or(u32::MAX))
+    }
+
+    /// Notes that a request was carried out: that file is whole, and the others of its kind failed alone.
+    pub(super) fn served(&mut self, file: File, now: Instant) {
+        self.0.retain(|failure| failure.file != file && now < failure.until);
+        let alike = self.0.iter_mut().filter(|failure| failure.file.is_write == file.is_write);
+        alike.for_each(|failure| failure.in_row = false);
+    }
+
+    /// Notes a failure; true when the file wasn't known to fail.
+    pub(super) fn failed(&mut self, file: File, now: Instant) -> bool {
+        self.0.retain(|failure| now < failure.until);
+        let known = self.0.iter().position(|failure| failure.file == file);
+        if let Some(known) = known {
+            self.0.remove(known);
+        } else if self.0.len() >= MOST {
+            self.0.remove(0);
+        }
+        // the last is the latest
+        self.0.push(Failure { file, until: now + FAILED_FOR, in_row: true });
+        known.is_none()
+    }
+
+    /// Begins a new row. Readers go on passing these files over.
+    pub(super) fn begin_row(&mut self) {
+        self.0.iter_mut().for_each(|failure| failure.in_row = false);
+    }
+}
+
+#[cfg(test)]
+impl FailedFiles {
+    /// Each file, for how much longer it counts, and whether it is in the row.
+    pub(super) fn listed(&self, now: Instant) -> impl Iterator<Item = (File, Duration, bool)> {
+        let left = move |failure: &Failure| failure.until.saturating_duration_since(now);
+        self.0.iter().map(move |failure| (failure.file, left(failure), failure.in_row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_files_is_bounded_and_the_oldest_failure_goes_first() {
+        let (mut files, now) = (FailedFiles::default(), Instant::now());
+        let file = |number: usize| File::read(&number.to_string());
+        for number in 0..MOST {
+            assert!(files.failed(file(number), now));
+        }
+        assert!(!files.failed(file(0), now));
+        assert!(files.failed(file(MOST), now));
+        assert!(files.0.len() == MOST && files.has(file(0), now) && !files.has(file(1), now));
+    }
+
+    #[test]
+    fn reads_that_are_served_say_nothing_of_writes() {
+        let (mut files, now) = (FailedFiles::default(), Instant::now());
+        files.failed(File::written("/a"), now);
+        files.failed(File::written("/b"), now);
+        files.failed(File::read("/a"), now);
+        files.served(File::read("/b"), now);
+        assert_eq!(files.in_row(now), 2);
+        files.served(File::written("/c"), now);
+        assert_eq!(files.in_row(now), 0);
+        assert!(files.has(File::read("/a"), now), "it was served by nobody");
+    }
+
+    #[test]
+    fn a_failure_is_forgotten_after_a_while() {
+        let (mut files, now) = (FailedFiles::default(), Instant::now());
+        files.failed(File::read("/a"), now);
+        let later = now + FAILED_FOR;
+        assert!(files.in_row(later) == 0 && !files.has(File::read("/a"), later));
+    }
+}

@@ -1,0 +1,54 @@
+//! What the operator is told of a volume's health.
+//!
+//! One line when a volume goes down, and one when it is up again. A volume that flaps is counted: it gets a
+//! line at its first, second, fourth, eighth … time, and one when it has stayed up.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use humantime::{FormattedDuration, format_duration};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::volume) enum Line {
+    Down,
+    Up {
+        down_for: Duration,
+    },
+    /// It was up for a moment only, that many times.
+    Flaps {
+        times: u32,
+        held_for: Duration,
+    },
+    /// It flapped, and has stayed up.
+    Steady {
+        flapped: u32,
+        since_first_down: Duration,
+    },
+}
+
+impl Line {
+    /// Logs it; the error, if any, is the reason.
+    pub(in crate::volume) fn log(self, volume: &str, error: Option<&dyn Display>) {
+        let error = error.map(tracing::field::display);
+        match self {
+            Self::Down => tracing::warn!(%volume, error, "volume is down"),
+            Self::Up { down_for } => {
+                tracing::info!(%volume, down_for = %rounded(down_for), "volume is up again");
+            }
+            Self::Flaps { times, held_for } => {
+                let held_for = format_duration(held_for);
+                tracing::warn!(%volume, times, %held_for, error, "volume flaps: it was up, and is down again");
+            }
+            Self::Steady { flapped, since_first_down } => {
+                let since_first_down = rounded(since_first_down);
+                tracing::info!(%volume, flapped, %since_first_down, "volume is up, and has stayed up");
+            }
+        }
+    }
+}
+
+/// To the tenth of a second.
+fn rounded(duration: Duration) -> FormattedDuration {
+    let tenths = u64::try_from(duration.as_millis() / 100).unwrap_or(u64::MAX);
+    format_duration(Duration::from_millis(tenths.saturating_mul(100)))
+}

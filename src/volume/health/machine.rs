@@ -1,0 +1,347 @@
+//! The health of a volume as a state machine. It is pure: no lock, no clock, no task.
+//!
+//! ```text
+//!          3 failures in a row                     a probe answered, once the hold is over
+//!   up ──────────────────────▶ down for a hold ──────────────────────────────▶ up, on trial
+//!   ▲                                 ▲                                           │  │
+//!   │                                 └───── 3 failures: the hold doubles ────────┘  │
+//!   └──────────────────────────── nothing of the kind for a while ───────────────────┘
+//! ```
+//!
+//! Failures are requests without an answer, each, and files for which the volume answered with an error of
+//! its own, each file once. Only a probe brings a volume back. While one is down, on trial, or to be probed,
+//! exactly one task watches it: [`Machine::on`] says when to start that task, and [`Machine::next_step`]
+//! what it does next, its end included.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::failed_files::{FailedFiles, File};
+use super::line::Line;
+
+/// So many failures in a row, and the volume is down.
+const DOWN_AFTER: u32 = 3;
+
+/// The pause between probes of a volume that doesn't answer, and the first hold.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+
+/// Each time that a volume goes down on trial its hold doubles, up to this.
+const LONGEST_HOLD: Duration = Duration::from_mins(1);
+
+/// A trial lasts this long, and at least as long as the hold before it.
+const TRIAL: Duration = Duration::from_secs(10);
+
+/// The deletions that failed on a volume are tried at once when it returns, and no more often than this.
+const RETURN_EVERY: Duration = Duration::from_secs(5);
+
+/// A volume that had no room is tried last for so long.
+const FULL_FOR: Duration = Duration::from_secs(10);
+
+/// What happened to a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A request for that file was carried out.
+    Served(File),
+    /// A request was answered, which says nothing of the files there are.
+    Answered,
+    /// A request for that file was answered with an error of the volume's own.
+    FileFailed(File),
+    /// A request had no answer: no connection, one that was lost, or none in time.
+    Unanswered,
+    /// An answer is late: the volume shall be probed.
+    Late,
+    /// It had no room for a value.
+    Full,
+    /// It answered the probe, or not.
+    Probed(bool),
+}
+
+/// What has to be done after an event or for a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub(in crate::volume) struct Actions {
+    /// What the task that watches the volume needs.
+    pub(in crate::volume) watch: Option<Watch>,
+    /// The volume went down.
+    pub(in crate::volume) went_down: bool,
+    /// What failed while the volume was down may be tried again.
+    pub(in crate::volume) returned: bool,
+    /// Tell the operator.
+    pub(in crate::volume) line: Option<Line>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::volume) enum Watch {
+    /// There is none: start it.
+    Start,
+    /// Its next step is due earlier than it knew.
+    Wake,
+}
+
+/// What the watching task does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::volume) enum Step {
+    Probe,
+    /// Wait until then, or until it is woken.
+    Wait(Instant),
+    /// The volume is up, and nothing is to be done.
+    End,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Up {
+        /// Requests in a row that had no answer.
+        unanswered: u32,
+        trial: Option<Trial>,
+    },
+    Down {
+        outage: Outage,
+        held_until: Instant,
+        /// It went down for the sake of its files, and answers.
+        answers: bool,
+    },
+}
+
+/// The time from when a volume goes down until it has passed its trial.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    began: Instant,
+    /// How often it went down on trial.
+    flaps: u32,
+    /// Its last hold.
+    hold: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    outage: Outage,
+    until: Instant,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Machine {
+    state: State,
+    /// Whether a task watches the volume.
+    watched: bool,
+    /// The next probe, if one is wanted.
+    probe_due: Option<Instant>,
+    /// When what failed while it was down may be tried again.
+    return_due: Option<Instant>,
+    last_return: Option<Instant>,
+    failed_files: FailedFiles,
+    full_until: Option<Instant>,
+}
+
+impl Machine {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Up { unanswered: 0, trial: None },
+            watched: false,
+            probe_due: None,
+            return_due: None,
+            last_return: None,
+            failed_files: FailedFiles::default(),
+            full_until: None,
+        }
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.state, State::Down { .. })
+    }
+
+    /// Whether it is down and doesn't even answer.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.state, State::Down { answers: false, .. })
+    }
+
+    /// Whether it is up and answered its last request.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(self.state, State::Up { unanswered: 0, .. })
+    }
+
+    pub(super) fn full_until(&self) -> Option<Instant> {
+        self.full_until
+    }
+
+    pub(super) fn failed_files(&self) -> &FailedFiles {
+        &self.failed_files
+    }
+
+    /// Takes an event in.
+    pub(super) fn on(&mut self, event: Event, now: Instant) -> Actions {
+        let due_before = self.due();
+        let mut actions = self.end_trial(now);
+        match event {
+            Event::Served(file) => {
+                self.failed_files.served(file, now);
+                self.answered();
+            }
+            Event::Answered => self.answered(),
+            Event::FileFailed(file) => {
+                if self.failed_files.failed(file, now) {
+                    self.want_probe(now);
+                }
+                self.count(true, now, &mut actions);
+            }
+            Event::Unanswered => {
+                self.want_probe(now);
+                self.missed();
+                self.count(false, now, &mut actions);
+            }
+            Event::Late => self.want_probe(now),
+            Event::Full => {
+                self.full_until = Some(now + FULL_FOR);
+                // full, or broken altogether? A probe tells
+                self.want_probe(now);
+            }
+            Event::Probed(true) => self.probe_answered(now, &mut actions),
+            Event::Probed(false) => {
+                self.probe_due = Some(match self.state {
+                    State::Up { .. } => now + PROBE_EVERY,
+                    State::Down { held_until, .. } => held_until.max(now + PROBE_EVERY),
+                });
+                self.missed();
+                self.count(false, now, &mut actions);
+            }
+        }
+        let is_earlier = self.due().is_some_and(|due| due_before.is_none_or(|before| due < before));
+        if is_earlier {
+            actions.watch = Some(if self.watched { Watch::Wake } else { Watch::Start });
+            self.watched = true;
+        }
+        actions
+    }
+
+    /// What the watching task does now.
+    pub(super) fn next_step(&mut self, now: Instant) -> (Step, Actions) {
+        let mut actions = self.end_trial(now);
+        if self.return_due.is_some_and(|due| due <= now) {
+            (self.return_due, self.last_return) = (None, Some(now));
+            actions.returned = true;
+        }
+        let step = match self.due() {
+            Some(due) if due > now => Step::Wait(due),
+            Some(_) => Step::Probe,
+            None => {
+                self.watched = false;
+                Step::End
+            }
+        };
+        (step, actions)
+    }
+
+    /// When the watching task has something to do; never, where none is wanted.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let trial = match self.state {
+            State::Up { trial, .. } => trial.map(|trial| trial.until),
+            State::Down { .. } => None,
+        };
+        [self.probe_due, self.return_due, trial].into_iter().flatten().min()
+    }
+
+    /// A volume that is down is probed in any case.
+    fn want_probe(&mut self, now: Instant) {
+        self.probe_due.get_or_insert(now);
+    }
+
+    fn answered(&mut self) {
+        if let State::Up { unanswered, .. } = &mut self.state {
+            *unanswered = 0;
+        }
+    }
+
+    fn missed(&mut self) {
+        match &mut self.state {
+            State::Up { unanswered, .. } => *unanswered = unanswered.saturating_add(1),
+            State::Down { answers, .. } => *answers = false,
+        }
+    }
+
+    /// Takes the volume down, if that was one failure too many.
+    fn count(&mut self, answers: bool, now: Instant, actions: &mut Actions) {
+        let State::Up { unanswered, trial } = self.state else { return };
+        if unanswered.saturating_add(self.failed_files.in_row(now)) < DOWN_AFTER {
+            return;
+        }
+        let outage = match trial {
+            None => Outage { began: now, flaps: 0, hold: PROBE_EVERY },
+            Some(Trial { outage: Outage { began, flaps, hold }, .. }) => {
+                Outage { began, flaps: flaps.saturating_add(1), hold: (hold * 2).min(LONGEST_HOLD) }
+            }
+        };
+        let held_until = now + outage.hold;
+        self.state = State::Down { outage, held_until, answers };
+        (self.probe_due, self.return_due) = (Some(held_until), None);
+        self.failed_files.begin_row();
+        actions.went_down = true;
+        actions.line = match outage {
+            Outage { flaps: 0, .. } => Some(Line::Down),
+            Outage { flaps: times, hold: held_for, .. } => {
+                times.is_power_of_two().then_some(Line::Flaps { times, held_for })
+            }
+        };
+    }
+
+    fn probe_answered(&mut self, now: Instant, actions: &mut Actions) {
+        match &mut self.state {
+            State::Up { unanswered, .. } => (*unanswered, self.probe_due) = (0, None),
+            // it was sent before the volume went down
+            State::Down { held_until, .. } if now < *held_until => {}
+            State::Down { outage, .. } => {
+                let trial = Trial { outage: *outage, until: now + outage.hold.max(TRIAL) };
+                if outage.flaps == 0 {
+                    actions.line = Some(Line::Up { down_for: now - outage.began });
+                }
+                self.state = State::Up { unanswered: 0, trial: Some(trial) };
+                self.probe_due = None;
+                self.return_due = Some(self.last_return.map_or(now, |last| now.max(last + RETURN_EVERY)));
+            }
+        }
+    }
+
+    fn end_trial(&mut self, now: Instant) -> Actions {
+        let mut actions = Actions::default();
+        if let State::Up { trial, .. } = &mut self.state
+            && let Some(passed) = trial.take_if(|trial| trial.until <= now)
+            && passed.outage.flaps > 0
+        {
+            let Outage { began, flaps: flapped, .. } = passed.outage;
+            actions.line = Some(Line::Steady { flapped, since_first_down: now - began });
+        }
+        actions
+    }
+}
+
+/// All that the future of a machine depends on, with times as they lie from now: what it logs and when it
+/// counts as full aside.
+#[cfg(test)]
+pub(super) type Shape = (
+    (bool, u32, Option<Duration>, Duration, Option<Duration>, bool),
+    (bool, Option<Duration>, Option<Duration>, Duration),
+    Vec<(File, Duration, bool)>,
+);
+
+#[cfg(test)]
+impl Machine {
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched
+    }
+
+    pub(super) fn shape(&self, now: Instant) -> Shape {
+        let left = |until: Instant| until.saturating_duration_since(now);
+        let state = match self.state {
+            State::Up { unanswered, trial } => {
+                let hold = trial.map_or(Duration::ZERO, |trial| trial.outage.hold);
+                (true, unanswered, trial.map(|trial| left(trial.until)), hold, None, false)
+            }
+            State::Down { outage, held_until, answers } => {
+                (false, 0, None, outage.hold, Some(left(held_until)), answers)
+            }
+        };
+        let may_return = self.last_return.map_or(Duration::ZERO, |last| left(last + RETURN_EVERY));
+        let times = (self.watched, self.probe_due.map(left), self.return_due.map(left), may_return);
+        (state, times, self.failed_files.listed(now).collect())
+    }
+}

@@ -1,0 +1,186 @@
+//! Whether a volume is healthy, as its answers show.
+//!
+//! All of it is one state machine ([`machine`]) under one lock. What every request asks is published from
+//! under that lock in two atomics: they are read several times per request on all threads and written when
+//! something fails, so that neither a lock nor its cache line travels between the threads of healthy volumes.
+
+mod failed_files;
+mod line;
+mod machine;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
+
+use failed_files::File;
+pub(super) use machine::{Actions, Step, Watch};
+use machine::{Event, Machine};
+
+/// What was observed of one volume.
+#[derive(Debug)]
+pub(super) struct Health {
+    machine: Mutex<Machine>,
+    /// Bits of what the machine says, as below. None is set for a volume without a flaw.
+    flags: AtomicU8,
+    /// Until when the volume counts as full, in milliseconds since `base`; zero: it never did.
+    full_until: AtomicU64,
+    base: Instant,
+    /// For those that wait until it is down.
+    down: watch::Sender<bool>,
+    /// For the task that watches it. A wake-up before it waits isn't lost.
+    wake: Notify,
+}
+
+const DOWN: u8 = 1;
+const SILENT: u8 = 2;
+const NOT_GOOD: u8 = 4;
+const FAILED_FILES: u8 = 8;
+
+/// What a request does with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+impl Health {
+    pub(super) fn new() -> Self {
+        Self {
+            machine: Mutex::new(Machine::new()),
+            flags: AtomicU8::new(0),
+            full_until: AtomicU64::new(0),
+            base: Instant::now(),
+            down: watch::Sender::new(false),
+            wake: Notify::new(),
+        }
+    }
+
+    /// It is up and answered its last request.
+    pub(super) fn is_good(&self) -> bool {
+        !self.has(NOT_GOOD)
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.has(DOWN)
+    }
+
+    /// It is down and doesn't even answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.has(SILENT)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        let full_until = self.full_until.load(Ordering::Relaxed);
+        full_until > 0 && self.millis(Instant::now()) < full_until
+    }
+
+    /// Whether reading that file failed of late.
+    pub(super) fn failed_for(&self, path: impl FnOnce() -> String) -> bool {
+        self.has(FAILED_FILES) && {
+            let file = File::read(&path());
+            let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+            machine.failed_files().has(file, Instant::now())
+        }
+    }
+
+    /// Waits until the volume is down.
+    pub(super) async fn gone_down(&self) {
+        // the sender is ours, so waiting can't fail
+        drop(self.down.subscribe().wait_for(|down| *down).await);
+    }
+
+    /// Notes that a request for the file was carried out.
+    pub(super) fn served(&self, path: &str, access: Access) -> Actions {
+        if !self.has(NOT_GOOD | FAILED_FILES) {
+            return Actions::default();
+        }
+        self.on(Event::Served(file(path, access)))
+    }
+
+    /// Notes that a request was answered, which says nothing of the files there are.
+    pub(super) fn answered(&self) -> Actions {
+        if self.is_good() { Actions::default() } else { self.on(Event::Answered) }
+    }
+
+    /// Notes that a request for the file was answered with an error of the volume's own.
+    pub(super) fn failed(&self, path: &str, access: Access) -> Actions {
+        self.on(Event::FileFailed(file(path, access)))
+    }
+
+    /// Notes that a request had no answer.
+    pub(super) fn unanswered(&self) -> Actions {
+        self.on(Event::Unanswered)
+    }
+
+    /// Notes that an answer is late: the volume shall be probed.
+    pub(super) fn late(&self) -> Actions {
+        self.on(Event::Late)
+    }
+
+    /// Notes that the volume had no room for a value.
+    pub(super) fn found_full(&self) -> Actions {
+        self.on(Event::Full)
+    }
+
+    /// Notes how a probe ended.
+    pub(super) fn probed(&self, answered: bool) -> Actions {
+        self.on(Event::Probed(answered))
+    }
+
+    /// What the task that watches the volume does next.
+    pub(super) fn next_step(&self) -> (Step, Actions) {
+        self.change(Machine::next_step)
+    }
+
+    /// Wakes the task that watches the volume.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits until then, or until the task that watches the volume is woken.
+    pub(super) async fn woken(&self, deadline: Instant) {
+        drop(timeout_at(deadline, self.wake.notified()).await);
+    }
+
+    fn has(&self, flags: u8) -> bool {
+        self.flags.load(Ordering::Relaxed) & flags != 0
+    }
+
+    fn on(&self, event: Event) -> Actions {
+        self.change(|machine, now| machine.on(event, now))
+    }
+
+    /// Changes the machine, and publishes what it is then, before anybody else can change it.
+    fn change<T>(&self, change: impl FnOnce(&mut Machine, Instant) -> T) -> T {
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        // the lock is held: no event is older than the one before it
+        let done = change(&mut machine, Instant::now());
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let flags = flag(machine.is_down(), DOWN)
+            | flag(machine.is_silent(), SILENT)
+            | flag(!machine.is_good(), NOT_GOOD)
+            | flag(!machine.failed_files().is_empty(), FAILED_FILES);
+        self.flags.store(flags, Ordering::Relaxed);
+        self.full_until.store(machine.full_until().map_or(0, |until| self.millis(until)), Ordering::Relaxed);
+        self.down.send_if_modified(|down| std::mem::replace(down, machine.is_down()) != machine.is_down());
+        drop(machine);
+        done
+    }
+
+    fn millis(&self, instant: Instant) -> u64 {
+        let since: Duration = instant.saturating_duration_since(self.base);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn file(path: &str, access: Access) -> File {
+    match access {
+        Access::Read => File::read(path),
+        Access::Write => File::written(path),
+    }
+}

@@ -1,0 +1,397 @@
+//! Every order of events up to a length, together with the one task that watches the volume.
+//!
+//! The test takes that task's part: it steps when it is ready, probes when it is told to, and sleeps until
+//! its deadline or a wake-up. Two worlds in which everything that counts is alike are looked at once.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::failed_files::{FAILED_FOR, File};
+use super::line::Line;
+use super::machine::{Actions, Event, Machine, Shape, Step, Watch};
+use super::{Access, Health};
+
+const FIRST_HOLD: Duration = Duration::from_millis(500);
+const LONGEST_HOLD: Duration = Duration::from_mins(1);
+const TRIAL: Duration = Duration::from_secs(10);
+const RETURN_EVERY: Duration = Duration::from_secs(5);
+
+/// The task that watches the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Task {
+    None,
+    Ready,
+    Probing,
+    Sleeping(Duration),
+}
+
+/// What can come next.
+#[derive(Clone, Copy, Debug)]
+enum Move {
+    Happens(Event),
+    /// The task goes on, where it can.
+    Step,
+    /// The probe ends, where one is under way.
+    ProbeEnds(bool),
+    Pass(Duration),
+    /// Time passes until the task wakes up by itself.
+    PassUntilDue,
+}
+
+#[derive(Clone)]
+struct World {
+    machine: Machine,
+    base: Instant,
+    now: Duration,
+    task: Task,
+    /// The task was woken while it was awake.
+    permit: bool,
+    /// When the volume went down last, and how long it is held from then on.
+    down: Option<(Duration, Duration)>,
+    /// When it came up last, and what the hold before was.
+    up: Option<(Duration, Duration)>,
+    returned: Option<Duration>,
+    owes_return: bool,
+    history: Vec<Move>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            machine: Machine::new(),
+            base: Instant::now(),
+            now: Duration::ZERO,
+            task: Task::None,
+            permit: false,
+            down: None,
+            up: None,
+            returned: None,
+            owes_return: false,
+            history: Vec::new(),
+        }
+    }
+
+    fn instant(&self) -> Instant {
+        self.base + self.now
+    }
+
+    /// All that the future depends on, times as they lie from now.
+    fn shape(&self) -> (Shape, Task, bool, Option<Duration>, bool) {
+        let task = match self.task {
+            Task::Sleeping(until) => Task::Sleeping(until.saturating_sub(self.now)),
+            task => task,
+        };
+        let trial = self
+            .up
+            .filter(|_| self.down.is_none())
+            .map(|(up, hold)| (up + hold.max(TRIAL)).saturating_sub(self.now));
+        (self.machine.shape(self.instant()), task, self.permit, trial, self.owes_return)
+    }
+
+    /// Makes a move; false where there is no such move now.
+    fn make(&mut self, next: Move) -> bool {
+        match next {
+            Move::Happens(event) => self.event(event),
+            Move::Step if self.task == Task::Ready => self.step(),
+            Move::ProbeEnds(answered) if self.task == Task::Probing => {
+                self.task = Task::Ready;
+                self.event(Event::Probed(answered));
+            }
+            Move::Pass(time) => self.pass(time),
+            Move::PassUntilDue => match self.task {
+                Task::Sleeping(until) => self.pass(until.saturating_sub(self.now)),
+                _ => return false,
+            },
+            Move::Step | Move::ProbeEnds(_) => return false,
+        }
+        self.history.push(next);
+        self.check();
+        true
+    }
+
+    fn event(&mut self, event: Event) {
+        let was_down = self.machine.is_down();
+        let actions = self.machine.on(event, self.instant());
+        if actions.watch == Some(Watch::Start) {
+            assert_eq!(self.task, Task::None, "a second task is started: {:?}", self.history);
+            self.task = Task::Ready;
+        }
+        assert!(!actions.returned, "only the task tells of returns: {:?}", self.history);
+        let is_down = self.machine.is_down();
+        assert_eq!(actions.went_down, is_down && !was_down, "{:?}", self.history);
+        match (was_down, is_down) {
+            (false, true) => self.goes_down(actions),
+            (true, false) => self.comes_up(event, actions),
+            _ => {}
+        }
+        self.wake(actions);
+    }
+
+    fn goes_down(&mut self, actions: Actions) {
+        let flapped = self.up.filter(|(up, hold)| self.now < *up + (*hold).max(TRIAL));
+        let hold = flapped.map_or(FIRST_HOLD, |(_, hold)| (hold * 2).min(LONGEST_HOLD));
+        self.down = Some((self.now, hold));
+        self.owes_return = false;
+        match actions.line {
+            Some(Line::Down) => assert!(flapped.is_none(), "{:?}", self.history),
+            _ => assert!(flapped.is_some(), "nobody is told: {:?}", self.history),
+        }
+    }
+
+    fn comes_up(&mut self, event: Event, actions: Actions) {
+        assert_eq!(event, Event::Probed(true), "{:?}", self.history);
+        let (since, hold) = self.down.take().unwrap();
+        assert!(self.now >= since + hold, "it is up before its hold is over: {:?}", self.history);
+        let told = matches!(actions.line, Some(Line::Up { .. }));
+        assert_eq!(told, hold == FIRST_HOLD, "{:?}", self.history);
+        self.up = Some((self.now, hold));
+        self.owes_return = true;
+    }
+
+    fn wake(&mut self, actions: Actions) {
+        if actions.watch == Some(Watch::Wake) {
+            match self.task {
+                Task::Sleeping(_) => self.task = Task::Ready,
+                _ => self.permit = true,
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let (step, actions) = self.machine.next_step(self.instant());
+        if actions.returned {
+            assert!(self.owes_return && !self.machine.is_down(), "{:?}", self.history);
+            assert!(
+                self.returned.is_none_or(|last| self.now >= last + RETURN_EVERY),
+                "too often: {:?}",
+                self.history
+            );
+            (self.returned, self.owes_return) = (Some(self.now), false);
+        }
+        self.task = match step {
+            Step::Probe => Task::Probing,
+            Step::Wait(_) if std::mem::take(&mut self.permit) => Task::Ready,
+            Step::Wait(until) => Task::Sleeping(until - self.base),
+            Step::End => {
+                assert!(!self.machine.is_down() && !self.owes_return, "too early: {:?}", self.history);
+                Task::None
+            }
+        };
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        if let Task::Sleeping(until) = self.task
+            && until <= self.now
+        {
+            self.task = Task::Ready;
+        }
+    }
+
+    /// What holds at any time.
+    fn check(&self) {
+        let (machine, history) = (&self.machine, &self.history);
+        assert_eq!(machine.is_watched(), self.task != Task::None, "{history:?}");
+        assert!(!machine.is_down() || self.task != Task::None, "down, and nobody probes: {history:?}");
+        assert!(!machine.is_silent() || machine.is_down(), "{history:?}");
+        assert!(!machine.is_good() || !machine.is_down(), "{history:?}");
+        if let Task::Sleeping(until) = self.task {
+            let due = machine.due().map(|due| due - self.base);
+            assert!(due.is_none_or(|due| until <= due), "the task sleeps too long: {history:?}");
+        }
+    }
+
+    /// From here on the volume answers its probes, and nothing else happens.
+    fn check_recovers(mut self) {
+        for _ in 0..30 {
+            let next = match self.task {
+                Task::None => {
+                    assert!(self.machine.is_good() && !self.owes_return, "{:?}", self.history);
+                    return;
+                }
+                Task::Ready => Move::Step,
+                Task::Probing => Move::ProbeEnds(true),
+                Task::Sleeping(_) => Move::PassUntilDue,
+            };
+            self.make(next);
+        }
+        panic!("it doesn't come to rest: {:?}", self.history);
+    }
+
+    /// From here on the volume answers nothing.
+    fn check_goes_down(mut self) {
+        (0..3).for_each(|_| assert!(self.make(Move::Happens(Event::Unanswered))));
+        assert!(self.machine.is_down() && self.machine.is_silent(), "{:?}", self.history);
+    }
+}
+
+/// Looks at all worlds that so many moves of these lead to.
+fn explore(depth: usize, moves: &[Move], look: impl Fn(&World)) -> usize {
+    let (mut seen, mut front) = (HashSet::new(), vec![World::new()]);
+    for _ in 0..depth {
+        let mut next = Vec::new();
+        for world in front {
+            for &step in moves {
+                let mut after = world.clone();
+                if after.make(step) && seen.insert(after.shape()) {
+                    look(&after);
+                    next.push(after);
+                }
+            }
+        }
+        front = next;
+    }
+    seen.len()
+}
+
+const TASK: [Move; 5] = [
+    Move::Step,
+    Move::ProbeEnds(true),
+    Move::ProbeEnds(false),
+    Move::PassUntilDue,
+    Move::Pass(Duration::from_millis(100)),
+];
+
+fn happens<const N: usize>(events: [Event; N]) -> Vec<Move> {
+    events.into_iter().map(Move::Happens).chain(TASK).collect()
+}
+
+#[test]
+fn in_every_order_of_events_one_task_watches_the_volume_until_it_is_up() {
+    let [a, b, c] = ["/a", "/b", "/c"].map(File::read);
+    let failures = [a, b, c].map(Event::FileFailed);
+    let moves = happens([Event::Served(a), Event::Answered, Event::Unanswered, Event::Late, Event::Full]);
+    let moves: Vec<Move> = failures.into_iter().map(Move::Happens).chain(moves).collect();
+    let seen = explore(9, &moves, |world| {
+        world.clone().check_recovers();
+        world.clone().check_goes_down();
+    });
+    assert!(seen > 10_000, "only {seen} worlds");
+}
+
+#[test]
+fn in_every_order_of_outages_the_hold_doubles_until_a_trial_is_passed() {
+    let mut moves = happens([Event::Unanswered, Event::Answered]);
+    moves.extend([TRIAL, LONGEST_HOLD].map(Move::Pass));
+    let seen = explore(24, &moves, |world| {
+        world.clone().check_recovers();
+        world.clone().check_goes_down();
+    });
+    assert!(seen > 10_000, "only {seen} worlds");
+}
+
+#[test]
+fn one_rotten_file_never_takes_a_volume_down() {
+    let (read, written) = (File::read("/rotten"), File::written("/rotten"));
+    let failures = [Event::FileFailed(read), Event::FileFailed(written)];
+    let others = [Event::Served(File::read("/other")), Event::Answered, Event::Late, Event::Full];
+    let mut moves = happens([failures[0], failures[1], others[0], others[1], others[2], others[3]]);
+    moves.retain(|next| !matches!(next, Move::ProbeEnds(false)));
+    moves.push(Move::Pass(FAILED_FOR));
+    explore(10, &moves, |world| {
+        assert!(!world.machine.is_down() && world.machine.is_good(), "{:?}", world.history);
+    });
+}
+
+#[test]
+fn a_disk_that_fails_for_all_files_goes_down_whatever_its_probes_say() {
+    let files = ["/a", "/b", "/c"].map(File::written);
+    let mut moves = happens([Event::Answered, Event::Served(File::read("/a")), Event::Late]);
+    moves.extend(files.map(|file| Move::Happens(Event::FileFailed(file))));
+    explore(8, &moves, |world| {
+        let failed = files.map(|file| {
+            world.history.iter().any(|made| matches!(made, Move::Happens(Event::FileFailed(f)) if *f == file))
+        });
+        assert!(failed != [true; 3] || world.down.is_some() || world.up.is_some(), "{:?}", world.history);
+    });
+}
+
+/// A volume that fails as soon as it is up, and answers every probe: the lines after so many outages.
+fn flap(world: &mut World, outages: usize) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for _ in 0..outages {
+        for path in ["/a", "/b", "/c"] {
+            let failed = Event::FileFailed(File::read(path));
+            lines.extend(world.machine.on(failed, world.instant()).line);
+        }
+        assert!(world.machine.is_down() && !world.machine.is_silent());
+        while world.machine.is_down() {
+            let (step, _) = world.machine.next_step(world.instant());
+            match step {
+                Step::Wait(until) => world.now = until - world.base,
+                _ => lines.extend(world.machine.on(Event::Probed(true), world.instant()).line),
+            }
+        }
+    }
+    lines
+}
+
+#[test]
+fn a_volume_that_flaps_is_held_down_for_up_to_a_minute_and_counted() {
+    let mut world = World::new();
+    let flaps = |times, held_for| Line::Flaps { times, held_for };
+    let expected = [
+        Line::Down,
+        Line::Up { down_for: FIRST_HOLD },
+        flaps(1, Duration::from_secs(1)),
+        flaps(2, Duration::from_secs(2)),
+        flaps(4, Duration::from_secs(8)),
+        flaps(8, Duration::from_mins(1)),
+        flaps(16, Duration::from_mins(1)),
+    ];
+    assert_eq!(flap(&mut world, 20), expected);
+    // 0.5 + 1 + 2 + … + 32, and 13 minutes
+    assert_eq!(world.now, Duration::from_millis(63_500) + 13 * LONGEST_HOLD);
+    world.now += LONGEST_HOLD;
+    let (step, actions) = world.machine.next_step(world.instant());
+    assert_eq!(step, Step::End);
+    let steady = Line::Steady { flapped: 19, since_first_down: world.now };
+    assert_eq!(actions.line, Some(steady));
+    // and all is forgotten
+    assert!(matches!(flap(&mut world, 1)[..], [Line::Down, Line::Up { down_for: FIRST_HOLD }]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_is_what_the_machine_says() {
+    let health = Health::new();
+    assert!(health.is_good() && !health.is_down() && !health.is_silent() && !health.is_full());
+    assert_eq!(health.failed("/a", Access::Read).watch, Some(Watch::Start));
+    assert!(health.is_good() && health.failed_for(|| "/a".into()) && !health.failed_for(|| "/b".into()));
+    assert_eq!(health.served("/a", Access::Read), Actions::default());
+    assert!(!health.failed_for(|| unreachable!("no file fails any more")));
+    assert_eq!(health.unanswered(), Actions::default());
+    assert!(!health.is_good());
+    assert_eq!(health.answered(), Actions::default());
+    assert!(health.is_good());
+    (0..3).for_each(|_| assert!(!health.is_down() && health.unanswered().watch.is_none()));
+    assert!(health.is_down() && health.is_silent() && !health.is_good());
+    assert_eq!(health.found_full(), Actions::default());
+    assert!(health.is_full());
+    tokio::time::advance(TRIAL).await;
+    assert!(!health.is_full());
+    assert_eq!(health.probed(true).line, Some(Line::Up { down_for: TRIAL }));
+    assert!(health.is_good() && !health.is_down() && !health.is_silent());
+}
+
+#[tokio::test]
+async fn who_waits_until_it_is_down_is_woken_and_who_comes_later_does_not_wait() {
+    let health = Health::new();
+    let fail = async { (0..3).for_each(|_| assert!(!health.unanswered().returned)) };
+    tokio::join!(health.gone_down(), fail);
+    health.gone_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_up_before_the_wait_is_not_lost() {
+    let health = Health::new();
+    health.wake();
+    let now = Instant::now();
+    health.woken(now + LONGEST_HOLD).await;
+    assert_eq!(Instant::now(), now);
+    health.woken(now + LONGEST_HOLD).await;
+    assert_eq!(Instant::now(), now + LONGEST_HOLD);
+}

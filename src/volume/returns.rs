@@ -1,0 +1,31 @@
+//! Volumes that are up again, for the one who waits for them.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Addresses of volumes that returned, each once until it is taken.
+#[derive(Debug, Default)]
+pub(super) struct Returns {
+    waiting: Mutex<BTreeSet<String>>,
+    noted: Notify,
+}
+
+impl Returns {
+    pub(super) fn note(&self, address: &str) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(address.to_owned());
+        self.noted.notify_one();
+    }
+
+    /// Waits for a volume that returned. Dropped while it waits, it takes none.
+    pub(super) async fn next(&self) -> String {
+        loop {
+            let first = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+            match first {
+                Some(address) => return address,
+                None => self.noted.notified().await,
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The health of volumes that are neither well nor dead, as the master sees it: the real master over volumes
+//! that answer as the test says.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics, and that is its report"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use common::http::{Connection, head, request};
+use common::{Fake, Master, Recorded, Reply, eventually};
+use davkv::key::{Key, Name};
+use davkv::volume::{Timeouts, Volumes};
+use tokio::runtime::{Builder, Runtime};
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+/// Longer than a volume is held down after the few outages that these tests make.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// What a volume is asked when the master wants to know whether it is healthy.
+const PROBE: &str = "/00/00/probe";
+
+const READERS: usize = 64;
+
+/// A volume that is well until its illness breaks out: then it answers 500 where that applies.
+struct Patient {
+    volume: Fake,
+    is_sick: Arc<AtomicBool>,
+}
+
+impl Patient {
+    fn new(illness: impl Fn(&Recorded) -> bool + Send + Sync + 'static) -> Self {
+        let is_sick = Arc::new(AtomicBool::new(false));
+        let sick = Arc::clone(&is_sick);
+        let script = move |request: &Recorded| {
+            if sick.load(Ordering::SeqCst) && illness(request) { Reply::Status(500) } else { Reply::Serve }
+        };
+        Self { volume: Fake::new(script), is_sick }
+    }
+
+    /// As a disk is that was remounted read-only.
+    fn that_deletes_nothing() -> Self {
+        Self::new(|request| request.method == "DELETE")
+    }
+
+    fn set_sick(&self, is_sick: bool) {
+        self.is_sick.store(is_sick, Ordering::SeqCst);
+    }
+
+    fn count(&self, method: &str) -> usize {
+        let requests = self.volume.requests();
+        requests.iter().filter(|request| request.method == method && request.target != PROBE).count()
+    }
+
+    fn most_deletions_of_a_file(&self) -> usize {
+        let mut deletions = BTreeMap::<String, usize>::new();
+        for request in self.volume.requests().into_iter().filter(|request| request.method == "DELETE") {
+            *deletions.entry(request.target).or_default() += 1;
+        }
+        deletions.into_values().max().unwrap_or(0)
+    }
+
+    fn probes(&self) -> usize {
+        self.volume.requests().iter().filter(|request| request.target == PROBE).count()
+    }
+}
+
+struct Rig {
+    master: Master,
+    patients: Vec<Patient>,
+    _tempdir: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new(patients: Vec<Patient>, replicas: usize) -> Self {
+        let tempdir = tempfile::tempdir().unwrap();
+        let addresses: Vec<String> = patients.iter().map(|patient| patient.volume.addr()).collect();
+        let flags = ["--replicas", &replicas.to_string()];
+        let master = Master::start(&tempdir.path().join("db"), &addresses, &flags);
+        Self { master, patients, _tempdir: tempdir }
+    }
+
+    fn status(&self, method: &str, target: &str) -> u16 {
+        request(&self.master.addr(), method, target, &[], if method == "PUT" { b"value" } else { b"" }).status
+    }
+
+    /// Stores so many values, and returns their keys with the numbers of their first volumes.
+    fn store(&self, count: usize) -> Vec<(String, usize)> {
+        let keys = (0..count).map(|number| format!("/key{number}"));
+        let stored = keys.map(|key| {
+            assert_eq!(self.status("PUT", &key), 201);
+            let answer = request(&self.master.addr(), "HEAD", &key, &[], b"");
+            let volumes = answer.header("key-volumes").unwrap();
+            let on = |patient: &Patient| volumes.starts_with(&patient.volume.addr());
+            let volume = self.patients.iter().position(on).unwrap();
+            (key, volume)
+        });
+        stored.collect()
+    }
+
+    /// Many readers at a time, each of whom asks for its key so often.
+    fn read(&self, times: usize, key: impl Fn(usize) -> String + Sync) {
+        let (addr, key) = (self.master.addr(), &key);
+        std::thread::scope(|scope| {
+            for reader in 0..READERS {
+                let addr = &addr;
+                scope.spawn(move || {
+                    let mut connection = Connection::open(None, addr).unwrap();
+                    for _ in 0..times {
+                        connection.send(&head(addr, "GET", key(reader).as_bytes(), &[], 0)).unwrap();
+                        assert!(matches!(connection.receive("GET").unwrap().status, 302 | 503));
+                    }
+                });
+            }
+        });
+    }
+
+    /// What the master logged of the volumes' health.
+    fn health_lines(&self) -> Vec<String> {
+        let log = self.master.log();
+        let lines = log.lines().filter(|line| line.contains("volume is") || line.contains("volume flaps"));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+/// How often at most a volume has come up that flaps since then: its holds last 0.5 s, 1 s, 2 s, …
+fn most_returns(since: Instant) -> usize {
+    let halves = usize::try_from(since.elapsed().as_millis() / 500).unwrap();
+    (halves + 1).ilog2() as usize
+}
+
+/// Does something once, on the thread that logs that a volume is up again, before that thread goes on.
+struct OnReturn(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for OnReturn {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        struct Message(bool);
+        impl Visit for Message {
+            fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
+                self.0 |= format!("{value:?}") == "volume is up again";
+            }
+        }
+        let mut message = Message(false);
+        event.record(&mut message);
+        let act = self.0.lock().unwrap().take_if(|_| message.0);
+        if let Some(act) = act {
+            act();
+        }
+    }
+}
+
+#[test]
+fn a_volume_that_fails_in_the_moment_of_its_return_is_used_again() {
+    let probes_fail = Arc::new(AtomicBool::new(true));
+    let fail_too = Arc::clone(&probes_fail);
+    let patient = Patient::new(move |request| request.target != PROBE || fail_too.load(Ordering::SeqCst));
+    let timeouts = Timeouts { request: Duration::from_secs(5), stream: Duration::from_secs(5) };
+    let runtime = Runtime::new().unwrap();
+    let volume = Volumes::new(timeouts).at(&patient.volume.addr());
+    let fails = Arc::clone(&volume);
+    let fail = move |runtime: &Runtime| {
+        for path in ["/a", "/b", "/c"] {
+            assert!(runtime.block_on(fails.head(path)).is_err());
+        }
+        fails.is_down()
+    };
+    let (again, (told, tells)) = (fail.clone(), mpsc::channel());
+    // on a runtime of its own: the volume's waits for it
+    let again = move || again(&Builder::new_current_thread().enable_all().build().unwrap());
+    let act = move || told.send(std::thread::spawn(again).join().unwrap()).unwrap();
+    let subscriber = tracing_subscriber::registry().with(OnReturn(Mutex::new(Some(Box::new(act)))));
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+
+    patient.set_sick(true);
+    assert!(fail(&runtime), "three files fail, and it isn't down");
+    probes_fail.store(false, Ordering::SeqCst);
+    assert!(tells.recv_timeout(PATIENCE).unwrap(), "three files fail again, and it isn't down");
+    patient.set_sick(false);
+    eventually("it is up", PATIENCE, || !volume.is_down());
+}
+
+#[test]
+fn a_volume_whose_files_all_fail_is_used_again_when_they_do_not_any_more() {
+    // a path that no file has is a 404 as ever, so that each probe finds the volume well
+    let files_fail = |request: &Recorded| request.method == "HEAD" && request.target != PROBE;
+    let rig = Rig::new(vec![Patient::new(files_fail)], 1);
+    rig.store(READERS);
+    rig.patients[0].set_sick(true);
+    rig.read(50, |reader| format!("/key{reader}"));
+    rig.patients[0].set_sick(false);
+    eventually("values are stored there", PATIENCE, || rig.status("PUT", "/new") == 201);
+}
+
+#[test]
+fn a_volume_that_deletes_nothing_is_left_alone_for_longer_and_longer() {
+    let rig = Rig::new(vec![Patient::that_deletes_nothing()], 1);
+    let (keys, patient) = (rig.store(50), &rig.patients[0]);
+    let since = Instant::now();
+    patient.set_sick(true);
+    for (key, _) in &keys {
+        assert_eq!(rig.status("DELETE", key), 204);
+    }
+    eventually("it flaps", PATIENCE, || patient.probes() >= 4);
+    let (probes, deletions, lines) = (patient.probes(), patient.count("DELETE"), rig.health_lines());
+    // it was up so often at most
+    let times_up = most_returns(since) + 1;
+    // when its hold is over, and for each of the three files that take it down
+    assert!(probes <= 4 * times_up, "{probes} probes in {times_up} times");
+    // those three, and what was under way
+    assert!(deletions <= 25 * times_up, "{deletions} deletions in {times_up} times");
+    assert!(lines.len() <= 2 + times_up, "{times_up} times:\n{}", lines.join("\n"));
+}
+
+#[test]
+fn when_a_volume_returns_the_deletions_that_failed_on_others_go_on_waiting() {
+    let rig = Rig::new(vec![Patient::that_deletes_nothing(), Patient::that_deletes_nothing()], 1);
+    let keys = rig.store(60);
+    let of = |volume: usize| keys.iter().filter(move |(_, on)| *on == volume).map(|(key, _)| key);
+    let [flaps, waits] = [0, 1].map(|volume| &rig.patients[volume]);
+    let since = Instant::now();
+    rig.patients.iter().for_each(|patient| patient.set_sick(true));
+    // one file alone doesn't take it down
+    assert_eq!(rig.status("DELETE", of(1).next().unwrap()), 204);
+    for key in of(0) {
+        assert_eq!(rig.status("DELETE", key), 204);
+    }
+    eventually("the other one's are tried again and again", PATIENCE, || {
+        flaps.most_deletions_of_a_file() >= 5
+    });
+    let deletions = waits.count("DELETE");
+    // at once by the request and by the reaper, and then after 1 s, 2 s, 4 s, …
+    let most = 2 + usize::try_from((since.elapsed().as_secs() + 1).ilog2()).unwrap();
+    assert!(deletions <= most, "{deletions} deletions, which are at most {most}");
+}
+
+#[test]
+fn a_rotten_file_does_not_take_its_volume_down() {
+    let rotten = |request: &Recorded| request.method == "HEAD" && request.target != PROBE;
+    let rig = Rig::new(vec![Patient::new(rotten), Patient::new(|_| false)], 2);
+    rig.store(1);
+    rig.patients[0].set_sick(true);
+    rig.read(50, |_| "/key0".to_owned());
+    assert_eq!(rig.status("PUT", "/new"), 201);
+    let lines = rig.health_lines();
+    assert!(lines.is_empty(), "{}", lines.join("\n"));
+}
+
+#[test]
+fn readers_of_a_rotten_file_go_elsewhere_and_those_of_other_files_do_not() {
+    let (rotten, whole) = ("/key0", "/key1");
+    let is_of = |key: &str| {
+        let path = Key::new(key.as_bytes()).path(Name::Plain);
+        move |request: &Recorded| request.method == "HEAD" && request.target.ends_with(&path)
+    };
+    let rig = Rig::new(vec![Patient::new(is_of(rotten)), Patient::new(|_| false)], 2);
+    rig.store(2);
+    let patient = &rig.patients[0];
+    let asked_for = |key| {
+        let requests = patient.volume.requests();
+        requests.iter().filter(|request| is_of(key)(request)).count()
+    };
+    let before = [rotten, whole].map(asked_for);
+    patient.set_sick(true);
+    for _ in 0..50 {
+        assert_eq!([rotten, whole].map(|key| rig.status("GET", key)), [302, 302]);
+    }
+    // half of the readers would ask this volume first
+    assert!(asked_for(rotten) - before[0] <= 1, "{} more", asked_for(rotten) - before[0]);
+    assert!(asked_for(whole) > before[1], "its volume is passed over");
+}
+
+#[test]
+fn a_volume_that_only_reads_still_serves_what_nobody_else_has() {
+    let rig = Rig::new(vec![Patient::that_deletes_nothing()], 1);
+    let keys = rig.store(20);
+    rig.patients[0].set_sick(true);
+    let mut kept = keys.iter().map(|(key, _)| key);
+    let last = kept.next_back().unwrap();
+    for key in kept {
+        assert_eq!(rig.status("DELETE", key), 204);
+    }
+    let mut new = (0..).map(|number| format!("/new{number}"));
+    eventually("it is down", PATIENCE, || rig.status("PUT", &new.next().unwrap()) == 503);
+    // whether it is held down or up for a moment
+    for _ in 0..50 {
+        assert_eq!(rig.status("GET", last), 302);
+    }
+}
