@@ -32,19 +32,19 @@ const PROBE: &str = "/00/00/probe";
 const READERS: usize = 64;
 
 /// A volume that is well until its illness breaks out: then it answers 500 where that applies.
-struct Patient {
-    volume: Fake,
+struct SickVolume {
+    fake: Fake,
     is_sick: Arc<AtomicBool>,
 }
 
-impl Patient {
+impl SickVolume {
     fn new(illness: impl Fn(&Recorded) -> bool + Send + Sync + 'static) -> Self {
         let is_sick = Arc::new(AtomicBool::new(false));
         let sick = Arc::clone(&is_sick);
         let script = move |request: &Recorded| {
             if sick.load(Ordering::SeqCst) && illness(request) { Reply::Status(500) } else { Reply::Serve }
         };
-        Self { volume: Fake::new(script), is_sick }
+        Self { fake: Fake::new(script), is_sick }
     }
 
     /// As a disk is that was remounted read-only.
@@ -57,36 +57,36 @@ impl Patient {
     }
 
     fn count(&self, method: &str) -> usize {
-        let requests = self.volume.requests();
+        let requests = self.fake.requests();
         requests.iter().filter(|request| request.method == method && request.target != PROBE).count()
     }
 
     fn most_deletions_of_a_file(&self) -> usize {
         let mut deletions = BTreeMap::<String, usize>::new();
-        for request in self.volume.requests().into_iter().filter(|request| request.method == "DELETE") {
+        for request in self.fake.requests().into_iter().filter(|request| request.method == "DELETE") {
             *deletions.entry(request.target).or_default() += 1;
         }
         deletions.into_values().max().unwrap_or(0)
     }
 
     fn probes(&self) -> usize {
-        self.volume.requests().iter().filter(|request| request.target == PROBE).count()
+        self.fake.requests().iter().filter(|request| request.target == PROBE).count()
     }
 }
 
 struct Rig {
     master: Master,
-    patients: Vec<Patient>,
+    volumes: Vec<SickVolume>,
     _tempdir: tempfile::TempDir,
 }
 
 impl Rig {
-    fn new(patients: Vec<Patient>, replicas: usize) -> Self {
+    fn new(volumes: Vec<SickVolume>, replicas: usize) -> Self {
         let tempdir = tempfile::tempdir().unwrap();
-        let addresses: Vec<String> = patients.iter().map(|patient| patient.volume.addr()).collect();
+        let addresses: Vec<String> = volumes.iter().map(|sick| sick.fake.addr()).collect();
         let flags = ["--replicas", &replicas.to_string()];
         let master = Master::start(&tempdir.path().join("db"), &addresses, &flags);
-        Self { master, patients, _tempdir: tempdir }
+        Self { master, volumes, _tempdir: tempdir }
     }
 
     fn status(&self, method: &str, target: &str) -> u16 {
@@ -100,8 +100,8 @@ impl Rig {
             assert_eq!(self.status("PUT", &key), 201);
             let answer = request(&self.master.addr(), "HEAD", &key, &[], b"");
             let volumes = answer.header("key-volumes").unwrap();
-            let on = |patient: &Patient| volumes.starts_with(&patient.volume.addr());
-            let volume = self.patients.iter().position(on).unwrap();
+            let on = |sick: &SickVolume| volumes.starts_with(&sick.fake.addr());
+            let volume = self.volumes.iter().position(on).unwrap();
             (key, volume)
         });
         stored.collect()
@@ -162,10 +162,10 @@ impl<S: tracing::Subscriber> Layer<S> for OnReturn {
 fn a_volume_that_fails_in_the_moment_of_its_return_is_used_again() {
     let probes_fail = Arc::new(AtomicBool::new(true));
     let fail_too = Arc::clone(&probes_fail);
-    let patient = Patient::new(move |request| request.target != PROBE || fail_too.load(Ordering::SeqCst));
+    let sick = SickVolume::new(move |request| request.target != PROBE || fail_too.load(Ordering::SeqCst));
     let timeouts = Timeouts { request: Duration::from_secs(5), stream: Duration::from_secs(5) };
     let runtime = Runtime::new().unwrap();
-    let volume = Volumes::new(timeouts).at(&patient.volume.addr());
+    let volume = Volumes::new(timeouts).at(&sick.fake.addr());
     let fails = Arc::clone(&volume);
     let fail = move |runtime: &Runtime| {
         for path in ["/a", "/b", "/c"] {
@@ -180,11 +180,11 @@ fn a_volume_that_fails_in_the_moment_of_its_return_is_used_again() {
     let subscriber = tracing_subscriber::registry().with(OnReturn(Mutex::new(Some(Box::new(act)))));
     tracing::subscriber::set_global_default(subscriber).unwrap();
 
-    patient.set_sick(true);
+    sick.set_sick(true);
     assert!(fail(&runtime), "three files fail, and it isn't down");
     probes_fail.store(false, Ordering::SeqCst);
     assert!(tells.recv_timeout(PATIENCE).unwrap(), "three files fail again, and it isn't down");
-    patient.set_sick(false);
+    sick.set_sick(false);
     eventually("it is up", PATIENCE, || !volume.is_down());
 }
 
@@ -192,25 +192,25 @@ fn a_volume_that_fails_in_the_moment_of_its_return_is_used_again() {
 fn a_volume_whose_files_all_fail_is_used_again_when_they_do_not_any_more() {
     // a path that no file has is a 404 as ever, so that each probe finds the volume well
     let files_fail = |request: &Recorded| request.method == "HEAD" && request.target != PROBE;
-    let rig = Rig::new(vec![Patient::new(files_fail)], 1);
+    let rig = Rig::new(vec![SickVolume::new(files_fail)], 1);
     rig.store(READERS);
-    rig.patients[0].set_sick(true);
+    rig.volumes[0].set_sick(true);
     rig.read(50, |reader| format!("/key{reader}"));
-    rig.patients[0].set_sick(false);
+    rig.volumes[0].set_sick(false);
     eventually("values are stored there", PATIENCE, || rig.status("PUT", "/new") == 201);
 }
 
 #[test]
 fn a_volume_that_deletes_nothing_is_left_alone_for_longer_and_longer() {
-    let rig = Rig::new(vec![Patient::that_deletes_nothing()], 1);
-    let (keys, patient) = (rig.store(50), &rig.patients[0]);
+    let rig = Rig::new(vec![SickVolume::that_deletes_nothing()], 1);
+    let (keys, sick) = (rig.store(50), &rig.volumes[0]);
     let since = Instant::now();
-    patient.set_sick(true);
+    sick.set_sick(true);
     for (key, _) in &keys {
         assert_eq!(rig.status("DELETE", key), 204);
     }
-    eventually("it flaps", PATIENCE, || patient.probes() >= 4);
-    let (probes, deletions, lines) = (patient.probes(), patient.count("DELETE"), rig.health_lines());
+    eventually("it flaps", PATIENCE, || sick.probes() >= 4);
+    let (probes, deletions, lines) = (sick.probes(), sick.count("DELETE"), rig.health_lines());
     // it was up so often at most
     let times_up = most_returns(since) + 1;
     // when its hold is over, and for each of the three files that take it down
@@ -222,12 +222,12 @@ fn a_volume_that_deletes_nothing_is_left_alone_for_longer_and_longer() {
 
 #[test]
 fn when_a_volume_returns_the_deletions_that_failed_on_others_go_on_waiting() {
-    let rig = Rig::new(vec![Patient::that_deletes_nothing(), Patient::that_deletes_nothing()], 1);
+    let rig = Rig::new(vec![SickVolume::that_deletes_nothing(), SickVolume::that_deletes_nothing()], 1);
     let keys = rig.store(60);
     let of = |volume: usize| keys.iter().filter(move |(_, on)| *on == volume).map(|(key, _)| key);
-    let [flaps, waits] = [0, 1].map(|volume| &rig.patients[volume]);
+    let [flaps, waits] = [0, 1].map(|volume| &rig.volumes[volume]);
     let since = Instant::now();
-    rig.patients.iter().for_each(|patient| patient.set_sick(true));
+    rig.volumes.iter().for_each(|sick| sick.set_sick(true));
     // one file alone doesn't take it down
     assert_eq!(rig.status("DELETE", of(1).next().unwrap()), 204);
     for key in of(0) {
@@ -245,9 +245,9 @@ fn when_a_volume_returns_the_deletions_that_failed_on_others_go_on_waiting() {
 #[test]
 fn a_rotten_file_does_not_take_its_volume_down() {
     let rotten = |request: &Recorded| request.method == "HEAD" && request.target != PROBE;
-    let rig = Rig::new(vec![Patient::new(rotten), Patient::new(|_| false)], 2);
+    let rig = Rig::new(vec![SickVolume::new(rotten), SickVolume::new(|_| false)], 2);
     rig.store(1);
-    rig.patients[0].set_sick(true);
+    rig.volumes[0].set_sick(true);
     rig.read(50, |_| "/key0".to_owned());
     assert_eq!(rig.status("PUT", "/new"), 201);
     let lines = rig.health_lines();
@@ -261,15 +261,15 @@ fn readers_of_a_rotten_file_go_elsewhere_and_those_of_other_files_do_not() {
         let path = Key::new(key.as_bytes()).path(Name::Plain);
         move |request: &Recorded| request.method == "HEAD" && request.target.ends_with(&path)
     };
-    let rig = Rig::new(vec![Patient::new(is_of(rotten)), Patient::new(|_| false)], 2);
+    let rig = Rig::new(vec![SickVolume::new(is_of(rotten)), SickVolume::new(|_| false)], 2);
     rig.store(2);
-    let patient = &rig.patients[0];
+    let sick = &rig.volumes[0];
     let asked_for = |key| {
-        let requests = patient.volume.requests();
+        let requests = sick.fake.requests();
         requests.iter().filter(|request| is_of(key)(request)).count()
     };
     let before = [rotten, whole].map(asked_for);
-    patient.set_sick(true);
+    sick.set_sick(true);
     for _ in 0..50 {
         assert_eq!([rotten, whole].map(|key| rig.status("GET", key)), [302, 302]);
     }
@@ -280,9 +280,9 @@ fn readers_of_a_rotten_file_go_elsewhere_and_those_of_other_files_do_not() {
 
 #[test]
 fn a_volume_that_only_reads_still_serves_what_nobody_else_has() {
-    let rig = Rig::new(vec![Patient::that_deletes_nothing()], 1);
+    let rig = Rig::new(vec![SickVolume::that_deletes_nothing()], 1);
     let keys = rig.store(20);
-    rig.patients[0].set_sick(true);
+    rig.volumes[0].set_sick(true);
     let mut kept = keys.iter().map(|(key, _)| key);
     let last = kept.next_back().unwrap();
     for key in kept {

@@ -1,4 +1,4 @@
-//! Volumes that are up again, for the one who waits for them.
+//! The volumes that are up again and whose return nobody has taken note of yet.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};

@@ -30,7 +30,7 @@ pub(super) struct Health {
     /// Until when the volume counts as full, in milliseconds since `base`; zero: it never did.
     full_until: AtomicU64,
     base: Instant,
-    /// For those that wait until it is down.
+    /// Wakes callers that wait until it is down.
     down: watch::Sender<bool>,
     /// For the task that watches it. A wake-up before it waits isn't lost.
     wake: Notify,

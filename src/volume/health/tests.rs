@@ -378,7 +378,7 @@ async fn what_is_published_is_what_the_machine_says() {
 }
 
 #[tokio::test]
-async fn who_waits_until_it_is_down_is_woken_and_who_comes_later_does_not_wait() {
+async fn waiting_until_it_is_down_ends_then_and_later_does_not_begin() {
     let health = Health::new();
     let fail = async { (0..3).for_each(|_| assert!(!health.unanswered().returned)) };
     tokio::join!(health.gone_down(), fail);
