@@ -1,4 +1,6 @@
-//! Who may write a key: one at a time.
+//! Claims: each key has at most one writer at a time in this process.
+//!
+//! A limit on the number of waiters per key belongs here, in [`Claims::wait`].
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::key::Key;
 
-/// How long a request waits for the reaper, whose rounds are short, before it counts the key as busy.
+/// A request waits this long for the reaper, whose rounds are short, and then takes the key for busy.
 const REAPER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The keys that are being written.
@@ -25,12 +27,13 @@ struct Holder {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
+    /// A client's request.
     Request,
-    /// Requests wait for it, because its work is none of the clients'.
+    /// Requests wait for the reaper: clients did not ask for its work.
     Reaper,
 }
 
-/// The right to write a key. Frees itself.
+/// The right to write a key. Dropping it frees the key.
 pub(super) struct Claim {
     claims: Arc<Claims>,
     key: Key,
@@ -42,12 +45,12 @@ impl Claims {
         self.take_within(key, REAPER_TIMEOUT, |by| by == By::Reaper).await
     }
 
-    /// Claims the key for a request that waits for others, at most so long.
+    /// Claims the key for a request that waits for other holders, for at most `limit`.
     pub(super) async fn wait(self: &Arc<Self>, key: &Key, limit: Duration) -> Option<Claim> {
         self.take_within(key, limit, |_by| true).await
     }
 
-    /// Claims the key for the reaper; `None` when anybody has it.
+    /// Claims the key for the reaper; `None` when the key is claimed.
     pub(super) fn take_to_reap(self: &Arc<Self>, key: &Key) -> Option<Claim> {
         self.enter(key, By::Reaper).ok()
     }
@@ -75,7 +78,7 @@ impl Claims {
         timeout(limit, patient).await.unwrap_or_default()
     }
 
-    /// The claim, if nobody has it; else who has, and when they have freed it.
+    /// The claim, if the key is free; otherwise the kind of its holder, and a future that ends when it is freed.
     fn enter(self: &Arc<Self>, key: &Key, by: By) -> Result<Claim, (By, OwnedNotified)> {
         match self.holders().entry(key.clone()) {
             Entry::Vacant(place) => {
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_patient_waits_for_a_request() {
+    async fn a_patient_caller_waits_until_the_request_releases_the_key() {
         let claims = Arc::new(Claims::default());
         let key = Key::new(b"/k");
         let held = claims.take(&key).await;
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_ends() {
+    async fn a_patient_caller_gives_up_at_its_limit() {
         let claims = Arc::new(Claims::default());
         let key = Key::new(b"/k");
         let held = claims.take(&key).await;

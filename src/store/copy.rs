@@ -1,4 +1,4 @@
-//! Copying a replica from volume to volume.
+//! Copies a replica from volume to volume.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ pub(super) enum CopyError {
 }
 
 impl Core {
-    /// Copies from the first source that serves. A target that fails ends it; if no source serves, one
-    /// that couldn't be read counts for more than one that was wrong.
+    /// Copies from the first source that serves. A failing target ends the copy. If no source serves, the result
+    /// is `Source` where one couldn't be read, and `Damaged` where all were wrong.
     pub(super) async fn copy_from_any(
         &self,
         key: &Key,
@@ -56,9 +56,9 @@ impl Core {
         Err(verdict)
     }
 
-    /// Copies a file of the key, if its bytes are those of `expected`, and tells what they were.
+    /// Copies a file of the key, if its bytes match `expected`, and returns their size and MD5.
     ///
-    /// The last piece is held back until the MD5 is known: of a wrong source no file is made.
+    /// The last piece is held back until the MD5 is known, so that a wrong source makes no file.
     async fn copy(
         &self,
         key: &Key,
@@ -79,7 +79,7 @@ impl Core {
             pump(&mut source, feeder, expected.md5, limit),
             target.put(&target_path, body, modified)
         );
-        // where both failed, the target's refusal mostly is the cause, and a bad source is always one
+        // if both failed, a bad source is always a cause; otherwise the target's refusal mostly is
         match (read, written) {
             (Err(error @ (CopyError::Source(_) | CopyError::Damaged)), _) => Err(error),
             (_, Err(error)) | (Err(CopyError::Target(error)), Ok(())) => Err(CopyError::Target(error)),

@@ -121,7 +121,7 @@ impl Core {
         record.filter(|record| record.state == State::Live).ok_or(Error::NotFound)
     }
 
-    /// Whether a live value of the key is protected. What holds parts of uploads is the store's own.
+    /// Whether a live value of the key is protected. Keys of parts are internal, and never are.
     pub(super) fn protects(&self, key: &Key) -> bool {
         self.options.protect && key.as_part().is_none()
     }
@@ -172,7 +172,7 @@ impl Core {
         RunToEnd::new(&self.tasks, write).await
     }
 
-    /// Queues the intents that whoever worked on the key has left when it panicked.
+    /// Queues the intents of a key whose writer or reaper panicked.
     pub(super) async fn hand_over(&self, key: &Key) {
         match self.index.entry(key).await {
             Ok(entry) => {
@@ -185,8 +185,8 @@ impl Core {
         }
     }
 
-    /// Queues all intents of the index that aren't in the queue, to be due after that delay, and tells how
-    /// many there are. What their requests came to is not known any more.
+    /// Queues all intents of the index that aren't queued yet, due after `delay`, and returns how many intents
+    /// the index has. The outcome of their requests is unknown.
     pub(super) async fn take_up_intents(&self, delay: Duration) -> std::result::Result<usize, IndexError> {
         let queued = self.queue.ids();
         let (mut start, mut found) = (Vec::new(), 0);
@@ -207,7 +207,7 @@ impl Core {
     }
 }
 
-/// What a step came to that only the key's state can refuse.
+/// The result of a step that only the key's state may refuse.
 pub(super) fn carried_out(effect: Effect) -> Result<crate::index::steps::Done> {
     match effect {
         Effect::Done(done) => Ok(done),
@@ -216,7 +216,7 @@ pub(super) fn carried_out(effect: Effect) -> Result<crate::index::steps::Done> {
     }
 }
 
-/// An answer of the index that the protocol rules out: somebody else writes to it, or there is a bug.
+/// The error for an answer that the protocol rules out: another program writes to the index, or there is a bug.
 pub(super) fn unforeseen(effect: &Effect) -> Error {
     let what = match effect {
         Effect::NotFree => "a name that an attempt was given is another one's",

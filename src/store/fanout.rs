@@ -1,4 +1,4 @@
-//! One value to all its replicas at once.
+//! Sends one value to all its replicas at once.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ use crate::record::Replica;
 use crate::source::Source;
 use crate::volume::{Feed, FeedError, Feeder, VolumeError, feed};
 
-/// An upload in the making.
+/// One value on its way to its replicas.
 pub(super) struct Fanout<'f, 'a> {
     store: &'a Core,
     attempt: &'f mut Attempt<'a>,
@@ -28,24 +28,24 @@ pub(super) struct Fanout<'f, 'a> {
     length: Option<u64>,
     /// Seconds since 1970.
     modified: u64,
-    /// Where replicas may still go, the best first.
+    /// Places that have no lane yet, the best first.
     candidates: VecDeque<Place>,
     lanes: Vec<Lane>,
     puts: FuturesUnordered<BoxFuture<'a, (usize, std::result::Result<(), VolumeError>)>>,
-    /// Whether some volume had no room.
+    /// Whether a volume had no room.
     full: bool,
-    /// Whether the value came to its end. Volumes that were given less of it can't make a file of it.
+    /// Whether the value was read to its end. A volume that got less of it makes no file.
     ended: bool,
 }
 
-/// One volume's part of an upload.
+/// One volume's part in it.
 struct Lane {
     replica: Replica,
-    /// While it takes pieces.
+    /// Feeds the volume while it takes pieces.
     feeder: Option<Feeder>,
-    /// Whether it took all of them.
+    /// Whether the volume took all pieces.
     fed: bool,
-    /// The task that sends it, while pieces are to come.
+    /// The task that sends the pieces.
     upload: Option<AbortHandle>,
     state: LaneState,
 }
@@ -80,8 +80,8 @@ impl<'f, 'a> Fanout<'f, 'a> {
         Self { store, attempt, name, length, modified, candidates, lanes, puts, full: false, ended: false }
     }
 
-    /// Sends the value, of which `first` was read already, and returns its whole replicas by rank, as
-    /// many as there shall be.
+    /// Sends the value, whose first piece was already read, and returns its whole replicas by rank, as many as
+    /// a value has.
     pub(super) async fn send<B>(mut self, first: Bytes, source: &mut Source<B>) -> Result<Vec<Replica>>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -90,7 +90,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
         let sent = self.send_all(first, source).await;
         let ended = self.ended || self.length.is_some_and(|length| source.size() >= length);
         if ended && self.count(LaneState::Running) > 0 {
-            // given up unanswered
+            // the requests of these lanes stay without an answer
             self.attempt.doubt();
         }
         sent.map(|()| self.into_whole())
@@ -115,7 +115,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
             self.ended = true;
             self.end().await;
             let expected = Fingerprint { size: Some(source.size()), md5: source.md5() };
-            // in a box, as it is rare, and would be the larger part of every PUT's future
+            // boxed: it is rare, and would make up most of the size of every PUT's future
             Box::pin(self.make_good(expected)).await?;
         }
         if self.length.is_some_and(|length| length != source.size()) {
@@ -124,7 +124,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
         Ok(())
     }
 
-    /// A value of one piece: wherever a volume fails, the next in rank gets it.
+    /// Sends a value of one piece: in the place of each volume that fails, the next in rank gets it.
     async fn send_at_once(&mut self, value: Bytes) -> Result<()> {
         loop {
             let opened = self.replace_failed(&value, true).await?;
@@ -184,7 +184,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
                 self.puts.push(Box::pin(put));
             } else {
                 let (feeder, body) = feed(self.length);
-                // a task of its own: it goes on while the client's next piece is waited for
+                // spawned, so that it sends on while we wait for the client's next piece
                 let put =
                     AbortOnDropHandle::new(tokio::spawn(
                         async move { volume.put(&path, body, modified).await },
@@ -202,15 +202,15 @@ impl<'f, 'a> Fanout<'f, 'a> {
         Ok(true)
     }
 
-    /// Gives all lanes the next piece; one that takes nothing for too long fails, and holds the
-    /// others back no longer than that.
+    /// Gives all lanes the next piece. A lane that takes nothing within the stream's deadline fails, and delays
+    /// the others no longer than that.
     async fn give(&mut self, piece: &Bytes) {
         let (store, limit) = (self.store, self.store.options.timeouts.stream);
         join_all(self.lanes.iter_mut().map(|lane| async move {
             let Some(feeder) = &lane.feeder else { return };
             match feeder.give(piece.clone(), limit).await {
                 Ok(()) => return,
-                // its request has ended, and tells why
+                // the request has ended, and its result says why
                 Err(FeedError::Closed) => {}
                 Err(FeedError::Stalled) => {
                     store.volume(&lane.replica).stalled();

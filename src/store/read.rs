@@ -1,4 +1,4 @@
-//! Reading a value through the master, from whichever of its volumes serves.
+//! Reads a value through the master, from whichever of its volumes serves it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::key::Key;
 use crate::record::{Record, Replica};
 use crate::volume::VolumeError;
 
-/// A part of a value on its way out. Where a volume fails in the middle of it, the next one goes on.
+/// A part of a value that is being read. Where a volume fails midway, the next one continues.
 pub struct Reading {
     store: Arc<Core>,
     key: Key,
     record: Record,
     /// Replicas that weren't tried yet.
     untried: vec::IntoIter<Replica>,
-    /// What is still to be read.
+    /// The bytes that are still to be read.
     left: Range<u64>,
     source: Option<(Replica, Download)>,
     /// Whether some volume couldn't be asked.
@@ -77,7 +77,7 @@ impl Reading {
                     piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
                     self.left.start += piece.len() as u64;
                     if self.left.is_empty() {
-                        // its end gives the connection back; nothing more is to come
+                        // reading the body's end gives the connection back
                         drop(source.next().await);
                     }
                     return Ok(Some(piece));
@@ -98,14 +98,14 @@ impl Reading {
             if !can_be_file(&self.key, &replica) {
                 continue;
             }
-            // the name may be another value's by now
+            // by now the name may belong to another value
             self.check_unchanged().await?;
             let volume = self.store.volume(&replica);
             if volume.is_silent() {
                 self.unsure = true;
                 continue;
             }
-            // nginx answers a Range that is all of a file as any other
+            // nginx answers a Range that covers the whole file like any other
             let opened = volume.get(&path(&self.key, &replica), Some(self.left.clone())).await;
             let (key, place) = (&self.key, &replica.place);
             match opened {
@@ -124,12 +124,12 @@ impl Reading {
                 }
             }
         }
-        // files go after the record that named them: only an unchanged record accuses its volumes
+        // files are deleted after their record is replaced: only an unchanged record accuses its volumes
         self.check_unchanged().await?;
         Err(if self.unsure { Error::Unreachable } else { Error::Damaged })
     }
 
-    /// That the key still holds the value that is being read. (No name is used again while readers of its
+    /// Checks that the key still holds the value that is being read. (A name isn't reused while readers of its
     /// last value may be on their way.)
     async fn check_unchanged(&self) -> Result<()> {
         let now = self.store.live(&self.key).await?;

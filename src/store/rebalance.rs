@@ -1,4 +1,4 @@
-//! REBALANCE: a value to where the volumes want it. It also makes good what is missing, torn or
+//! REBALANCE: moves a value to where its placement wants it, and replaces replicas that are missing, torn or
 //! stale.
 
 use futures_util::future::join_all;
@@ -15,24 +15,24 @@ use crate::index::steps::{Conditions, Precondition};
 use crate::key::{Key, Name};
 use crate::record::{Record, Replica};
 
-/// What a rebalance did to a value, or would do.
+/// What a rebalance changed, or would change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rebalanced {
     /// Length of the value in bytes.
     pub size: u64,
-    /// Replicas copied to volumes that hadn't any.
+    /// Replicas copied to volumes that had none.
     pub moved: u64,
     /// Replicas copied because the one in the record is missing, torn or stale.
     pub repaired: u64,
-    /// Files that nothing names any more.
+    /// Files that the record names no more.
     pub removed: u64,
 }
 
-/// What has to be done.
+/// The work of one rebalance.
 struct Plan {
     /// Whole replicas, to copy from.
     sources: Vec<Replica>,
-    /// The replicas to be, by rank.
+    /// The replicas that the value shall have, by rank.
     wanted: Vec<Replica>,
     /// Those of them that are still to be written.
     missing: Vec<Replica>,
@@ -45,7 +45,7 @@ impl Core {
     pub(super) async fn plan_rebalance(&self, key: &Key) -> Result<Rebalanced> {
         let entry = self.index.entry(key).await?;
         let record = entry.record.as_ref().ok_or(Error::NotFound)?;
-        // no attempt has this number, and none is made
+        // 0 is the number of no attempt: this plan is never carried out
         Ok(self.plan(key, &entry, record, Name::Generation(0)).await?.summary)
     }
 
@@ -98,7 +98,7 @@ impl Core {
         }
     }
 
-    /// Looks at all replicas and finds what has to be done.
+    /// Checks all replicas and plans what to copy and what to drop.
     async fn plan(&self, key: &Key, entry: &Entry, record: &Record, fresh: Name) -> Result<Plan> {
         let checks = record.replicas.iter().map(|replica| async move {
             if self.options.forgotten.contains(replica.place.volume()) {
@@ -152,20 +152,20 @@ impl Core {
         Ok(Plan { sources, wanted, missing, fingerprint, summary })
     }
 
-    /// Whether no file of that name is there. By the index there can't be one, but volumes that are
-    /// called by other names than before hold the very files that are to be moved: a copy would land
-    /// on its source, and the deletion of the source take both.
+    /// Whether the volume has no file of that name. The index rules one out, unless a volume is now addressed
+    /// by another name: then it holds the very file that is to be moved. A copy would overwrite its own source,
+    /// and deleting the source would delete both.
     async fn is_free(&self, key: &Key, target: &Replica) -> Result<bool> {
         let volume = self.volume(target);
         let found = volume.head(&path(key, target)).await.map_err(|_error| Error::Unreachable)?;
         if found.is_some() {
-            tracing::warn!(%key, place = %target.place, "the name is taken; is the volume called otherwise now?");
+            tracing::warn!(%key, place = %target.place, "a file of that name exists already: was the volume's address changed?");
         }
         Ok(found.is_none())
     }
 
-    /// What the value's bytes are; where minikeyvalue's record doesn't know the size and the replicas
-    /// disagree, only those with the record's MD5 stay sources.
+    /// The value's size and MD5. Where minikeyvalue's record has no size and the sizes of the replicas differ,
+    /// only replicas with the record's MD5 stay sources.
     async fn fingerprint(
         &self,
         key: &Key,
@@ -202,9 +202,9 @@ impl Core {
         let mut fingerprint = plan.fingerprint;
         for target in &plan.missing {
             match self.copy_from_any(key, &plan.sources, target, fingerprint, modified).await {
-                // a record that knew no MD5 keeps none where --md5sum is off
+                // with --md5sum false, a record without an MD5 stays without one
                 Ok(copied) => fingerprint = if self.options.md5 { copied } else { fingerprint },
-                // what was given up may be half-way to the target
+                // a part of the copy may still be on its way to the target
                 Err(CopyError::Damaged) => {
                     attempt.doubt();
                     return Err(Error::Damaged);

@@ -1,11 +1,11 @@
-//! What happened a moment ago.
+//! Sets that forget: what was noted within the last period or two.
 //!
-//! **Keys that were deleted**: a reader may still hold a redirect to a file of theirs. If a new value took
-//! the same name, it would be read before its PUT is done, and even if that failed. So the plain name of
-//! such a key isn't used.
+//! **Deleted keys**: a reader may still hold a redirect to a file of the key. If a new value took the same
+//! name, the reader would see it before its PUT has ended, or although the PUT fails. So a key that was
+//! deleted a moment ago doesn't get its plain name.
 //!
-//! **Replicas that were seen whole**: readers of a value that many want are sent to them without asking
-//! their volumes for each.
+//! **Replicas that were seen whole**: readers are redirected to such a replica without another HEAD, so that
+//! a popular value costs its volumes one HEAD per period instead of one per reader.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -15,14 +15,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// At most so many hashes are in memory, 8 bytes each and as much again for the table.
+/// Upper bound on the hashes of one period in memory: 8 bytes each, and as much again for the table.
 const MOST: usize = 1 << 20;
 
-/// What was noted within one period, and perhaps some that was within two; as hashes, so that in 2^24 years
-/// something may be taken for something else.
+/// Holds what was noted within the last period, and some of what was noted in the period before. It stores
+/// 64-bit hashes: a collision makes something count as noted that wasn't, which costs a HEAD or a plain name.
 pub(super) struct Recent {
     period: Duration,
-    /// Whether everything counts as noted once there is too much of it.
+    /// Whether a full set counts everything as noted.
     all_when_full: bool,
     hasher: RandomState,
     noted: Mutex<Noted>,
@@ -37,7 +37,7 @@ struct Noted {
 }
 
 impl Recent {
-    /// With a period of zero, nothing is noted.
+    /// A set with that period; with a period of zero it stays empty.
     pub(super) fn new(period: Duration, all_when_full: bool) -> Self {
         let noted = Noted {
             any_until: None,
@@ -81,7 +81,7 @@ impl Recent {
         let now = Instant::now();
         let passed = now - noted.begun;
         if passed >= self.period {
-            // what is older than two periods is forgotten altogether
+            // a set that is older than two periods is forgotten altogether
             let kept = mem::take(&mut noted.current);
             noted.previous = if passed < self.period * 2 { kept } else { HashSet::new() };
             noted.begun = now;

@@ -27,7 +27,7 @@ pub struct Located {
     pub balanced: bool,
 }
 
-/// A value is looked for again when its record changed meanwhile, at most so often.
+/// A value is located again when its record changed meanwhile, at most this often.
 const LOCATE_TRIES: usize = 5;
 
 /// What came of asking volumes to delete an attempt's files.
@@ -51,7 +51,7 @@ impl Core {
                 }
                 Err(error) => error,
             };
-            // files go after the record that named them: only an unchanged record accuses its volumes
+            // files are deleted after their record is replaced: only an unchanged record accuses its volumes
             let now = self.live(key).await?;
             if now == record {
                 return Err(error);
@@ -103,7 +103,7 @@ impl Core {
             if !suspect && self.seen_whole.has(&(key, replica)) {
                 return Ok(replica);
             }
-            // in a box, as most readers need none of it
+            // boxed, because most readers need none of it
             match Box::pin(self.check(key, replica, record)).await {
                 Ok(Some(_)) => {
                     self.seen_whole.note(&(key, replica));
@@ -128,7 +128,7 @@ impl Core {
         }
         let volume = self.volume(replica);
         if volume.is_silent() {
-            // the volume is probed all the time: asking now would only cost the reader a deadline
+            // the volume is probed anyway: asking it now would only cost the reader a deadline
             return Err(VolumeError::Unreachable("it is down".into()));
         }
         let found = volume.head(&path(key, replica)).await.inspect_err(|error| {

@@ -1,4 +1,4 @@
-//! Work that ends even when nobody waits for it any more.
+//! Runs work to its end, also when its caller stops waiting.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Work that runs in the task that waits for it. If that is dropped first, a task of its own takes over.
-/// (A task from the beginning would cost each write two more wake-ups.)
+/// Work that runs in its caller's task. If the caller is dropped first, a new task takes over. (Spawning a task
+/// from the beginning would cost each write two more wake-ups.)
 pub(super) struct RunToEnd<T: Send + 'static> {
     /// None once it has ended.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
@@ -39,7 +39,7 @@ impl<T: Send + 'static> Future for RunToEnd<T> {
 
 impl<T: Send + 'static> Drop for RunToEnd<T> {
     fn drop(&mut self) {
-        // without a runtime the program is at its end, and the next start takes up what is left
+        // without a runtime the process is ending, and the next start takes up the intents that remain
         if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
             drop(self.tasks.spawn_on(work, &runtime));
         }

@@ -1,4 +1,4 @@
-//! Pieces of values, one after the other, as the body of another one.
+//! Joins pieces of values into the body of a new one.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -27,15 +27,15 @@ pub struct Piece {
     pub part: Range<u64>,
 }
 
-/// A body that is read from values, one piece at a time. What a value stored from it fails with is what
-/// reading them failed with.
+/// A body that is read from values, one piece at a time. Storing a value from it fails with the error that
+/// reading the pieces failed with.
 pub struct Spliced {
     pieces: BoxStream<'static, Result<Bytes>>,
     /// How many bytes are to come.
     left: u64,
 }
 
-/// How far it has come.
+/// The pieces that are still to be read.
 struct Splicing {
     store: Arc<Core>,
     unread: vec::IntoIter<Piece>,
@@ -43,7 +43,7 @@ struct Splicing {
 }
 
 impl Core {
-    /// The bytes of these pieces, one after the other; `tap` sees them when they are on their way.
+    /// The bytes of these pieces, one after the other; `tap` sees them as they pass.
     ///
     /// It fails with `Changed` when a key doesn't hold the piece's value any more, and otherwise as
     /// [`Store::read`](super::Store::read).
@@ -57,7 +57,7 @@ impl Core {
         let bytes = stream::try_unfold(splicing, async |mut splicing| {
             match splicing.next().await {
                 Ok(next) => Ok(next.map(|bytes| (bytes, splicing))),
-                // the value that it goes into may be missing, too, and that is something else
+                // the target key may be missing, too, and must not be confused with a missing source
                 Err(Error::NotFound) => Err(Error::Changed),
                 Err(error) => Err(error),
             }

@@ -1,10 +1,10 @@
-//! Uploads in parts: values that come in pieces, each of which is stored by itself until all are there.
+//! Uploads in parts (S3's multipart uploads): each part is stored as a value until all are joined into one.
 //!
-//! An upload is a note in the index; its parts are values under keys of their own ([`Key::part`]), which no
-//! request can name. While it is noted, its parts are there. **The batch that makes a value of the parts
-//! takes the note out**, and so does whoever aborts the upload: of all who want to end it, one does. A part
-//! is stored only if its upload is still noted then. So parts without a note are nobody's, whatever fails,
-//! and are deleted: by whoever ended the upload, and by the sweep, which finds what a crash has left.
+//! An upload is a note in the index. Its parts are values under internal keys ([`Key::part`]), which no request
+//! can name. The parts exist as long as the note does. **The step that makes the joined value visible removes
+//! the note**, and so does an abort: of several callers that end the same upload at once, one succeeds. A part
+//! takes effect only while its upload is noted. So a part without a note belongs to no upload, whatever failed,
+//! and is deleted: by the caller that ended the upload, or by the sweep after a crash.
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
@@ -29,20 +29,20 @@ use crate::index::steps::{Conditions, Precondition, RequiredNote};
 use crate::key::{Key, PARTS};
 use crate::record::{Headers, Record, State};
 
-/// This many parts of an upload that ended are deleted at a time.
+/// Parts of an upload that ended are deleted this many at a time.
 const DELETIONS: usize = 8;
 
-/// The sweep has the numbers of this many uploads in memory at a time.
+/// The sweep holds this many upload numbers in memory at a time.
 #[cfg(not(test))]
 const SWEPT: usize = 100_000;
-/// So few that the unit tests have more.
+/// Fewer than the unit tests have.
 #[cfg(test)]
 const SWEPT: usize = 1;
 
-/// Some uploads of a listing.
+/// A page of a listing of uploads.
 #[derive(Debug)]
 pub struct Uploads {
-    /// The key, the number, and what is noted of each: when it was begun, and with which headers.
+    /// For each upload its key, its number, and its note: when it was begun, and with which headers.
     pub rows: Vec<(Key, u64, Record)>,
     /// Where the next page begins; `None` after the last.
     pub next: Option<(Key, u64)>,
@@ -114,7 +114,7 @@ impl Core {
                 None => break None,
             }
         };
-        // now: had it ended meanwhile, some of them would be missing
+        // checked last: if the upload ended meanwhile, some parts are missing from the listing
         self.upload(key, upload).await?;
         Ok((parts, next))
     }
@@ -135,7 +135,7 @@ impl Core {
         });
         let body = self.splice(pieces.collect(), tap);
         let length = Some(body.left());
-        // what changed is a part, and not the key's value
+        // a part changed, not the key's value
         let body = body.map_err(|error| if matches!(error, Error::Changed) { Error::Busy } else { error });
         let body = Incoming { length, body, md5: None };
         let mut terms = Terms::new(precondition, finish);
@@ -148,11 +148,11 @@ impl Core {
             Ok(stored)
         });
         match stored.await {
-            // whoever ended the upload took its parts away
+            // another caller ended the upload, and its parts are deleted
             Err(Error::Busy) if matches!(self.upload(key, upload).await, Err(Error::NoUpload)) => {
                 Err(Error::NoUpload)
             }
-            // no client sends these bytes
+            // these bytes come from volumes, not from a client
             Err(Error::Stalled) => Err(Error::Unreachable),
             stored => stored,
         }
@@ -184,9 +184,11 @@ pub(super) async fn sweep_often(store: Arc<Core>) {
         match AssertUnwindSafe(store.sweep()).catch_unwind().await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, "left parts of uploads stay until they are next looked for");
+                tracing::error!(%error, "the sweep for orphaned parts of uploads failed; it runs again later");
             }
-            Err(_payload) => tracing::error!("looking for left parts of uploads panicked"),
+            Err(_payload) => {
+                tracing::error!("the sweep for orphaned parts of uploads panicked; it runs again later")
+            }
         }
         tokio::select! {
             biased;
@@ -197,16 +199,16 @@ pub(super) async fn sweep_often(store: Arc<Core>) {
 }
 
 impl Core {
-    /// Has the parts of an upload that ended deleted.
+    /// Deletes the parts of an upload that ended, in the background.
     fn discard_parts(self: &Arc<Self>, upload: u64) {
         let store = Arc::clone(self);
         self.tasks.spawn(async move { store.delete_parts(upload).await });
     }
 
-    /// Deletes the parts of an upload that ended. What stays is the sweep's.
+    /// Deletes the parts of an upload that ended. The sweep finds parts that this leaves.
     async fn delete_parts(&self, upload: u64) {
         if let Err(error) = self.try_delete_parts(upload).await {
-            tracing::error!(%error, upload, "parts of an upload that ended stay until they are next looked for");
+            tracing::error!(%error, upload, "parts of an ended upload can't be deleted now; the sweep finds them later");
         }
     }
 
@@ -230,18 +232,18 @@ impl Core {
         }
         let claim = self.claims.wait(&part, CLAIM_TIMEOUT).await.ok_or(Error::Busy)?;
         match self.delete(&claim, Conditions::on(Precondition::Always)).await {
-            // somebody else looked for it, too
+            // another caller deletes the same parts
             Err(Error::NotFound) => Ok(()),
             deleted => deleted,
         }
     }
 
-    /// Aborts the uploads that have expired, and deletes all parts whose upload isn't noted.
+    /// Aborts expired uploads, and deletes all parts whose upload isn't noted.
     async fn sweep(&self) -> std::result::Result<(), IndexError> {
         let mut start = PARTS.to_vec();
         loop {
-            // the parts before the notes: an upload whose parts were seen was noted before, so if it isn't
-            // noted now, it has ended
+            // parts are read before notes: an upload whose parts were seen was noted by then, so if its note
+            // is gone now, it has ended
             let (mut ended, next) = self.uploads_with_parts(start).await?;
             self.look_at_notes(&mut ended).await?;
             for upload in ended {
@@ -258,12 +260,12 @@ impl Core {
         }
     }
 
-    /// Uploads that have parts, and where further ones are.
+    /// Numbers of uploads that have parts, from `start` on, and where to continue.
     async fn uploads_with_parts(
         &self,
         mut start: Vec<u8>,
     ) -> std::result::Result<(BTreeSet<u64>, Option<Vec<u8>>), IndexError> {
-        // the parts of an upload are as a folder to it, so that it seeks over them
+        // the scan sees the parts of one upload as one folder, and seeks past it
         let folded = Folded { prefix: PARTS.to_vec(), delimiter: b"/".to_vec() };
         let mut uploads = BTreeSet::new();
         loop {
@@ -276,7 +278,7 @@ impl Core {
         }
     }
 
-    /// Takes those out of `ended` that are noted, and puts those in that have expired, which it ends.
+    /// Removes from `ended` the uploads that are noted, ends those that have expired, and adds them.
     async fn look_at_notes(&self, ended: &mut BTreeSet<u64>) -> std::result::Result<(), IndexError> {
         let expiry = self.options.upload_expiry;
         let earliest = (!expiry.is_zero()).then(|| Timestamp::now().saturating_sub(expiry));
@@ -301,7 +303,7 @@ impl Core {
     }
 }
 
-/// What the keys of the upload's parts begin with.
+/// The prefix of the keys of the upload's parts.
 fn parts_of(upload: u64) -> Vec<u8> {
     format!("part/{upload:016x}/").into_bytes()
 }
