@@ -1,4 +1,4 @@
-//! Dumps: all that an index holds at one moment, as a stream of bytes.
+//! Dumps: the whole index at one moment, as a stream of bytes.
 //!
 //! ```text
 //! "davkv index dump 1\n"  taken: 8  rows × (01  length: 4  row  length: 4  value)  00  rows: 8  md5: 16
@@ -8,10 +8,10 @@
 //! and their form (records are in whatever version the index has them, see [`crate::record`]), and the MD5 is that of all bytes before it: a dump that was cut short or
 //! damaged has no end that fits. Nothing comes after it.
 //!
-//! The master goes on while it is dumped, from one snapshot. Intents of attempts that were under way at that
-//! moment are left out: what came of those isn't known to the snapshot, and what is found on the volumes later
-//! tells it better than an intent, which dooms its files. So the intents of a dump are those of the snapshot
-//! that are closed, and that the index still has, when their row is written.
+//! The master serves on while a dump is written from one snapshot. Intents of attempts that were under way at
+//! that moment are left out: the snapshot doesn't know their outcome, and an intent dooms its files, while a
+//! rebuild can see on the volumes which files are whole. So a dump holds those intents of the snapshot that are
+//! closed, and that the index still has when their row is written.
 
 use std::fmt;
 use std::io::{ErrorKind, Read};

@@ -1,16 +1,16 @@
-//! Listings in which all keys that share what comes up to a delimiter are one item, as a folder is.
+//! Listings with folders: all keys that share a prefix up to a delimiter are one item.
 //!
-//! A folder is found by its first live key, and left behind by one seek, however many keys it holds.
+//! A scan finds a folder by its first live key, and skips the rest of it by one seek, however many keys it holds.
 
 use crate::key::Key;
 use crate::record::Record;
 
-/// Which keys are listed, and how they are folded.
+/// Selects the keys of a listing, and how they are folded into folders.
 #[derive(Clone, Debug, Default)]
 pub struct Folded {
-    /// What they begin with.
+    /// The prefix of the keys.
     pub prefix: Vec<u8>,
-    /// What ends a folder's name, behind the prefix; empty for no folders.
+    /// The delimiter that ends a folder's name, after the prefix; empty for no folders.
     pub delimiter: Vec<u8>,
 }
 
@@ -19,7 +19,7 @@ pub struct Folded {
 pub enum Item {
     /// A live key.
     Key(Key, Record),
-    /// What several keys begin with, or one: from the prefix up to the first delimiter.
+    /// The common start of one or more keys, up to and with the first delimiter after the prefix.
     Folder(Vec<u8>),
 }
 
@@ -32,7 +32,7 @@ impl Folded {
     }
 }
 
-/// The first key that is greater than all with this prefix; none if nothing is.
+/// The first key after all keys with this prefix; `None` if there can't be one.
 #[must_use]
 pub fn beyond(prefix: &[u8]) -> Option<Vec<u8>> {
     let kept = prefix.iter().rposition(|byte| *byte != u8::MAX)?;

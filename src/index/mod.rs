@@ -59,7 +59,7 @@ pub struct Options {
     pub sync: bool,
 }
 
-/// Some rows of a scan.
+/// A page of a scan.
 #[derive(Debug)]
 pub struct Page<T> {
     /// The rows, in byte order of their keys.
@@ -71,9 +71,9 @@ pub struct Page<T> {
 /// The keys of a listing: those of one state under a prefix.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// What they begin with.
+    /// The prefix of the keys.
     pub prefix: Vec<u8>,
-    /// The first key that isn't of interest any more; `None` for all.
+    /// The first key that is not listed any more; `None` for all.
     pub end: Option<Key>,
     /// Their state.
     pub state: State,
@@ -337,7 +337,7 @@ impl Index {
     /// Appends to `text` what `write` makes of each listed key, for a page of keys from `start` on, and
     /// returns it with the start of the next page, if there is one.
     ///
-    /// For listings of any length: a key goes from the engine's block into the text without a stop.
+    /// For listings of any length: keys are written from the engine's blocks straight into the text.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! Rows that stand for no value: the buckets that were made, and the uploads in parts that go on.
+//! Notes: rows that stand for no value, but for a bucket that was made or an upload in parts that is under way.
 //!
-//! Each holds a [`Record`] without replicas: when it was made, and its headers.
+//! Each holds a record without replicas: when it was made, and its headers.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ const UPLOAD: &[u8] = b"\0upload";
 /// Ends the key in an upload's row: keys of new values have no control characters.
 const END: u8 = 0;
 
-/// What such a row stands for.
+/// A bucket or an upload.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Note {
     /// A bucket, by its name.
@@ -22,7 +22,7 @@ pub enum Note {
     Upload(Key, u64),
 }
 
-/// Which rows are listed.
+/// Selects the notes of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notes {
     /// All buckets, by name.

@@ -1,5 +1,5 @@
-//! Files found on volumes, gathered by key on disk, so that a rebuild of any size needs little
-//! memory.
+//! Gathers the files that a rebuild finds on the volumes, sorted by key, on disk: a rebuild of any size needs
+//! little memory.
 
 use std::path::Path;
 
@@ -21,10 +21,10 @@ pub struct Found {
     pub modified: Option<u64>,
 }
 
-/// A store of such files, in a LevelDB of its own.
+/// A database of such files.
 pub struct Scratch(Database);
 
-/// Walks the files, key by key.
+/// Iterates over the files, key by key.
 pub struct Groups<'a>(Iter<'a>);
 
 impl Scratch {

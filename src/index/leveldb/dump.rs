@@ -13,10 +13,10 @@ use crate::key::Key;
 use crate::leveldb::{Batch, Database, Iter};
 use crate::record::Intent;
 
-/// Tells of the key and the number of an intent whether its attempt may be under way.
+/// Tells, for a key and an intent's number, whether the attempt may be under way.
 type IsOpen = dyn Fn(&Key, u64) -> bool + Send;
 
-/// A dump on its way out.
+/// A dump that is being written.
 pub struct Dump {
     rows: Iter<'static>,
     database: Arc<Database>,
@@ -106,12 +106,12 @@ impl Dump {
     }
 }
 
-/// Makes an index of a dump, at a path where there is none, and tells when the dump was taken. `loaded` hears of
-/// the rows, so many at a time. Blocking.
+/// Makes an index of a dump, at a path where there is none, and returns when the dump was taken. `loaded` is
+/// called with the number of rows of each batch. Blocking.
 ///
 /// # Errors
 ///
-/// There may be an index at that path, and it is of no use.
+/// The dump is cut short, damaged or unreadable. An incomplete index may be left at that path.
 pub fn load(
     dump: impl Read,
     path: &Path,

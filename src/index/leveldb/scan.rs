@@ -56,7 +56,7 @@ impl LevelDb {
         let (mut left, mut start) = (count, start.max(prefix).to_vec());
         loop {
             let (prefix, from) = (prefix.to_vec(), start);
-            // in steps, so that a caller who leaves ends it
+            // in steps, so that dropping the future ends the scan
             let step = self.scan(move |database| count_on(database, &prefix, &from, state, left)).await?;
             match step {
                 Counted::Found(key) => return Ok(Some(key)),
@@ -72,7 +72,7 @@ impl LevelDb {
         start: &[u8],
         most: usize,
     ) -> Result<Page<Item>, IndexError> {
-        // keys begin with a slash; what comes before is the index's own
+        // keys begin with a slash; rows before it are internal
         let (folded, start) = (folded.clone(), start.max(&folded.prefix).max(b"/".as_slice()).to_vec());
         self.scan(move |database| scan_items(database, &folded, &start, most)).await
     }
@@ -93,7 +93,7 @@ impl LevelDb {
     }
 }
 
-/// The rows under a prefix, from one on. Scans don't fill the cache: it is for reads by key.
+/// The rows under a prefix, from one on. Scans don't fill the cache, which is for reads by key.
 pub(super) struct Rows<'a> {
     iter: Iter<'a>,
     prefix: &'a [u8],
@@ -118,19 +118,19 @@ impl<'a> Rows<'a> {
         self.iter.seek(row);
     }
 
-    /// That the rows ended where they end, and not at damage.
+    /// Checks that the scan ended at the last row, and not at damage.
     fn end(&self) -> Result<(), IndexError> {
         Ok(self.iter.status()?)
     }
 }
 
-/// How far a count came.
+/// How far a count has come.
 enum Counted {
-    /// This key comes after what was to be counted.
+    /// The key after the last counted one.
     Found(Key),
-    /// So many are left to be counted, from this row on.
+    /// The number of keys that are still to be counted, and the row to continue at.
     More(u64, Vec<u8>),
-    /// The rows have ended.
+    /// There are no more rows.
     End,
 }
 
