@@ -1,5 +1,5 @@
-//! The health of volumes that are neither well nor dead, as the master sees it: the real master over volumes
-//! that answer as the test says.
+//! The master's view of volumes that are neither healthy nor dead: the real master over volumes whose answers
+//! the test scripts.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,15 +23,16 @@ use tokio::runtime::{Builder, Runtime};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-/// Longer than a volume is held down after the few outages that these tests make.
+/// Longer than the master keeps a volume down after the few outages of these tests.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// What a volume is asked when the master wants to know whether it is healthy.
+/// The path that the master requests to find out whether a volume is healthy.
 const PROBE: &str = "/00/00/probe";
 
 const READERS: usize = 64;
 
-/// A volume that is well until its illness breaks out: then it answers 500 where that applies.
+/// A volume that is healthy until it is made sick; then it answers 500 to the requests that `illness`
+/// selects.
 struct SickVolume {
     fake: Fake,
     is_sick: Arc<AtomicBool>,
@@ -47,7 +48,7 @@ impl SickVolume {
         Self { fake: Fake::new(script), is_sick }
     }
 
-    /// As a disk is that was remounted read-only.
+    /// Behaves like a disk that was remounted read-only.
     fn that_deletes_nothing() -> Self {
         Self::new(|request| request.method == "DELETE")
     }
@@ -93,7 +94,7 @@ impl Rig {
         request(&self.master.addr(), method, target, &[], if method == "PUT" { b"value" } else { b"" }).status
     }
 
-    /// Stores so many values, and returns their keys with the numbers of their first volumes.
+    /// Stores `count` values, and returns their keys with the index of their first volumes.
     fn store(&self, count: usize) -> Vec<(String, usize)> {
         let keys = (0..count).map(|number| format!("/key{number}"));
         let stored = keys.map(|key| {
@@ -107,7 +108,7 @@ impl Rig {
         stored.collect()
     }
 
-    /// Many readers at a time, each of whom asks for its key so often.
+    /// Runs many readers at once; each GETs its key `times` times.
     fn read(&self, times: usize, key: impl Fn(usize) -> String + Sync) {
         let (addr, key) = (self.master.addr(), &key);
         std::thread::scope(|scope| {
@@ -124,7 +125,7 @@ impl Rig {
         });
     }
 
-    /// What the master logged of the volumes' health.
+    /// The master's log lines about the health of volumes.
     fn health_lines(&self) -> Vec<String> {
         let log = self.master.log();
         let lines = log.lines().filter(|line| line.contains("volume is") || line.contains("volume flaps"));
@@ -132,13 +133,13 @@ impl Rig {
     }
 }
 
-/// How often at most a volume has come up that flaps since then: its holds last 0.5 s, 1 s, 2 s, …
+/// The most often that a flapping volume can have come up since then: its holds last 0.5 s, 1 s, 2 s, …
 fn most_returns(since: Instant) -> usize {
     let halves = usize::try_from(since.elapsed().as_millis() / 500).unwrap();
     (halves + 1).ilog2() as usize
 }
 
-/// Does something once, on the thread that logs that a volume is up again, before that thread goes on.
+/// Runs a function once, on the thread that logs that a volume is up again, before that thread continues.
 struct OnReturn(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl<S: tracing::Subscriber> Layer<S> for OnReturn {
@@ -159,7 +160,7 @@ impl<S: tracing::Subscriber> Layer<S> for OnReturn {
 }
 
 #[test]
-fn a_volume_that_fails_in_the_moment_of_its_return_is_used_again() {
+fn a_volume_that_fails_at_the_moment_of_its_return_is_used_again() {
     let probes_fail = Arc::new(AtomicBool::new(true));
     let fail_too = Arc::clone(&probes_fail);
     let sick = SickVolume::new(move |request| request.target != PROBE || fail_too.load(Ordering::SeqCst));
@@ -174,34 +175,34 @@ fn a_volume_that_fails_in_the_moment_of_its_return_is_used_again() {
         fails.is_down()
     };
     let (again, (told, tells)) = (fail.clone(), mpsc::channel());
-    // on a runtime of its own: the volume's waits for it
+    // on a separate runtime, because the volume's runtime waits for this function
     let again = move || again(&Builder::new_current_thread().enable_all().build().unwrap());
     let act = move || told.send(std::thread::spawn(again).join().unwrap()).unwrap();
     let subscriber = tracing_subscriber::registry().with(OnReturn(Mutex::new(Some(Box::new(act)))));
     tracing::subscriber::set_global_default(subscriber).unwrap();
 
     sick.set_sick(true);
-    assert!(fail(&runtime), "three files fail, and it isn't down");
+    assert!(fail(&runtime), "three files fail, and the volume isn't down");
     probes_fail.store(false, Ordering::SeqCst);
-    assert!(tells.recv_timeout(PATIENCE).unwrap(), "three files fail again, and it isn't down");
+    assert!(tells.recv_timeout(PATIENCE).unwrap(), "three files fail again, and the volume isn't down");
     sick.set_sick(false);
-    eventually("it is up", PATIENCE, || !volume.is_down());
+    eventually("the volume is up", PATIENCE, || !volume.is_down());
 }
 
 #[test]
-fn a_volume_whose_files_all_fail_is_used_again_when_they_do_not_any_more() {
-    // a path that no file has is a 404 as ever, so that each probe finds the volume well
+fn a_volume_whose_files_all_failed_is_used_again_after_recovery() {
+    // the probe's path is still a 404, so that each probe finds the volume healthy
     let files_fail = |request: &Recorded| request.method == "HEAD" && request.target != PROBE;
     let rig = Rig::new(vec![SickVolume::new(files_fail)], 1);
     rig.store(READERS);
     rig.volumes[0].set_sick(true);
     rig.read(50, |reader| format!("/key{reader}"));
     rig.volumes[0].set_sick(false);
-    eventually("values are stored there", PATIENCE, || rig.status("PUT", "/new") == 201);
+    eventually("values are stored on the volume", PATIENCE, || rig.status("PUT", "/new") == 201);
 }
 
 #[test]
-fn a_volume_that_deletes_nothing_is_left_alone_for_longer_and_longer() {
+fn a_volume_that_fails_deletions_is_retried_at_growing_intervals() {
     let rig = Rig::new(vec![SickVolume::that_deletes_nothing()], 1);
     let (keys, sick) = (rig.store(50), &rig.volumes[0]);
     let since = Instant::now();
@@ -209,41 +210,41 @@ fn a_volume_that_deletes_nothing_is_left_alone_for_longer_and_longer() {
     for (key, _) in &keys {
         assert_eq!(rig.status("DELETE", key), 204);
     }
-    eventually("it flaps", PATIENCE, || sick.probes() >= 4);
+    eventually("the volume flaps", PATIENCE, || sick.probes() >= 4);
     let (probes, deletions, lines) = (sick.probes(), sick.count("DELETE"), rig.health_lines());
-    // it was up so often at most
+    // upper bound on how often the volume was up
     let times_up = most_returns(since) + 1;
-    // when its hold is over, and for each of the three files that take it down
-    assert!(probes <= 4 * times_up, "{probes} probes in {times_up} times");
-    // those three, and what was under way
-    assert!(deletions <= 25 * times_up, "{deletions} deletions in {times_up} times");
-    assert!(lines.len() <= 2 + times_up, "{times_up} times:\n{}", lines.join("\n"));
+    // one when a hold is over, and one for each of the three files that take the volume down
+    assert!(probes <= 4 * times_up, "{probes} probes while up {times_up} times");
+    // those three, and the requests that were under way
+    assert!(deletions <= 25 * times_up, "{deletions} deletions while up {times_up} times");
+    assert!(lines.len() <= 2 + times_up, "up {times_up} times:\n{}", lines.join("\n"));
 }
 
 #[test]
-fn when_a_volume_returns_the_deletions_that_failed_on_others_go_on_waiting() {
+fn the_return_of_a_volume_does_not_retry_deletions_on_other_volumes() {
     let rig = Rig::new(vec![SickVolume::that_deletes_nothing(), SickVolume::that_deletes_nothing()], 1);
     let keys = rig.store(60);
     let of = |volume: usize| keys.iter().filter(move |(_, on)| *on == volume).map(|(key, _)| key);
     let [flaps, waits] = [0, 1].map(|volume| &rig.volumes[volume]);
     let since = Instant::now();
     rig.volumes.iter().for_each(|sick| sick.set_sick(true));
-    // one file alone doesn't take it down
+    // a single failing file doesn't take its volume down
     assert_eq!(rig.status("DELETE", of(1).next().unwrap()), 204);
     for key in of(0) {
         assert_eq!(rig.status("DELETE", key), 204);
     }
-    eventually("the other one's are tried again and again", PATIENCE, || {
+    eventually("deletions on the flapping volume are retried", PATIENCE, || {
         flaps.most_deletions_of_a_file() >= 5
     });
     let deletions = waits.count("DELETE");
-    // at once by the request and by the reaper, and then after 1 s, 2 s, 4 s, …
+    // one by the request and one by the reaper at once, then after 1 s, 2 s, 4 s, …
     let most = 2 + usize::try_from((since.elapsed().as_secs() + 1).ilog2()).unwrap();
-    assert!(deletions <= most, "{deletions} deletions, which are at most {most}");
+    assert!(deletions <= most, "{deletions} deletions, more than {most}");
 }
 
 #[test]
-fn a_rotten_file_does_not_take_its_volume_down() {
+fn an_unreadable_file_does_not_take_its_volume_down() {
     let rotten = |request: &Recorded| request.method == "HEAD" && request.target != PROBE;
     let rig = Rig::new(vec![SickVolume::new(rotten), SickVolume::new(|_| false)], 2);
     rig.store(1);
@@ -255,7 +256,7 @@ fn a_rotten_file_does_not_take_its_volume_down() {
 }
 
 #[test]
-fn readers_of_a_rotten_file_go_elsewhere_and_those_of_other_files_do_not() {
+fn only_readers_of_an_unreadable_file_are_sent_to_other_volumes() {
     let (rotten, whole) = ("/key0", "/key1");
     let is_of = |key: &str| {
         let path = Key::new(key.as_bytes()).path(Name::Plain);
@@ -273,13 +274,13 @@ fn readers_of_a_rotten_file_go_elsewhere_and_those_of_other_files_do_not() {
     for _ in 0..50 {
         assert_eq!([rotten, whole].map(|key| rig.status("GET", key)), [302, 302]);
     }
-    // half of the readers would ask this volume first
+    // without that, half of the readers would ask this volume first
     assert!(asked_for(rotten) - before[0] <= 1, "{} more", asked_for(rotten) - before[0]);
-    assert!(asked_for(whole) > before[1], "its volume is passed over");
+    assert!(asked_for(whole) > before[1], "the volume of a readable file is skipped");
 }
 
 #[test]
-fn a_volume_that_only_reads_still_serves_what_nobody_else_has() {
+fn a_read_only_volume_still_serves_values_without_other_replicas() {
     let rig = Rig::new(vec![SickVolume::that_deletes_nothing()], 1);
     let keys = rig.store(20);
     rig.volumes[0].set_sick(true);
@@ -289,8 +290,8 @@ fn a_volume_that_only_reads_still_serves_what_nobody_else_has() {
         assert_eq!(rig.status("DELETE", key), 204);
     }
     let mut new = (0..).map(|number| format!("/new{number}"));
-    eventually("it is down", PATIENCE, || rig.status("PUT", &new.next().unwrap()) == 503);
-    // whether it is held down or up for a moment
+    eventually("the volume is down", PATIENCE, || rig.status("PUT", &new.next().unwrap()) == 503);
+    // whether the volume is held down, or up for a moment
     for _ in 0..50 {
         assert_eq!(rig.status("GET", last), 302);
     }

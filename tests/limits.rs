@@ -1,4 +1,4 @@
-//! The master's memory is bounded, however many and however large the uploads, and however long the list.
+//! The master's memory is bounded, however many and large the uploads, and however long the list.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,19 +24,19 @@ use davkv::record::{Record, Replica, State};
 
 const MIB: u64 = 1 << 20;
 
-/// What the master's peak of resident memory stays under.
+/// Upper bound on the master's peak of resident memory.
 const MOST: u64 = 64 * MIB;
 
-/// What the largest test writes: 1 GiB to each of three volumes, and something to spare.
+/// Disk space that the largest test needs: 1 GiB on each of three volumes, and a reserve.
 const ROOM: u64 = 5 << 30;
 
-/// One at a time: each of these needs gigabytes of room.
+/// Runs these tests one at a time, because each needs gigabytes of disk space.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where gigabytes are written fastest: in memory, if it has the room.
+/// The fastest directory for gigabytes of files: in memory, if there is enough.
 fn fast_directory() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let room = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
@@ -47,11 +47,11 @@ fn fast_directory() -> PathBuf {
 fn assert_small(master: &Master) {
     let peak = master.peak_memory();
     // shown by --nocapture
-    eprintln!("{} MiB at most", peak / MIB);
+    eprintln!("peak memory: {} MiB", peak / MIB);
     assert!(peak < MOST, "{} MiB were resident", peak / MIB);
 }
 
-/// Sends a value of so many bytes, which it never holds; the status.
+/// Sends a value of `length` bytes without holding it in memory; returns the status.
 fn upload(addr: &str, target: &str, length: u64) -> u16 {
     let mut connection = Connection::open(None, addr).unwrap();
     let length = usize::try_from(length).unwrap();
@@ -65,7 +65,7 @@ fn upload(addr: &str, target: &str, length: u64) -> u16 {
 }
 
 #[test]
-fn sixteen_uploads_at_once_stay_in_bounds() {
+fn memory_is_bounded_during_sixteen_uploads_at_once() {
     let _alone = alone();
     let cluster = Cluster::new_in(&fast_directory(), 3, &[]);
     let addr = cluster.master.addr();
@@ -82,7 +82,7 @@ fn sixteen_uploads_at_once_stay_in_bounds() {
 }
 
 #[test]
-fn one_upload_of_a_gibibyte_stays_in_bounds() {
+fn memory_is_bounded_during_an_upload_of_a_gibibyte() {
     let _alone = alone();
     let cluster = Cluster::new_in(&fast_directory(), 3, &[]);
     assert_eq!(upload(&cluster.master.addr(), "/large", 1024 * MIB), 201);
@@ -90,17 +90,17 @@ fn one_upload_of_a_gibibyte_stays_in_bounds() {
 }
 
 #[test]
-fn an_upload_waits_for_a_slow_volume_in_bounds() {
+fn memory_is_bounded_while_an_upload_waits_for_a_slow_volume() {
     let _alone = alone();
     let cluster = Cluster::new_in(&fast_directory(), 3, &["--streamtimeout", "1s"]);
     cluster.volumes[1].pause();
-    // the others get all that the slow one doesn't take, and the value has no third replica
+    // the other volumes receive the rest without the slow one, and the value has no third replica
     assert_eq!(upload_until_refused(&cluster.master.addr(), "/large", 256 * MIB), 503);
     assert_small(&cluster.master);
     cluster.volumes[1].resume();
 }
 
-/// As [`upload`], of a value that the master may refuse midway.
+/// As [`upload`], for a value that the master may refuse midway.
 fn upload_until_refused(addr: &str, target: &str, length: u64) -> u16 {
     let mut stream = TcpStream::connect(addr).unwrap();
     let length = usize::try_from(length).unwrap();
@@ -116,8 +116,8 @@ fn upload_until_refused(addr: &str, target: &str, length: u64) -> u16 {
     std::str::from_utf8(&status).unwrap().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// The keys of a list are counted as they come, and not held. The answer's body goes line by line, as
-/// chunks and their lengths; keys have no line ends.
+/// Counts the keys of a list as they arrive, without holding them. Reads the body line by line, as chunks and
+/// their lengths; keys contain no line ends.
 fn count_keys(addr: &str, target: &str) -> usize {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.write_all(&head(addr, "GET", target.as_bytes(), &[("Connection", "close")], 0)).unwrap();
@@ -130,14 +130,14 @@ fn count_keys(addr: &str, target: &str) -> usize {
         }
         line.clear();
     }
-    assert_eq!(last, b"0\r\n", "the list broke off");
-    // each key is between two quotation marks; those of `"next":"…","keys":` are six
+    assert_eq!(last, b"0\r\n", "the list is truncated");
+    // each key has two quotation marks; `"next":"…","keys":` has six
     (quotes - 6) / 2
 }
 
 const KEYS: usize = 1_000_000;
 
-/// An index of a million keys, `/0/0000000` and so on, on volumes that needn't be there.
+/// An index of a million keys, `/0/0000000` and so on, on volumes that need not exist.
 fn load(db: &Path, volumes: &[String]) {
     let placement = Placement::new(volumes.to_vec(), 3, 10);
     let index = Index::open(db, Options { create: true, cache_bytes: 8 << 20, sync: false }).unwrap();
@@ -162,7 +162,7 @@ fn load(db: &Path, volumes: &[String]) {
 }
 
 #[test]
-fn a_list_of_a_million_keys_stays_in_bounds() {
+fn memory_is_bounded_during_a_list_of_a_million_keys() {
     let _alone = alone();
     let tempdir = tempfile::tempdir_in(fast_directory()).unwrap();
     let volumes = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(str::to_owned);
@@ -177,7 +177,7 @@ fn a_list_of_a_million_keys_stays_in_bounds() {
 }
 
 #[test]
-fn a_dump_of_a_million_keys_stays_in_bounds() {
+fn memory_is_bounded_during_a_dump_of_a_million_keys() {
     let _alone = alone();
     let tempdir = tempfile::tempdir_in(fast_directory()).unwrap();
     let volumes = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(str::to_owned);

@@ -1,5 +1,5 @@
-//! A store that minikeyvalue wrote is served as it is, and rebuilt from its volumes: the fixture, whose
-//! README tells how it was made.
+//! A store written by minikeyvalue is served unchanged, and can be rebuilt from its volumes. The fixture's
+//! README says how it was made.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ use md5::{Digest as _, Md5};
 const ADDRESSES: [&str; 5] =
     ["127.0.0.1:4601", "127.0.0.1:4602", "127.0.0.1:4603", "127.0.0.1:4604", "127.0.0.1:4605"];
 
-/// What is expected of a key.
+/// The expected state of a key.
 #[derive(serde::Deserialize)]
 struct Expected {
     md5: String,
@@ -50,7 +50,7 @@ fn keys_expected(states: &[&str]) -> Vec<String> {
     in_state.map(|(key, _)| key).collect()
 }
 
-/// The fixture's index (`indexdb`) and volumes (`v1` to `v5`), unpacked.
+/// Unpacks the fixture's index (`indexdb`) and volumes (`v1` to `v5`).
 fn unpack() -> tempfile::TempDir {
     let tempdir = tempfile::tempdir().unwrap();
     let store = GzDecoder::new(File::open(fixture().join("store.tar.gz")).unwrap());
@@ -75,8 +75,8 @@ fn open(index: &Path) -> Database {
     Database::open(index, &Options { create: false, ..Options::default() }).unwrap()
 }
 
-/// The fixture's volumes on ports of the test, and its index with their addresses in its records,
-/// which otherwise stay as minikeyvalue wrote them.
+/// Starts the fixture's volumes on free ports, and replaces their addresses in the records of its index.
+/// Otherwise the records stay as minikeyvalue wrote them.
 fn served() -> (tempfile::TempDir, Vec<Volume>) {
     let tempdir = unpack();
     let volumes: Vec<_> = (1..=5).map(|n| Volume::start(&tempdir.path().join(format!("v{n}")))).collect();
@@ -93,7 +93,7 @@ fn served() -> (tempfile::TempDir, Vec<Volume>) {
     (tempdir, volumes)
 }
 
-/// The fixture under a master of ours.
+/// The fixture under a davkv master.
 fn cluster() -> Cluster {
     let (tempdir, volumes) = served();
     let master = master(&tempdir.path().join("indexdb"), &volumes);
@@ -126,7 +126,7 @@ fn target(key: &str) -> String {
     Key::new(key.as_bytes()).to_string()
 }
 
-/// That GET leads to the value that is expected.
+/// Asserts that GET leads to the expected value.
 #[track_caller]
 fn assert_served(cluster: &Cluster, key: &str, expected: &Expected) {
     let answer = cluster.request("GET", &target(key), b"");
@@ -140,10 +140,10 @@ fn assert_served(cluster: &Cluster, key: &str, expected: &Expected) {
     );
 }
 
-// the formats, without a server
+// Formats, without a server.
 
 #[test]
-fn records_are_read_and_written_as_they_are() {
+fn records_are_read_and_written_unchanged() {
     let tempdir = unpack();
     let expected = expected();
     let mut found = BTreeMap::new();
@@ -161,7 +161,7 @@ fn records_are_read_and_written_as_they_are() {
 }
 
 #[test]
-fn placement_is_minikeyvalues() {
+fn placement_equals_minikeyvalues() {
     let tempdir = unpack();
     let volumes = ADDRESSES.map(str::to_owned).to_vec();
     let placement = Placement::new(volumes, 3, 10);
@@ -174,7 +174,7 @@ fn placement_is_minikeyvalues() {
 }
 
 #[test]
-fn paths_are_minikeyvalues() {
+fn paths_equal_minikeyvalues() {
     let tempdir = unpack();
     let mut named = BTreeSet::new();
     for (key, bytes) in rows(&open(&tempdir.path().join("indexdb"))) {
@@ -194,7 +194,7 @@ fn paths_are_minikeyvalues() {
 }
 
 #[test]
-fn files_on_the_volumes_lead_back_to_their_keys() {
+fn paths_on_the_volumes_decode_to_their_keys() {
     let tempdir = unpack();
     let expected = expected();
     for volume in (1..=5).map(|n| tempdir.path().join(format!("v{n}"))) {
@@ -218,7 +218,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-// the master over it
+// The master over the fixture.
 
 #[test]
 fn live_keys_are_served_with_their_bytes_and_md5() {
@@ -240,7 +240,7 @@ fn unlinked_and_deleted_keys_are_404() {
 }
 
 #[test]
-fn lists_are_the_same() {
+fn lists_equal_minikeyvalues() {
     let cluster = cluster();
     assert_eq!(list(&cluster, "/?list"), keys_expected(&["live"]));
     assert_eq!(list(&cluster, "/?unlinked"), keys_expected(&["unlinked"]));
@@ -280,7 +280,7 @@ fn every_live_key_can_be_rebalanced() {
 }
 
 #[test]
-fn a_live_key_is_immutable_and_a_deleted_one_is_free() {
+fn a_live_key_is_immutable_and_a_deleted_key_can_be_written() {
     let cluster = cluster();
     for key in keys_expected(&["live"]).iter().step_by(20) {
         assert_eq!(cluster.request("PUT", &target(key), b"new").status, 403, "{key}");
@@ -307,9 +307,9 @@ fn changes_survive_a_restart() {
     assert_eq!(list(&cluster, "/?unlinked"), changed(&unlinked, &[&unlinked[0]], &[&live[0]]));
 }
 
-// rebuilt from its volumes
+// Rebuilds from the fixture's volumes.
 
-/// Rebuilds an index from the volumes alone, with these flags besides, and serves it.
+/// Rebuilds an index from the volumes alone, with these additional flags, and serves it.
 #[track_caller]
 fn rebuilt(tempdir: tempfile::TempDir, volumes: Vec<Volume>, flags: &[&str]) -> Cluster {
     let db = tempdir.path().join("rebuilt");
@@ -322,7 +322,7 @@ fn rebuilt(tempdir: tempfile::TempDir, volumes: Vec<Volume>, flags: &[&str]) -> 
 }
 
 #[test]
-fn rebuild_finds_all_keys_and_takes_unlinked_ones_for_live() {
+fn rebuild_finds_all_keys_and_treats_unlinked_ones_as_live() {
     let (tempdir, volumes) = served();
     let cluster = rebuilt(tempdir, volumes, &[]);
     let keys = keys_expected(&["live", "unlinked"]);

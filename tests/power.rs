@@ -1,10 +1,10 @@
-//! Power cuts: the index and the volumes on file systems of their own (ext4 on loop devices), whose images
-//! are copied at the moment of a cut and mounted again in place of what was there. What was acknowledged by
-//! then is what counts.
+//! Power cuts. The index and the volumes are on file systems of their own (ext4 on loop devices). A test
+//! copies their images at the moment of a cut, mounts the copies in place of the originals, and checks what
+//! was acknowledged before.
 //!
-//! Only root can mount; for others each test passes, and prints why. Moments and values come from a seed
-//! that is printed, and that `DAVKV_SEED` sets; `DAVKV_ROUNDS` is the number of cuts of each test at random
-//! moments.
+//! Mounting needs root; without it, each test passes and prints why. Random moments and values come from a
+//! seed, which is printed and can be set with `DAVKV_SEED`; `DAVKV_ROUNDS` is the number of random cuts per
+//! test.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,30 +27,31 @@ use common::{Disk, Master, Random, Volume, eventually};
 use md5::{Digest, Md5};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long after a restart anything may lie around that the index doesn't want.
+/// How long after a restart the volumes may hold files that the index doesn't name.
 const TIDY: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Sparse, so that only what is written takes room.
+/// The image is sparse, so that only written blocks take disk space.
 const DISK_MEGABYTES: u64 = 64;
 const CASE_MEGABYTES: u64 = 512;
-/// All tests together need much less.
+/// Far more than all tests together need.
 const ROOM: u64 = 2 << 30;
 
 const CLIENTS: u64 = 4;
-/// Few, so that each is written, read and deleted often.
+/// Few, so that each key is written, read and deleted often.
 const KEYS_PER_CLIENT: u64 = 6;
 
-/// The options of an ext4 that nobody chose any for.
+/// Default mount options of ext4.
 const DEFAULT: Option<&str> = Some("");
-/// A directory that is never cut.
+/// A directory without a disk of its own, which is never cut.
 const NO_DISK: Option<&str> = None;
 
 fn rounds(default: u64) -> u64 {
     std::env::var("DAVKV_ROUNDS").map_or(default, |rounds| rounds.parse().unwrap())
 }
 
-/// Where images lie: in memory, if there is room, as each fsync would else wait for a real disk.
+/// The directory for images: in memory, if there is enough, because otherwise each fsync waits for a real
+/// disk.
 fn scratch() -> PathBuf {
     let memory = Path::new("/dev/shm");
     match rustix::fs::statvfs(memory) {
@@ -61,18 +62,19 @@ fn scratch() -> PathBuf {
 
 /// A master and volumes, on disks whose power can be cut.
 struct Rig {
-    // in this order: the programs go before what they lie on
+    // fields drop in this order: the programs before the disks that they use
     master: Master,
     volumes: Vec<Volume>,
     index: Option<Disk>,
     disks: Vec<Option<Disk>>,
-    /// where the images of all of them lie
+    /// holds the images of all the disks
     case: Disk,
     tempdir: tempfile::TempDir,
 }
 
 impl Rig {
-    /// Disks are given by their mount options. `None`, with the reason printed, where they can't be had.
+    /// `index` and `volumes` are the mount options of their disks. Returns `None`, and prints the reason,
+    /// where disks are impossible.
     fn new(index: Option<&str>, volumes: &[Option<&str>], flags: &[&str]) -> Option<Self> {
         let tempdir = tempfile::tempdir_in(scratch()).unwrap();
         let path = |name: &str| tempdir.path().join(name);
@@ -92,7 +94,7 @@ impl Rig {
         let addresses: Vec<_> = volumes.iter().map(Volume::addr).collect();
         let master = Master::start(&path("index/db"), &addresses, flags);
         let rig = Self { master, volumes, index, disks, case, tempdir };
-        // what comes with the start is older than what the test does
+        // the cut of a test must not affect files from the start
         rig.all_disks().for_each(Disk::settle);
         Some(rig)
     }
@@ -109,11 +111,10 @@ impl Rig {
         self.volumes.iter().map(Volume::addr).collect()
     }
 
-    /// The machines of the master and of all volumes that have disks lose their power, all at one instant,
-    /// in the middle of whatever they do.
+    /// Cuts the power of the master's and all volumes' disks at one instant, whatever they are doing.
     fn cut(&mut self) {
         let frozen = self.case.freeze();
-        // it ends when the fsync returns that it may be in, and answers nobody before
+        // the process exits after the fsync that it may be in, and answers no request before
         kill_process(Pid::from_raw(i32::try_from(self.master.pid()).unwrap()).unwrap(), Signal::KILL)
             .unwrap();
         self.all_disks().for_each(|disk| disk.cut(&copy_of(disk)));
@@ -122,15 +123,14 @@ impl Rig {
         self.kill_volumes();
     }
 
-    /// The power is back, on what [`Rig::cut`] has left: the volumes run again, the master doesn't yet.
+    /// Restores power after [`Rig::cut`]: the volumes run again, the master doesn't yet.
     fn come_back(&mut self) {
         self.all_disks().for_each(|disk| disk.come_back(&copy_of(disk)));
         let cut = self.volumes.iter_mut().zip(&self.disks).filter(|(_, disk)| disk.is_some());
         cut.for_each(|(volume, _)| volume.restart());
     }
 
-    /// The machines of all volumes that have disks lose their power at once, and come back; the index has
-    /// no disk.
+    /// Cuts and restores the power of all volumes that have disks, at once; the index has no disk.
     fn cut_volumes(&mut self) {
         self.kill_volumes();
         self.all_disks().for_each(|disk| disk.cut(&copy_of(disk)));
@@ -149,31 +149,31 @@ impl Rig {
         answer
     }
 
-    /// Asks the master, until it has seen that volumes that were down are up.
+    /// Sends a request, and repeats it until the master sees that the volumes are up.
     #[track_caller]
     fn ask(&self, method: &str, key: &str, value: &[u8]) -> Response {
         ask(&self.master.addr(), method, key, value)
     }
 
-    /// The files on all volumes.
+    /// The number of files on all volumes.
     fn files(&self) -> usize {
         self.volumes.iter().map(|volume| volume.paths().len()).sum()
     }
 
-    /// On how many volumes the value lies, whole.
+    /// The number of volumes that hold the value, whole.
     fn replicas(&self, value: &[u8]) -> usize {
         let lies_there = |volume: &&Volume| volume.files().iter().any(|(_, bytes)| bytes == value);
         self.volumes.iter().filter(lies_there).count()
     }
 
-    /// Makes a new index in place of the old one, from what the volumes hold; the master is down.
+    /// Replaces the index by one rebuilt from the volumes; the master is down.
     #[track_caller]
     fn rebuild(&self) {
         fs::remove_dir_all(self.db()).unwrap();
         self.tool(env!("CARGO_BIN_EXE_davkv-rebuild"));
     }
 
-    /// Runs a tool to its good end, and returns what it said.
+    /// Runs a tool, which must succeed, and returns its output.
     #[track_caller]
     fn tool(&self, program: &str) -> String {
         let (db, volumes) = (self.db(), self.addresses().join(","));
@@ -185,7 +185,7 @@ impl Rig {
     }
 }
 
-/// Where what a cut leaves of the disk is kept.
+/// The path for the copy of the disk's image.
 fn copy_of(disk: &Disk) -> PathBuf {
     disk.dir().with_extension("cut")
 }
@@ -202,13 +202,13 @@ fn ask(master: &str, method: &str, key: &str, value: &[u8]) -> Response {
     answer.unwrap()
 }
 
-/// The bytes behind a redirect: those that the master vouches for.
+/// The bytes behind a redirect; they must match the answer's MD5.
 #[track_caller]
 fn follow(answer: &Response) -> Vec<u8> {
-    try_follow(answer).expect("a volume that was just seen to be well")
+    try_follow(answer).expect("the volume was healthy a moment ago")
 }
 
-/// As [`follow`], where the volume may have gone since.
+/// As [`follow`], but returns `None` if the volume is gone.
 #[track_caller]
 fn try_follow(answer: &Response) -> Option<Vec<u8>> {
     let url = answer.header("location").unwrap().strip_prefix("http://").unwrap();
@@ -223,7 +223,7 @@ fn hex_md5(bytes: &[u8]) -> String {
     Md5::digest(bytes).iter().fold(String::new(), digits)
 }
 
-/// A value that no other is like, of one block or of many.
+/// A unique value, of one block or of many.
 fn value(random: &mut Random) -> Vec<u8> {
     let length = match random.below(4) {
         0 => 50_000 + random.below(150_000),
@@ -240,21 +240,21 @@ fn value(random: &mut Random) -> Vec<u8> {
 /// What is promised of writes when the power is cut.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Promise {
-    /// what was acknowledged holds
+    /// Acknowledged writes are kept.
     Kept,
-    /// what held at some moment since the index was last written out holds
+    /// The state is one that the index had at some moment since it was last written to disk.
     SomeMoment,
 }
 
-/// One client's keys. Nobody else writes them, so their history is known.
+/// One client with its keys, which no other client writes, so that their history is known.
 struct Client {
     random: Random,
-    /// What each key may hold after a cut, the newest last: nothing, or a value.
+    /// The states that each key may have after a cut, the newest last: no value, or a value.
     keys: BTreeMap<String, Vec<Option<Vec<u8>>>>,
 }
 
 impl Client {
-    /// Sends requests until one gets no answer. A wrong answer panics.
+    /// Sends requests until one gets no answer. Panics at a wrong answer.
     fn run(&mut self, master: &str, promise: Promise, answers: &AtomicUsize) {
         loop {
             let number = usize::try_from(self.random.below(KEYS_PER_CLIENT)).unwrap();
@@ -276,7 +276,7 @@ impl Client {
             assert_eq!(answer.status, expected, "{method} {name}: {}", answer.text());
             if answer.status == 302 {
                 let Some(value) = try_follow(&answer) else { return };
-                assert!(Some(value) == before, "{name} was read with wrong bytes");
+                assert!(Some(value) == before, "GET {name} returned wrong bytes");
             }
             if promise == Promise::Kept {
                 states.drain(..states.len() - 1);
@@ -285,8 +285,8 @@ impl Client {
         }
     }
 
-    /// After a cut, each key holds one of the things that it may hold; from now on only that one. Where not
-    /// all is kept, damage is an honest answer, and the key can be written anew.
+    /// After a cut, asserts that each key has one of its allowed states, and keeps only that one. Unless
+    /// everything is promised to be kept, a damage error is allowed, too, and the key can be written again.
     fn check(&mut self, master: &str, promise: Promise) {
         for (name, states) in &mut self.keys {
             let answer = ask(master, "GET", name, b"");
@@ -338,8 +338,8 @@ impl Load {
         Self { clients: (0..CLIENTS).map(&mut client).collect(), promise }
     }
 
-    /// Lets the clients run beside `act`, which ends the master, and so them. It is handed the number of
-    /// answers so far.
+    /// Runs the clients while `act` runs. `act` gets the number of answers so far; it ends the master, and
+    /// thereby the clients.
     fn run(&mut self, master: &str, act: impl FnOnce(&AtomicUsize)) {
         let (promise, answers) = (self.promise, &AtomicUsize::new(0));
         std::thread::scope(|scope| {
@@ -350,7 +350,7 @@ impl Load {
         });
     }
 
-    /// Lets the clients run until they have had so many answers and all disks are cut; the power comes back.
+    /// Runs the clients until they have had `moment` answers, cuts all disks, and restores power.
     fn run_into_a_cut(&mut self, rig: &mut Rig, moment: u64) {
         let master = rig.master.addr();
         self.run(&master, |answers| {
@@ -364,7 +364,7 @@ impl Load {
         self.clients.iter_mut().for_each(|client| client.check(master, self.promise));
     }
 
-    /// All that keys may hold.
+    /// All allowed states of all keys.
     fn states(&self) -> impl Iterator<Item = &Option<Vec<u8>>> {
         self.clients.iter().flat_map(|client| client.keys.values().flatten())
     }
@@ -375,20 +375,20 @@ impl Load {
 }
 
 fn wait_for(answers: &AtomicUsize, count: u64) {
-    eventually("the load goes on", PATIENCE, || answers.load(Ordering::Relaxed) as u64 >= count);
+    eventually("the clients get more answers", PATIENCE, || answers.load(Ordering::Relaxed) as u64 >= count);
 }
 
-/// Clients write, and all disks are cut, again and again.
+/// Clients write while all disks are cut, again and again.
 fn lose_nothing_and_leave_nothing(rig: &mut Rig, rounds: u64) {
     let mut random = Random::seeded();
     let mut load = Load::new(&mut random, Promise::Kept);
     let master = rig.master.addr();
     for _ in 0..rounds {
-        // some of them at the very start
+        // some cuts come at the very start
         load.run_into_a_cut(rig, random.below(3) * random.below(200));
         rig.master.restart();
         load.check(&master);
-        eventually("nothing lies on the volumes but the values", TIDY, || rig.files() == 3 * load.values());
+        eventually("the volumes hold only the values", TIDY, || rig.files() == 3 * load.values());
     }
 }
 
@@ -396,12 +396,12 @@ mod the_master_loses_power {
     use super::*;
 
     #[test]
-    fn with_sync_nothing_acknowledged_is_lost_and_nothing_is_left() {
+    fn with_sync_no_acknowledged_write_is_lost_and_no_stray_file_stays() {
         let Some(mut rig) = Rig::new(DEFAULT, &[NO_DISK; 3], &["--sync"]) else { return };
         lose_nothing_and_leave_nothing(&mut rig, rounds(6));
     }
 
-    /// Of writes that weren't waited for, the index knows nothing; the volumes do.
+    /// The index loses writes that were not synced; the volumes have them.
     #[test]
     fn without_sync_the_last_writes_are_lost_and_a_rebuild_finds_them() {
         let Some(mut rig) = Rig::new(DEFAULT, &[NO_DISK; 3], &[]) else { return };
@@ -421,10 +421,10 @@ mod the_master_loses_power {
         rig.expect("GET", "/deleted", b"", 404);
     }
 
-    /// Each key is what it was at some moment: old values are there, younger ones are there wholly, or
-    /// not, or an honest error.
+    /// Each key has a state that it had at some moment: old values are there, and newer ones are whole,
+    /// missing, or an error.
     #[test]
-    fn without_sync_the_index_opens_as_of_some_moment_and_no_byte_is_wrong() {
+    fn without_sync_the_index_rolls_back_and_no_byte_is_wrong() {
         let Some(mut rig) = Rig::new(DEFAULT, &[NO_DISK; 3], &[]) else { return };
         let mut random = Random::seeded();
         let mut load = Load::new(&mut random, Promise::Kept);
@@ -447,13 +447,13 @@ mod the_master_loses_power {
     }
 
     #[test]
-    fn without_sync_a_rebuild_brings_back_all_that_was_acknowledged() {
+    fn without_sync_a_rebuild_restores_all_acknowledged_writes() {
         let Some(mut rig) = Rig::new(DEFAULT, &[NO_DISK; 3], &[]) else { return };
         let mut random = Random::seeded();
         let mut load = Load::new(&mut random, Promise::Kept);
         let master = rig.master.addr();
         for _ in 0..rounds(4) {
-            // some of them at the very start
+            // some cuts come at the very start
             load.run_into_a_cut(&mut rig, random.below(3) * random.below(200));
             rig.rebuild();
             rig.master.restart();
@@ -463,7 +463,7 @@ mod the_master_loses_power {
 }
 
 #[test]
-fn with_sync_everywhere_nothing_acknowledged_is_lost_when_all_machines_lose_power_at_once() {
+fn with_sync_everywhere_a_power_cut_of_all_machines_loses_no_acknowledged_write() {
     let Some(mut rig) = Rig::new(DEFAULT, &[Some("sync"); 3], &["--sync"]) else { return };
     lose_nothing_and_leave_nothing(&mut rig, rounds(3));
 }
@@ -473,7 +473,7 @@ mod a_volume_loses_power {
 
     const KEYS: usize = 8;
 
-    /// What a cut left of the values' files.
+    /// What a cut leaves of the values' files.
     #[derive(Debug, Default)]
     struct Left {
         missing: usize,
@@ -492,7 +492,7 @@ mod a_volume_loses_power {
         values
     }
 
-    /// What is left of values on a volume that is mounted in this way, when it was cut after `wait`.
+    /// What is left of the values on a volume with these mount options that is cut after `wait`.
     fn left(options: &str, wait: impl Fn(&Disk)) -> Option<Left> {
         let mut rig = Rig::new(NO_DISK, &[Some(options)], &["--replicas", "1"])?;
         put_values(&rig);
@@ -506,7 +506,7 @@ mod a_volume_loses_power {
                 None => left.missing += 1,
                 Some(found) if found.len() < bytes.len() => left.torn += 1,
                 Some(found) => {
-                    assert!(*found == bytes, "{path} has the right length, and wrong bytes");
+                    assert!(*found == bytes, "{path} has the right length, but wrong bytes");
                     left.whole += 1;
                 }
             }
@@ -540,8 +540,8 @@ mod a_volume_loses_power {
         assert_eq!(left.whole, KEYS, "{left:?}");
     }
 
-    /// Of the files on a volume that is mounted in this way and cut under load, the number of those that
-    /// hold nothing that was ever sent.
+    /// Cuts a volume with these mount options under load, and counts the files whose contents were never
+    /// sent.
     fn torn_under_load(options: &str) -> Option<usize> {
         let mut random = Random::seeded();
         let mut torn = 0;
@@ -550,7 +550,7 @@ mod a_volume_loses_power {
             let mut load = Load::new(&mut random, Promise::SomeMoment);
             let (master, moment) = (rig.master.addr(), 50 + random.below(200));
             load.run(&master, |answers| {
-                eventually("the load goes on", PATIENCE, || {
+                eventually("the clients get more answers", PATIENCE, || {
                     rig.disks[0].as_ref().unwrap().commit_journal();
                     answers.load(Ordering::Relaxed) as u64 >= moment
                 });
@@ -568,7 +568,7 @@ mod a_volume_loses_power {
     #[test]
     fn by_default_values_are_torn_under_load() {
         let Some(torn) = torn_under_load("") else { return };
-        assert!(torn > 0, "nothing is torn, so the other tests try nothing");
+        assert!(torn > 0, "no file is torn, so the other tests prove nothing");
     }
 
     #[test]
@@ -579,8 +579,8 @@ mod a_volume_loses_power {
         }
     }
 
-    /// One of three is cut after `wait`.
-    fn is_done_without_reported_and_mended(wait: impl Fn(&Disk)) {
+    /// One of three volumes is cut after `wait`.
+    fn assert_other_replicas_serve_and_the_damage_is_reported_and_repaired(wait: impl Fn(&Disk)) {
         let volumes = [DEFAULT, NO_DISK, NO_DISK];
         let Some(mut rig) = Rig::new(NO_DISK, &volumes, &[]) else { return };
         let values = put_values(&rig);
@@ -588,7 +588,7 @@ mod a_volume_loses_power {
         rig.cut_volumes();
         for (key, value) in &values {
             assert_eq!(rig.replicas(value), 2, "the cut took the value of {key}");
-            // replicas are looked at in random order
+            // replicas are tried in random order
             eventually("the damage is found", PATIENCE, || {
                 assert!(follow(&rig.expect("GET", key, b"", 302)) == *value, "{key} has wrong bytes");
                 let report =
@@ -607,7 +607,7 @@ mod a_volume_loses_power {
         for (key, value) in &values {
             assert_eq!(rig.replicas(value), 3, "{key}");
         }
-        assert_eq!(rig.files(), 3 * KEYS, "what is torn is gone");
+        assert_eq!(rig.files(), 3 * KEYS, "torn files are deleted");
         rig.master.restart();
         for (key, value) in &values {
             assert_eq!(rig.expect("GET", key, b"", 302).header("content-md5"), Some(&*hex_md5(value)));
@@ -615,18 +615,18 @@ mod a_volume_loses_power {
     }
 
     #[test]
-    fn what_it_lost_is_served_from_the_others_reported_and_mended() {
-        is_done_without_reported_and_mended(at_once);
+    fn lost_replicas_are_reported_and_repaired_from_the_others() {
+        assert_other_replicas_serve_and_the_damage_is_reported_and_repaired(at_once);
     }
 
     #[test]
-    fn what_it_tore_is_served_from_the_others_reported_and_mended() {
-        is_done_without_reported_and_mended(Disk::commit_journal);
+    fn torn_replicas_are_reported_and_repaired_from_the_others() {
+        assert_other_replicas_serve_and_the_damage_is_reported_and_repaired(Disk::commit_journal);
     }
 
-    /// A rebuild knows no sizes, but that no value is empty.
+    /// A rebuild doesn't know sizes, only that no value is empty.
     #[test]
-    fn what_it_tore_is_mended_after_a_rebuild_too() {
+    fn torn_replicas_are_repaired_after_a_rebuild_too() {
         let Some(mut rig) = Rig::new(NO_DISK, &[DEFAULT, NO_DISK, NO_DISK], &[]) else { return };
         let values = put_values(&rig);
         rig.disks[0].as_ref().unwrap().commit_journal();
@@ -639,11 +639,11 @@ mod a_volume_loses_power {
             assert_eq!(rig.replicas(value), 3, "{key}");
             assert!(follow(&rig.expect("GET", key, b"", 302)) == *value, "{key} has wrong bytes");
         }
-        assert_eq!(rig.files(), 3 * KEYS, "what is torn is gone");
+        assert_eq!(rig.files(), 3 * KEYS, "torn files are deleted");
     }
 
-    /// Damage is an error, and neither absence nor a short value. The key can be written anew.
-    fn is_damage(wait: impl Fn(&Disk)) {
+    /// Damage is reported as an error, not as absence or as a short value. The key can be written again.
+    fn assert_is_damage(wait: impl Fn(&Disk)) {
         let Some(mut rig) = Rig::new(NO_DISK, &[DEFAULT; 3], &[]) else { return };
         let values = put_values(&rig);
         rig.disks.iter().flatten().for_each(wait);
@@ -660,32 +660,32 @@ mod a_volume_loses_power {
     }
 
     #[test]
-    fn what_all_lost_at_once_is_an_error() {
-        is_damage(at_once);
+    fn a_value_lost_on_all_volumes_is_an_error() {
+        assert_is_damage(at_once);
     }
 
     #[test]
-    fn what_all_tore_at_once_is_an_error() {
-        is_damage(Disk::commit_journal);
+    fn a_value_torn_on_all_volumes_is_an_error() {
+        assert_is_damage(Disk::commit_journal);
     }
 
     fn seconds() -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
     }
 
-    /// A value is deleted and another of the same length stored, and the volume knows of neither.
-    fn does_not_serve_what_was_deleted(options: &str, flags: &[&str]) {
+    /// A value is deleted and another of the same length stored; the volume forgets both.
+    fn assert_the_deleted_value_is_not_served(options: &str, flags: &[&str]) {
         let Some(mut rig) = Rig::new(NO_DISK, &[Some(options), NO_DISK, NO_DISK], flags) else { return };
         rig.expect("PUT", "/key", b"older", 201);
         rig.disks[0].as_ref().unwrap().settle();
-        // the times of files are in seconds, and a rebuild overlooks two
+        // file times are in seconds, and a rebuild tolerates a difference of two
         let begun = seconds();
         eventually("some seconds have passed", PATIENCE, || seconds() > begun + 3);
         rig.expect("DELETE", "/key", b"", 204);
         rig.expect("PUT", "/key", b"newer", 201);
         rig.cut_volumes();
         let forgetful = rig.volumes[0].files().iter().any(|(_, bytes)| bytes == b"older");
-        assert!(forgetful || options == "sync", "the volume has the older value back");
+        assert!(forgetful || options == "sync", "the volume still has the newer value");
         let always_newer = |rig: &Rig| {
             for _ in 0..20 {
                 assert_eq!(follow(&rig.expect("GET", "/key", b"", 302)), b"newer");
@@ -699,17 +699,17 @@ mod a_volume_loses_power {
     }
 
     #[test]
-    fn what_was_deleted_is_not_served() {
-        does_not_serve_what_was_deleted("", &[]);
+    fn a_deleted_value_is_not_served() {
+        assert_the_deleted_value_is_not_served("", &[]);
     }
 
     #[test]
-    fn with_sync_what_was_deleted_is_not_served() {
-        does_not_serve_what_was_deleted("sync", &[]);
+    fn with_sync_a_deleted_value_is_not_served() {
+        assert_the_deleted_value_is_not_served("sync", &[]);
     }
 
     #[test]
-    fn with_generation_names_what_was_deleted_is_not_served() {
-        does_not_serve_what_was_deleted("", &["--names", "generation"]);
+    fn with_generation_names_a_deleted_value_is_not_served() {
+        assert_the_deleted_value_is_not_served("", &["--names", "generation"]);
     }
 }

@@ -1,14 +1,13 @@
 //! The specification of the write protocol.
 //!
-//! For each point at which the master can die, and for each way in which a volume can fail: what the
-//! index and the volumes hold afterwards, and that nothing of it is left a moment after the restart but
-//! whole live values.
+//! For each point at which the master can die, and for each way in which a volume can fail, the tests check
+//! what the index and the volumes hold afterwards, and that only whole live values are left soon after the
+//! restart.
 //!
-//! How to read a test: `rig.crash_in(…)` kills the master when a request has come so far, and returns
-//! what is left: the files that the index's record names, those that its intents name, and those that
-//! lie on the volumes. A file is a volume's number and a name. [`Rig::look`] checks every time what
-//! must always hold: **no file lies on a volume that the index doesn't name**, and **no file is half
-//! a value**.
+//! How to read a test: `rig.crash_in(…)` kills the master when a request has reached a given point, and
+//! returns what is left: the files that the index's record names, those that its intents name, and those on
+//! the volumes. A file is the index of a volume and a name. Each call of [`Rig::look`] also checks the
+//! invariants: **the index names every file on the volumes**, and **every file is a whole value**.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,12 +38,12 @@ const OLD: &[u8] = b"the value that was there first";
 const NEW: &[u8] = b"the value that came later, and is longer";
 const WRONG_MD5: &str = "00000000000000000000000000000000";
 
-/// Sent in many pieces, and more than what any buffer on the way takes.
+/// Needs many writes, and exceeds every buffer on the way.
 fn long() -> Vec<u8> {
     (0..4_000_000_u32).map(|n| n.to_le_bytes()[usize::from(n % 3 == 0)]).collect()
 }
 
-/// A file of the key: number of the volume, and name.
+/// A file of the key: the index of its volume, and its name.
 type File = (usize, Name);
 
 /// What the index and the volumes hold of a key.
@@ -81,7 +80,7 @@ fn all_generation(files: &[File]) -> bool {
 
 /// Real volumes, a gate before each, and a master that knows the gates.
 struct Rig {
-    // in this order: the master goes first, the directory last
+    // fields drop in this order: the master first, the directory last
     master: Master,
     gates: Vec<Gate>,
     volumes: Vec<Volume>,
@@ -92,7 +91,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// `volumes` volumes, all in use.
+    /// A store on `volumes` volumes, with a gate in front of each.
     fn new(volumes: usize, flags: &[&str]) -> Self {
         Self::with_spare(volumes, 0, flags)
     }
@@ -102,7 +101,7 @@ impl Rig {
         Self::build(used, used + spare, true, flags)
     }
 
-    /// The master knows the volumes themselves: what happens to them is what happens to it.
+    /// The master talks to the volumes directly, so that killing or pausing a volume has its full effect.
     fn ungated(volumes: usize) -> Self {
         Self::build(volumes, volumes, false, &[])
     }
@@ -140,13 +139,13 @@ impl Rig {
         }
     }
 
-    /// The request, on a thread of its own.
+    /// Sends the request on a new thread.
     fn begin(&self, method: &'static str, body: &[u8]) -> JoinHandle<io::Result<Response>> {
         let (addr, key, body) = (self.master.addr(), self.key.clone(), body.to_vec());
         std::thread::spawn(move || try_request(None, &addr, method, key.as_bytes(), &[], &body))
     }
 
-    /// All gates treat requests of that method so.
+    /// Gives this order at all gates.
     fn order(&self, method: &str, order: Order) {
         for gate in &self.gates {
             gate.order(method, order);
@@ -159,22 +158,22 @@ impl Rig {
         }
     }
 
-    /// Sends the request, kills the master when `reached`, and looks.
+    /// Sends the request, kills the master when `reached` holds, and looks.
     fn crash_in(&mut self, method: &'static str, body: &[u8], reached: impl Fn(&Self) -> bool) -> Seen {
         let sent = self.begin(method, body);
-        eventually("the request is where the master shall die", PATIENCE, || reached(self));
+        eventually("the request reaches the point of the crash", PATIENCE, || reached(self));
         self.master.kill();
         assert!(sent.join().unwrap().is_err(), "{method} was answered before the crash");
         self.look()
     }
 
-    /// Kills the master, whatever it is at, and looks.
+    /// Kills the master, whatever it is doing, and looks.
     fn crash(&mut self) -> Seen {
         self.master.kill();
         self.look()
     }
 
-    /// What index and volumes hold of the key, while the master is dead.
+    /// What the index and the volumes hold of the key; the master must be down.
     fn look(&self) -> Seen {
         let options = Options { create: false, cache_bytes: 1 << 20, sync: false };
         let index = Index::open(&self.db, options).unwrap();
@@ -200,7 +199,7 @@ impl Rig {
                 seen.recorded.contains(file) || seen.intended.contains(file),
                 "the index doesn't name {file:?}: {seen:?}"
             );
-            assert!(bytes == OLD || bytes == NEW || *bytes == long(), "{file:?} is no whole value");
+            assert!(bytes == OLD || bytes == NEW || *bytes == long(), "{file:?} is not a whole value");
         }
         seen
     }
@@ -215,13 +214,13 @@ impl Rig {
         (volume.unwrap(), replica.name)
     }
 
-    /// All files on the volumes, with their bytes. Each is the key's.
+    /// All files on the volumes, with their bytes. Panics if a file is not the key's.
     fn stored(&self) -> BTreeMap<File, Vec<u8>> {
         let mut stored = BTreeMap::new();
         for (number, volume) in self.volumes.iter().enumerate() {
             for (path, bytes) in volume.files() {
                 let (_subvolume, path) = path.split_at(path.find('/').unwrap());
-                let (key, name) = Key::from_path(path).expect("a key's file");
+                let (key, name) = Key::from_path(path).expect("the path of a key's file");
                 assert_eq!(key, self.id());
                 stored.insert((number, name), bytes);
             }
@@ -229,12 +228,12 @@ impl Rig {
         stored
     }
 
-    /// How many volumes hold a file.
+    /// The number of volumes that hold a file.
     fn holding(&self) -> usize {
         self.volumes.iter().filter(|volume| !volume.files().is_empty()).count()
     }
 
-    /// The volumes by rank for the key, of the first `used`.
+    /// The first `used` volumes, by their rank for the key.
     fn rank(&self, used: usize) -> Vec<usize> {
         let volumes = self.addresses[..used].to_vec();
         let placement = Placement::new(volumes, 3, 10);
@@ -242,12 +241,12 @@ impl Rig {
         places.iter().map(|place| self.file(&Replica { place: place.clone(), name: Name::Plain }).0).collect()
     }
 
-    /// Soon, nothing lies on the volumes but three whole replicas of `value` (or nothing at all), and
-    /// that is what is served.
+    /// Waits until the volumes hold exactly three whole replicas of `value` (or nothing at all), and asserts
+    /// that this value is served.
     #[track_caller]
     fn assert_nothing_but(&self, value: Option<&[u8]>) {
         let files = if value.is_some() { 3 } else { 0 };
-        eventually("nothing but whole live values lies on the volumes", PATIENCE, || {
+        eventually("the volumes hold only whole live values", PATIENCE, || {
             let stored = self.stored();
             stored.len() == files && stored.values().all(|bytes| Some(bytes.as_slice()) == value)
         });
@@ -258,7 +257,7 @@ impl Rig {
         }
     }
 
-    /// After a crash: the master starts on what it left. Nothing stays but `value`, and the key can be
+    /// After a crash: starts the master again, and asserts that only `value` is left and that the key can be
     /// written.
     #[track_caller]
     fn assert_recovers_to(&mut self, value: Option<&[u8]>) {
@@ -272,7 +271,7 @@ impl Rig {
         self.assert_nothing_but(Some(NEW));
     }
 
-    /// The name under which the value is served just now.
+    /// The name under which the value is served now.
     fn served_name(&self) -> Name {
         let answer = self.send("HEAD", b"");
         assert_eq!(answer.status, 302);
@@ -282,11 +281,11 @@ impl Rig {
     }
 }
 
-mod put_and_a_crash {
+mod crash_during_put {
     use super::*;
 
     #[test]
-    fn before_any_replica_has_bytes_there_is_the_intent_alone() {
+    fn before_any_replica_has_bytes_only_the_intent_exists() {
         let mut rig = Rig::new(3, &[]);
         rig.order("PUT", Order::Hold);
         let seen =
@@ -325,12 +324,12 @@ mod put_and_a_crash {
     }
 
     #[test]
-    fn in_the_middle_of_a_long_value_no_file_is_there() {
+    fn in_the_middle_of_a_long_value_no_file_exists() {
         let mut rig = Rig::new(3, &[]);
         let mut client = Connection::open(None, &rig.master.addr()).unwrap();
         client.send(&head(&rig.master.addr(), "PUT", KEY.as_bytes(), &[], long().len())).unwrap();
         client.send(&long()[..long().len() / 2]).unwrap();
-        eventually("all volumes are taking it", PATIENCE, || {
+        eventually("all volumes receive the upload", PATIENCE, || {
             rig.volumes.iter().all(|volume| volume.temporary_files() == 1)
         });
         let seen = rig.crash();
@@ -338,13 +337,13 @@ mod put_and_a_crash {
         assert_eq!(seen.intended, plain(0..3));
         assert_eq!(seen.stored, []);
         rig.assert_recovers_to(None);
-        eventually("the half uploads are gone, too", PATIENCE, || {
+        eventually("the partial uploads are gone", PATIENCE, || {
             rig.volumes.iter().all(|volume| volume.temporary_files() == 0)
         });
     }
 
     #[test]
-    fn while_a_replica_is_made_good_the_intent_names_the_volume_in_its_place_too() {
+    fn while_a_replica_is_replaced_the_intent_names_the_new_volume_too() {
         let mut rig = Rig::new(5, &[]);
         let rank = rig.rank(5);
         rig.gates[rank[0]].order("PUT", Order::CutAfter(200_000));
@@ -363,7 +362,7 @@ mod put_and_a_crash {
     }
 
     #[test]
-    fn after_the_201_there_is_the_record_alone() {
+    fn after_the_201_only_the_record_exists() {
         let mut rig = Rig::new(3, &[]);
         assert_eq!(rig.status("PUT", OLD), 201);
         let seen = rig.crash();
@@ -375,7 +374,7 @@ mod put_and_a_crash {
     }
 
     #[test]
-    fn over_an_unlinked_value_leaves_that_as_it_was() {
+    fn a_crash_while_replacing_an_unlinked_value_keeps_it() {
         let mut rig = Rig::new(3, &[]);
         assert_eq!(rig.status("PUT", OLD), 201);
         assert_eq!(rig.status("UNLINK", b""), 204);
@@ -391,9 +390,9 @@ mod put_and_a_crash {
         rig.assert_nothing_but(Some(OLD));
     }
 
-    /// nginx can't be told not to carry out what was sent before the crash.
+    /// nginx still carries out requests that were sent before the crash.
     #[test]
-    fn a_put_that_lands_after_the_key_was_written_again_touches_nothing_and_is_reaped() {
+    fn a_put_that_arrives_after_a_newer_write_does_no_harm_and_is_reaped() {
         let mut rig = Rig::new(3, &["--quarantine", "15s"]);
         rig.order("PUT", Order::Hold);
         rig.crash_in("PUT", OLD, |rig| rig.gates.iter().all(|gate| gate.count("PUT", Stage::Held) == 1));
@@ -402,15 +401,15 @@ mod put_and_a_crash {
         assert_eq!(rig.status("PUT", NEW), 201);
         assert!(matches!(rig.served_name(), Name::Generation(_)));
         rig.gates[0].release();
-        eventually("the late PUT has made its file", PATIENCE, || {
-            // 201: there was no file of that name
+        eventually("the late PUT creates its file", PATIENCE, || {
+            // 201 shows that no file had this name
             rig.gates[0].requests()[0].2 == Stage::Answered(201)
         });
         rig.assert_nothing_but(Some(NEW));
     }
 
     #[test]
-    fn burns_the_plain_name_for_the_quarantine() {
+    fn the_plain_name_is_not_reused_during_the_quarantine() {
         let mut rig = Rig::new(3, &["--quarantine", "1s", "--readergrace", "1ms"]);
         rig.order("PUT", Order::Hold);
         rig.crash_in("PUT", OLD, |rig| rig.gates.iter().all(|gate| gate.count("PUT", Stage::Held) == 1));
@@ -426,26 +425,26 @@ mod put_and_a_crash {
     }
 }
 
-mod put_and_its_client {
+mod put_and_client_failures {
     use super::*;
 
     #[test]
-    fn who_leaves_in_the_middle_leaves_nothing() {
+    fn a_client_that_disconnects_midway_leaves_nothing() {
         let mut rig = Rig::ungated(3);
         let mut client = Connection::open(None, &rig.master.addr()).unwrap();
         client.send(&head(&rig.master.addr(), "PUT", KEY.as_bytes(), &[], long().len())).unwrap();
         client.send(&long()[..long().len() / 2]).unwrap();
-        eventually("all volumes are taking it", PATIENCE, || {
+        eventually("all volumes receive the upload", PATIENCE, || {
             rig.volumes.iter().all(|volume| volume.temporary_files() == 1)
         });
         drop(client);
-        eventually("the half uploads are gone", PATIENCE, || {
+        eventually("the partial uploads are gone", PATIENCE, || {
             rig.volumes.iter().all(|volume| volume.temporary_files() == 0)
         });
         eventually("the key can be written", PATIENCE, || match rig.status("PUT", NEW) {
             201 => true,
             status => {
-                assert_eq!(status, 409, "only the attempt that is being given up is in the way");
+                assert_eq!(status, 409, "only the aborted attempt may block the key");
                 false
             }
         });
@@ -455,7 +454,7 @@ mod put_and_its_client {
     }
 
     #[test]
-    fn who_leaves_in_the_middle_of_chunks_leaves_nothing() {
+    fn a_client_that_disconnects_between_chunks_leaves_nothing() {
         let mut rig = Rig::ungated(3);
         let mut client = Connection::open(None, &rig.master.addr()).unwrap();
         let chunked = [("Transfer-Encoding", "chunked")];
@@ -464,20 +463,20 @@ mod put_and_its_client {
             client.send(format!("{:x}\r\n", piece.len()).as_bytes()).unwrap();
             client.send(&[piece, b"\r\n"].concat()).unwrap();
         }
-        eventually("all volumes are taking it", PATIENCE, || {
+        eventually("all volumes receive the upload", PATIENCE, || {
             rig.volumes.iter().all(|volume| volume.temporary_files() == 1)
         });
         drop(client);
-        eventually("the half uploads are gone", PATIENCE, || {
+        eventually("the partial uploads are gone", PATIENCE, || {
             rig.volumes.iter().all(|volume| volume.temporary_files() == 0)
         });
         rig.assert_nothing_but(None);
         assert_eq!(rig.crash().stored, []);
     }
 
-    /// A value that was never sent to its end can't land later, so nothing is kept for it.
+    /// An incomplete value cannot arrive later, so the index keeps no intent for it.
     #[test]
-    fn who_breaks_off_again_and_again_locks_nobody_out() {
+    fn repeated_interrupted_uploads_do_not_block_the_key() {
         let rig = Rig::ungated(3);
         for _ in 0..100 {
             let mut client = Connection::open(None, &rig.master.addr()).unwrap();
@@ -491,7 +490,7 @@ mod put_and_its_client {
     }
 
     #[test]
-    fn who_stops_sending_is_a_408_and_leaves_nothing() {
+    fn a_client_that_stops_sending_gets_408_and_leaves_nothing() {
         let rig = Rig::new(3, &["--clienttimeout", "1s"]);
         let mut client = Connection::open(None, &rig.master.addr()).unwrap();
         client.send(&head(&rig.master.addr(), "PUT", KEY.as_bytes(), &[], long().len())).unwrap();
@@ -502,13 +501,13 @@ mod put_and_its_client {
     }
 
     #[test]
-    fn who_leaves_after_the_last_byte_has_stored_the_value() {
+    fn a_client_that_disconnects_after_the_last_byte_has_stored_the_value() {
         let mut rig = Rig::new(3, &[]);
         rig.order("PUT", Order::Hold);
         let mut client = Connection::open(None, &rig.master.addr()).unwrap();
         client.send(&head(&rig.master.addr(), "PUT", KEY.as_bytes(), &[], OLD.len())).unwrap();
         client.send(OLD).unwrap();
-        eventually("all volumes have it before them", PATIENCE, || {
+        eventually("all gates hold the upload", PATIENCE, || {
             rig.gates.iter().all(|gate| gate.count("PUT", Stage::Held) == 1)
         });
         drop(client);
@@ -520,7 +519,7 @@ mod put_and_its_client {
     }
 
     #[test]
-    fn who_announced_another_md5_leaves_nothing() {
+    fn a_wrong_content_md5_leaves_nothing() {
         let mut rig = Rig::new(3, &[]);
         let wrong = [("Content-MD5", WRONG_MD5)];
         assert_eq!(request(&rig.master.addr(), "PUT", KEY, &wrong, OLD).status, 400);
@@ -528,7 +527,7 @@ mod put_and_its_client {
     }
 
     #[test]
-    fn who_announced_another_md5_does_not_burn_the_plain_name() {
+    fn a_wrong_content_md5_does_not_use_up_the_plain_name() {
         let rig = Rig::new(3, &[]);
         let wrong = [("Content-MD5", WRONG_MD5)];
         assert_eq!(request(&rig.master.addr(), "PUT", KEY, &wrong, OLD).status, 400);
@@ -537,7 +536,7 @@ mod put_and_its_client {
     }
 }
 
-mod delete_and_a_crash {
+mod crash_during_delete {
     use super::*;
 
     fn held(rig: &Rig, volumes: &[usize], stage: Stage) -> bool {
@@ -551,7 +550,7 @@ mod delete_and_a_crash {
     }
 
     #[test]
-    fn before_any_file_is_deleted_the_record_is_gone_and_an_intent_names_them() {
+    fn before_any_file_is_deleted_the_record_is_gone_and_an_intent_names_the_files() {
         let mut rig = rig();
         rig.order("DELETE", Order::Hold);
         let seen = rig.crash_in("DELETE", b"", |rig| held(rig, &[0, 1, 2], Stage::Held));
@@ -574,7 +573,7 @@ mod delete_and_a_crash {
     }
 
     #[test]
-    fn with_all_files_deleted_and_no_answer_the_intent_is_left() {
+    fn with_all_files_deleted_and_no_answer_the_intent_remains() {
         let mut rig = rig();
         rig.order("DELETE", Order::HoldAnswer);
         let seen = rig.crash_in("DELETE", b"", |rig| held(rig, &[0, 1, 2], Stage::AnswerHeld));
@@ -585,7 +584,7 @@ mod delete_and_a_crash {
     }
 
     #[test]
-    fn after_the_204_there_is_nothing() {
+    fn after_the_204_nothing_is_left() {
         let mut rig = rig();
         assert_eq!(rig.status("DELETE", b""), 204);
         assert!(rig.crash().is_nothing());
@@ -593,7 +592,7 @@ mod delete_and_a_crash {
     }
 
     #[test]
-    fn a_delete_that_lands_after_the_key_was_written_again_touches_nothing() {
+    fn a_delete_that_arrives_after_a_newer_write_does_no_harm() {
         let mut rig = rig();
         rig.order("DELETE", Order::Hold);
         rig.crash_in("DELETE", b"", |rig| held(rig, &[0, 1, 2], Stage::Held));
@@ -611,11 +610,11 @@ mod delete_and_a_crash {
     }
 }
 
-mod delete_and_its_volumes {
+mod delete_and_volume_failures {
     use super::*;
 
     #[test]
-    fn one_that_is_down_holds_nothing_up_and_its_file_goes_when_it_is_back() {
+    fn a_volume_that_is_down_delays_nothing_and_its_file_is_deleted_when_it_returns() {
         let mut rig = Rig::ungated(3);
         assert_eq!(rig.status("PUT", OLD), 201);
         rig.volumes[0].kill();
@@ -627,7 +626,7 @@ mod delete_and_its_volumes {
     }
 
     #[test]
-    fn one_that_hangs_holds_nothing_up_and_its_file_goes_when_it_is_back() {
+    fn a_volume_that_hangs_delays_nothing_and_its_file_is_deleted_when_it_returns() {
         let rig = Rig::ungated(3);
         assert_eq!(rig.status("PUT", OLD), 201);
         rig.volumes[0].pause();
@@ -638,7 +637,7 @@ mod delete_and_its_volumes {
     }
 
     #[test]
-    fn one_that_refuses_keeps_its_file_only_until_it_does_not() {
+    fn a_volume_that_refuses_deletes_its_file_when_it_recovers() {
         let rig = Rig::new(3, &[]);
         assert_eq!(rig.status("PUT", OLD), 201);
         rig.gates[0].order("DELETE", Order::Answer(500));
@@ -649,7 +648,7 @@ mod delete_and_its_volumes {
     }
 
     #[test]
-    fn one_that_is_down_is_named_by_the_intent_over_a_crash() {
+    fn the_intent_for_a_volume_that_is_down_survives_a_crash() {
         let mut rig = Rig::ungated(3);
         assert_eq!(rig.status("PUT", OLD), 201);
         rig.volumes[0].kill();
@@ -663,7 +662,7 @@ mod delete_and_its_volumes {
     }
 
     #[test]
-    fn a_delete_that_lands_after_the_key_was_written_again_touches_nothing() {
+    fn a_delete_that_arrives_after_a_newer_write_does_no_harm() {
         let mut rig = Rig::new(3, &[]);
         assert_eq!(rig.status("PUT", OLD), 201);
         rig.gates[0].order("DELETE", Order::Hold);
@@ -681,7 +680,7 @@ mod delete_and_its_volumes {
     }
 }
 
-mod unlink_relink_and_a_crash {
+mod crash_after_unlink_and_relink {
     use super::*;
 
     #[test]
@@ -713,14 +712,14 @@ mod unlink_relink_and_a_crash {
     }
 }
 
-mod rebalance_and_its_faults {
+mod rebalance_and_failures {
     use super::*;
 
-    /// Where the new volume is in these tests.
+    /// The index of the added volume in these tests.
     const ADDED: usize = 3;
 
-    /// A value on volumes 0 to 2 that wants to be on volume 3 instead of the one that is returned; the
-    /// master knows all four.
+    /// A value on volumes 0 to 2 whose placement is volume 3 instead of the returned one; the master knows
+    /// all four.
     fn rig(flags: &[&str]) -> (Rig, usize) {
         let mut rig = Rig::with_spare(3, 1, flags);
         let mut keys = (0..).map(|n| format!("/key{n}"));
@@ -739,7 +738,7 @@ mod rebalance_and_its_faults {
         plain((0..4).filter(|volume| *volume != leaving))
     }
 
-    /// The value is served, a REBALANCE moves it, and nothing else is left.
+    /// Asserts that the value is served, that a REBALANCE moves it, and that nothing else is left.
     #[track_caller]
     fn assert_can_be_balanced(rig: &mut Rig) {
         rig.open_gates();
@@ -748,7 +747,7 @@ mod rebalance_and_its_faults {
         assert_eq!(rig.status("REBALANCE", b""), 204);
         assert_eq!(rig.send("HEAD", b"").header("key-balance"), Some("balanced"));
         assert_eq!(rig.fetch().body, OLD);
-        // what is left over waits for readers, but not over a restart
+        // surplus files wait for readers, but not across a restart
         rig.master.restart();
         rig.assert_nothing_but(Some(OLD));
     }
@@ -790,7 +789,7 @@ mod rebalance_and_its_faults {
     }
 
     #[test]
-    fn a_copy_that_lands_after_the_value_has_moved_touches_nothing_and_is_reaped() {
+    fn a_copy_that_arrives_after_the_value_has_moved_does_no_harm_and_is_reaped() {
         let (mut rig, leaving) = rig(&["--quarantine", "15s"]);
         rig.gates[ADDED].order("PUT", Order::Hold);
         rig.crash_in("REBALANCE", b"", |rig| rig.gates[ADDED].count("PUT", Stage::Held) == 1);
@@ -798,7 +797,7 @@ mod rebalance_and_its_faults {
         rig.master.restart();
         assert_eq!(rig.status("REBALANCE", b""), 204);
         rig.gates[ADDED].release();
-        eventually("the late copy has made its file", PATIENCE, || {
+        eventually("the late copy creates its file", PATIENCE, || {
             let requests = rig.gates[ADDED].requests();
             requests.iter().find(|(method, ..)| method == "PUT").unwrap().2 == Stage::Answered(201)
         });
@@ -822,7 +821,7 @@ mod rebalance_and_its_faults {
         }
     }
 
-    /// Of the right size, so that only its MD5 tells.
+    /// The bytes have the right size, so that only the MD5 differs.
     #[test]
     fn a_source_with_wrong_bytes_is_not_copied() {
         let (rig, _) = rig(&[]);
@@ -835,7 +834,7 @@ mod rebalance_and_its_faults {
     }
 
     #[test]
-    fn a_missing_and_a_torn_replica_are_made_good() {
+    fn a_missing_and_a_torn_replica_are_repaired() {
         let (mut rig, leaving) = rig(&[]);
         let staying: Vec<_> = (0..3).filter(|volume| *volume != leaving).collect();
         let path = |volume: usize| rig.volumes[volume].dir().join(&rig.volumes[volume].files()[0].0);
@@ -857,10 +856,11 @@ mod rebalance_and_its_faults {
     }
 }
 
-mod put_and_a_failing_volume {
+mod put_and_volume_failures {
     use super::*;
 
-    /// With more volumes than needed, of which the first in rank fails: 201, and three whole replicas elsewhere.
+    /// Asserts that a PUT succeeds with three whole replicas elsewhere, when the first volume by rank fails
+    /// and there are more volumes than needed.
     #[track_caller]
     fn assert_goes_elsewhere(mut rig: Rig, value: &[u8], fail: impl Fn(&mut Rig, usize)) {
         let bad = rig.rank(rig.volumes.len())[0];
@@ -875,8 +875,8 @@ mod put_and_a_failing_volume {
         assert_eq!((seen.state, seen.recorded), (Some(State::Live), good));
     }
 
-    /// With three volumes, of which one fails: that status, and then nothing is left, and the key can
-    /// be written when the volume is well again.
+    /// Asserts that a PUT gets one of these statuses when one of three volumes fails, that nothing is left,
+    /// and that the key can be written after the volume recovers.
     #[track_caller]
     fn assert_refused(
         mut rig: Rig,
@@ -895,7 +895,7 @@ mod put_and_a_failing_volume {
         eventually("the volume is in use again", PATIENCE, || match rig.status("PUT", NEW) {
             201 => true,
             status => {
-                assert_eq!(status, 503, "it is only the volume's health that is in the way");
+                assert_eq!(status, 503, "only the volume's health may block the key");
                 false
             }
         });
@@ -927,80 +927,80 @@ mod put_and_a_failing_volume {
     }
 
     #[test]
-    fn that_refuses_connections_is_replaced() {
+    fn a_volume_that_refuses_connections_is_replaced() {
         assert_goes_elsewhere(Rig::ungated(5), OLD, kill);
     }
 
     #[test]
-    fn that_refuses_connections_is_replaced_for_a_long_value() {
+    fn a_volume_that_refuses_connections_is_replaced_for_a_long_value() {
         assert_goes_elsewhere(Rig::ungated(5), &long(), kill);
     }
 
     #[test]
-    fn that_refuses_connections_and_is_needed_is_a_503() {
+    fn a_needed_volume_that_refuses_connections_causes_503() {
         assert_refused(Rig::ungated(3), OLD, &[503], kill, restart);
     }
 
     #[test]
-    fn that_answers_500_is_replaced() {
+    fn a_volume_that_answers_500_is_replaced() {
         assert_goes_elsewhere(Rig::new(5, &[]), OLD, gate_order(Order::Answer(500)));
     }
 
     #[test]
-    fn that_answers_500_is_made_good_for_a_long_value() {
+    fn a_volume_that_answers_500_is_replaced_for_a_long_value() {
         assert_goes_elsewhere(Rig::new(5, &[]), &long(), gate_order(Order::Answer(500)));
     }
 
-    /// nginx says 500 when its disk is full.
+    /// nginx answers 500 when its disk is full.
     #[test]
-    fn that_answers_500_and_is_needed_is_a_507() {
+    fn a_needed_volume_that_answers_500_causes_507() {
         assert_refused(Rig::new(3, &[]), OLD, &[507], gate_order(Order::Answer(500)), open);
     }
 
     #[test]
-    fn that_answers_507_is_replaced() {
+    fn a_volume_that_answers_507_is_replaced() {
         assert_goes_elsewhere(Rig::new(5, &[]), OLD, gate_order(Order::Answer(507)));
     }
 
     #[test]
-    fn that_answers_507_and_is_needed_is_a_507() {
+    fn a_needed_volume_that_answers_507_causes_507() {
         assert_refused(Rig::new(3, &[]), &long(), &[507], gate_order(Order::Answer(507)), open);
     }
 
     #[test]
-    fn that_answers_garbage_is_replaced() {
+    fn a_volume_that_answers_garbage_is_replaced() {
         assert_goes_elsewhere(Rig::new(5, &[]), OLD, gate_order(Order::Garbage));
     }
 
     #[test]
-    fn that_answers_garbage_and_is_needed_is_a_503() {
+    fn a_needed_volume_that_answers_garbage_causes_503() {
         assert_refused(Rig::new(3, &[]), OLD, &[503], gate_order(Order::Garbage), open);
     }
 
     #[test]
-    fn that_closes_midway_is_made_good_from_a_whole_replica() {
+    fn a_volume_that_closes_midway_is_replaced_by_a_copy_of_a_whole_replica() {
         assert_goes_elsewhere(Rig::new(5, &[]), &long(), gate_order(Order::CutAfter(200_000)));
     }
 
     #[test]
-    fn that_closes_midway_and_is_needed_is_a_503() {
+    fn a_needed_volume_that_closes_midway_causes_503() {
         assert_refused(Rig::new(3, &[]), &long(), &[503], gate_order(Order::CutAfter(200_000)), open);
     }
 
     #[test]
-    fn that_answers_500_midway_is_made_good_from_a_whole_replica() {
+    fn a_volume_that_answers_500_midway_is_replaced_by_a_copy_of_a_whole_replica() {
         assert_goes_elsewhere(Rig::new(5, &[]), &long(), gate_order(Order::AnswerAfter(200_000, 500)));
     }
 
-    /// It can't have the value yet.
+    /// A volume that answers midway can't have the whole value.
     #[test]
-    fn that_answers_201_midway_is_made_good_from_a_whole_replica() {
+    fn a_volume_that_answers_201_midway_is_replaced_by_a_copy_of_a_whole_replica() {
         assert_goes_elsewhere(Rig::new(5, &[]), &long(), gate_order(Order::AnswerAfter(200_000, 201)));
     }
 
-    /// The value's other whole replica serves as well.
+    /// The copy is made from the other whole replica.
     #[test]
-    fn that_closes_midway_is_made_good_though_a_whole_replica_can_not_be_read() {
+    fn a_volume_that_closes_midway_is_replaced_though_one_whole_replica_is_unreadable() {
         assert_goes_elsewhere(Rig::new(5, &[]), &long(), |rig, bad| {
             let rank = rig.rank(5);
             rig.gates[bad].order("PUT", Order::CutAfter(200_000));
@@ -1009,7 +1009,7 @@ mod put_and_a_failing_volume {
     }
 
     #[test]
-    fn and_one_that_should_replace_it_are_both_replaced() {
+    fn a_failing_volume_and_its_failing_replacement_are_both_replaced() {
         assert_goes_elsewhere(Rig::new(6, &[]), &long(), |rig, _| {
             let rank = rig.rank(6);
             rig.gates[rank[0]].order("PUT", Order::CutAfter(200_000));
@@ -1018,27 +1018,27 @@ mod put_and_a_failing_volume {
     }
 
     #[test]
-    fn that_never_answers_is_replaced() {
+    fn a_volume_that_never_answers_is_replaced() {
         assert_goes_elsewhere(Rig::ungated(5), OLD, pause);
     }
 
     #[test]
-    fn that_never_answers_is_made_good_for_a_long_value() {
+    fn a_volume_that_never_answers_is_replaced_for_a_long_value() {
         assert_goes_elsewhere(Rig::ungated(5), &long(), pause);
     }
 
     #[test]
-    fn that_never_answers_and_is_needed_is_a_503() {
+    fn a_needed_volume_that_never_answers_causes_503() {
         assert_refused(Rig::ungated(3), OLD, &[503], pause, resume);
     }
 
-    /// The value is whole on that volume, and nobody knows.
+    /// The volume has the whole value, but its answer is lost.
     #[test]
-    fn whose_answer_is_lost_is_replaced_and_its_file_named_by_an_intent() {
+    fn a_volume_whose_answer_is_lost_is_replaced_and_an_intent_names_its_file() {
         let mut rig = Rig::new(5, &["--streamtimeout", "2s"]);
         let bad = rig.rank(5)[0];
         rig.gates[bad].order("PUT", Order::HoldAnswer);
-        // nothing is deleted in this test
+        // so that its file stays
         rig.order("DELETE", Order::Answer(500));
         assert_eq!(rig.status("PUT", OLD), 201);
         let seen = rig.crash();
@@ -1049,16 +1049,16 @@ mod put_and_a_failing_volume {
         rig.assert_recovers_to(Some(OLD));
     }
 
-    /// The client was told 503, and has written another value since.
+    /// The client got a 503, and has written another value since.
     #[test]
-    fn that_carries_the_put_out_too_late_touches_nothing_and_is_tidied() {
+    fn a_put_that_a_volume_carries_out_too_late_does_no_harm_and_is_reaped() {
         let mut rig = Rig::new(3, &["--streamtimeout", "1s", "--quarantine", "15s"]);
         rig.gates[1].order("PUT", Order::Hold);
         assert_eq!(rig.status("PUT", OLD), 503);
         rig.open_gates();
         assert_eq!(rig.status("PUT", NEW), 201);
         rig.gates[1].release();
-        eventually("the late PUT has made its file", PATIENCE, || {
+        eventually("the late PUT creates its file", PATIENCE, || {
             let requests = rig.gates[1].requests();
             requests.iter().find(|(method, ..)| method == "PUT").unwrap().2 == Stage::Answered(201)
         });
@@ -1068,7 +1068,7 @@ mod put_and_a_failing_volume {
     }
 
     #[test]
-    fn the_files_of_a_refused_value_are_named_by_an_intent_until_they_are_gone() {
+    fn an_intent_names_the_files_of_a_refused_value_until_they_are_deleted() {
         let mut rig = Rig::new(3, &[]);
         rig.gates[1].order("PUT", Order::Answer(507));
         rig.order("DELETE", Order::Answer(500));
@@ -1081,7 +1081,7 @@ mod put_and_a_failing_volume {
     }
 }
 
-mod get_and_failing_volumes {
+mod get_and_volume_failures {
     use super::*;
 
     /// A value on three volumes.
@@ -1091,14 +1091,14 @@ mod get_and_failing_volumes {
         rig
     }
 
-    /// Never 404: it isn't known that the key doesn't exist.
+    /// Asserts a 503 rather than a 404, because the key may exist.
     #[track_caller]
     fn assert_unavailable(rig: &Rig) {
         let answer = rig.send("GET", b"");
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.text());
     }
 
-    /// Often enough that each order of trying the replicas happens.
+    /// GETs the value often enough that the replicas are tried in every order.
     #[track_caller]
     fn assert_served(rig: &Rig) {
         for _ in 0..6 {
@@ -1140,7 +1140,7 @@ mod get_and_failing_volumes {
     }
 
     #[test]
-    fn torn_and_missing_replicas_are_passed_over() {
+    fn torn_and_missing_replicas_are_skipped() {
         let rig = rig(false);
         let path = |volume: usize| rig.volumes[volume].dir().join(&rig.volumes[volume].files()[0].0);
         std::fs::write(path(0), &OLD[1..]).unwrap();
@@ -1149,7 +1149,7 @@ mod get_and_failing_volumes {
     }
 
     #[test]
-    fn what_was_seen_whole_is_looked_at_again_after_the_recheck_only() {
+    fn a_replica_that_was_whole_is_checked_again_only_after_the_recheck_time() {
         let mut rig = Rig::new(3, &["--recheck", "1h"]);
         let looked_at = |rig: &Rig| {
             let requests = rig.gates.iter().flat_map(Gate::requests);
@@ -1160,12 +1160,12 @@ mod get_and_failing_volumes {
         assert_eq!(looked_at(&rig), 0);
         rig.master.restart();
         (0..5).for_each(|_| assert_served(&rig));
-        // each replica once, when readers are first sent to it
+        // one check of each replica, when the first reader is sent to it
         assert!((1..=3).contains(&looked_at(&rig)));
     }
 
     #[test]
-    fn with_all_down_it_is_a_503_until_they_are_back() {
+    fn with_all_volumes_down_get_is_503_until_they_return() {
         let mut rig = rig(false);
         rig.volumes.iter_mut().for_each(Volume::kill);
         assert_unavailable(&rig);
@@ -1174,7 +1174,7 @@ mod get_and_failing_volumes {
     }
 
     #[test]
-    fn with_all_hanging_it_is_a_503_until_they_are_back() {
+    fn with_all_volumes_hanging_get_is_503_until_they_return() {
         let rig = rig(false);
         rig.volumes.iter().for_each(Volume::pause);
         assert_unavailable(&rig);
@@ -1183,14 +1183,14 @@ mod get_and_failing_volumes {
     }
 
     #[test]
-    fn with_all_answering_500_it_is_a_503() {
+    fn with_all_volumes_answering_500_get_is_503() {
         let rig = rig(true);
         rig.order("HEAD", Order::Answer(500));
         assert_unavailable(&rig);
     }
 
     #[test]
-    fn with_one_down_and_the_others_missing_it_is_a_503() {
+    fn with_one_volume_down_and_the_other_replicas_missing_get_is_503() {
         let mut rig = rig(false);
         for volume in &rig.volumes[1..] {
             std::fs::remove_file(volume.dir().join(&volume.files()[0].0)).unwrap();
@@ -1199,9 +1199,8 @@ mod get_and_failing_volumes {
         assert_unavailable(&rig);
     }
 
-    /// Damage is not absence.
     #[test]
-    fn with_all_missing_it_is_a_500() {
+    fn with_all_replicas_missing_get_is_500_rather_than_404() {
         let rig = rig(false);
         for volume in &rig.volumes {
             std::fs::remove_file(volume.dir().join(&volume.files()[0].0)).unwrap();
@@ -1214,26 +1213,26 @@ mod names {
     use super::*;
 
     #[test]
-    fn plain_where_the_index_knows_nothing() {
+    fn a_plain_name_for_an_unknown_key() {
         let mut rig = Rig::new(3, &[]);
         assert_eq!(rig.status("PUT", OLD), 201);
         assert_eq!(rig.crash().recorded, plain(0..3));
     }
 
     #[test]
-    fn plain_again_after_a_delete_that_all_volumes_have_answered() {
+    fn a_plain_name_again_after_a_delete_that_all_volumes_have_answered() {
         let mut rig = Rig::new(3, &["--readergrace", "1ms"]);
         assert_eq!(rig.status("PUT", OLD), 201);
         assert_eq!(rig.status("DELETE", b""), 204);
         let deleted = Instant::now();
-        eventually("readers are gone", PATIENCE, || deleted.elapsed() > Duration::from_millis(10));
+        eventually("the readers' grace is over", PATIENCE, || deleted.elapsed() > Duration::from_millis(10));
         assert_eq!(rig.status("PUT", NEW), 201);
         assert_eq!(rig.crash().recorded, plain(0..3));
     }
 
-    /// They would read the new value before its PUT is done.
+    /// A plain name would let these readers see the new value before its PUT is done.
     #[test]
-    fn a_generation_while_readers_may_hold_a_redirect_to_what_was_deleted() {
+    fn a_generation_name_while_readers_may_hold_a_redirect_to_the_deleted_value() {
         let mut rig = Rig::new(3, &[]);
         assert_eq!(rig.status("PUT", OLD), 201);
         assert_eq!(rig.status("DELETE", b""), 204);
@@ -1242,7 +1241,7 @@ mod names {
     }
 
     #[test]
-    fn a_generation_while_an_intent_is_open() {
+    fn a_generation_name_while_an_intent_exists() {
         let mut rig = Rig::new(3, &[]);
         assert_eq!(rig.status("PUT", OLD), 201);
         rig.gates[0].order("DELETE", Order::Answer(500));
@@ -1253,7 +1252,7 @@ mod names {
     }
 
     #[test]
-    fn a_generation_over_an_unlinked_value() {
+    fn a_generation_name_over_an_unlinked_value() {
         let mut rig = Rig::new(3, &[]);
         assert_eq!(rig.status("PUT", OLD), 201);
         assert_eq!(rig.status("UNLINK", b""), 204);
@@ -1282,7 +1281,7 @@ mod names {
     }
 
     #[test]
-    fn a_generation_where_the_plain_name_would_be_a_directory() {
+    fn a_generation_name_where_the_plain_name_would_be_a_directory() {
         let mut rig = Rig::new(3, &[]);
         rig.key = "/a%3F".to_owned();
         assert!(!rig.id().has_plain_name());

@@ -1,4 +1,4 @@
-//! The thrasher, run as an operator runs it: against a store that works, and against answers that are wrong.
+//! The thrasher, run as an operator runs it: against a working store, and against wrong answers.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use common::{Cluster, Fake, Recorded, Reply, Volume, free_port};
 use serde_json::Value;
 
-/// What the thrasher has said.
+/// Exit code and output of the thrasher.
 #[derive(Debug)]
 struct Ended {
     code: Option<i32>,
@@ -23,7 +23,7 @@ struct Ended {
 }
 
 impl Ended {
-    /// That it succeeded, and its last two lines are minikeyvalue's.
+    /// Asserts that it succeeded, and that its last two lines have minikeyvalue's form.
     #[track_caller]
     fn assert_closing(&self, count: u64, done: &str) {
         assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
@@ -34,7 +34,7 @@ impl Ended {
         assert!(rate.unwrap().parse::<f64>().unwrap() > 0.0, "{self:?}");
     }
 
-    /// That it failed with one line which holds these parts.
+    /// Asserts that it failed with one line that contains these parts.
     #[track_caller]
     fn assert_one_line(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -60,7 +60,7 @@ fn thrash(flags: &[&str]) -> Ended {
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-// against a store that works
+// Runs against a working store.
 
 #[track_caller]
 fn keys(cluster: &Cluster) -> Vec<String> {
@@ -83,12 +83,12 @@ fn assert_no_files(volumes: &[Volume]) {
     assert!(volumes.iter().all(|volume| volume.files().is_empty()));
 }
 
-/// A run against a cluster, with these flags besides.
+/// A run against a cluster, with these additional flags.
 fn thrash_cluster(cluster: &Cluster, flags: &[&str]) -> Ended {
     thrash(&[&["--url", &cluster.master.url()], flags].concat())
 }
 
-/// That a run with these flags succeeds with these last lines, and leaves nothing.
+/// Asserts that a run with these flags succeeds with these last lines, and leaves nothing.
 #[track_caller]
 fn assert_leaves_nothing(flags: &[&str], count: u64, done: &str) -> Ended {
     let cluster = Cluster::new(3, &[]);
@@ -103,7 +103,7 @@ fn addresses(volumes: &[Volume]) -> String {
 }
 
 #[test]
-fn by_default_it_is_minikeyvalues_load_and_leaves_nothing() {
+fn the_default_load_is_minikeyvalues_and_leaves_nothing() {
     let ended = assert_leaves_nothing(&["--count", "100"], 100, "write/read/delete");
     assert!(
         ended.out.starts_with("starting thrasher\nthrash: 100 keys, values of 16 bytes, 16 clients, seed ")
@@ -114,7 +114,7 @@ fn by_default_it_is_minikeyvalues_load_and_leaves_nothing() {
 }
 
 #[test]
-fn fewer_keys_than_clients_are_enough() {
+fn there_may_be_fewer_keys_than_clients() {
     assert_leaves_nothing(&["--count", "1", "--concurrency", "50"], 1, "write/read/delete");
 }
 
@@ -138,7 +138,7 @@ fn mode_get_reads_and_leaves_nothing() {
 }
 
 #[test]
-fn mode_missing_asks_for_what_is_not_there() {
+fn mode_missing_gets_keys_that_do_not_exist() {
     assert_leaves_nothing(&["--count", "20", "--mode", "missing"], 20, "missing");
 }
 
@@ -148,12 +148,12 @@ fn mode_redirect_stops_at_the_redirect_and_leaves_nothing() {
 }
 
 #[test]
-fn mode_delete_deletes_what_it_has_put() {
+fn mode_delete_deletes_the_keys_that_it_put() {
     assert_leaves_nothing(&["--count", "20", "--mode", "delete"], 20, "delete");
 }
 
 #[test]
-fn existing_keys_are_used_and_stay_until_they_are_deleted() {
+fn existing_keys_are_used_and_kept_until_deleted() {
     let cluster = Cluster::new(3, &[]);
     let run = |mode, done, flags: &[&str]| {
         let flags = [&["--count", "20", "--seed", "7", "--mode", mode], flags].concat();
@@ -169,7 +169,7 @@ fn existing_keys_are_used_and_stay_until_they_are_deleted() {
 }
 
 #[test]
-fn a_repetition_counts() {
+fn repeated_runs_are_counted() {
     let cluster = Cluster::new(3, &[]);
     for (mode, done) in
         [("get", "read"), ("missing", "missing"), ("redirect", "redirect"), ("list", "listed")]
@@ -180,7 +180,7 @@ fn a_repetition_counts() {
 }
 
 #[test]
-fn mode_list_counts_its_own_keys_and_leaves_nothing_of_them() {
+fn mode_list_counts_its_own_keys_and_deletes_them() {
     let cluster = Cluster::new(3, &[]);
     assert_eq!(cluster.request("PUT", "/benchmark-other", b"value").status, 201);
     thrash_cluster(&cluster, &["--count", "20", "--mode", "list"]).assert_closing(20, "listed");
@@ -221,7 +221,7 @@ fn direct_takes_replicas_subvolumes_and_heads() {
 }
 
 #[test]
-fn direct_with_a_master_ends_with_their_ratio() {
+fn direct_with_a_master_ends_with_the_ratio_of_both_runs() {
     let cluster = Cluster::new(3, &[]);
     let ended = thrash_cluster(&cluster, &["--direct", &addresses(&cluster.volumes), "--count", "50"]);
     assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
@@ -260,7 +260,7 @@ fn json_has_both_runs_and_their_ratio() {
     assert_empty(&cluster);
 }
 
-// against wrong answers
+// Runs against wrong answers.
 
 fn answer(status: &str, headers: &str, body: &str) -> Reply {
     let length = body.len();
@@ -268,8 +268,8 @@ fn answer(status: &str, headers: &str, body: &str) -> Reply {
     Reply::Raw([head.as_bytes(), body.as_bytes()].concat())
 }
 
-/// The line with which a run ends on a master that does what is due, but for what `wrong` says, on a volume
-/// that answers GETs with `value`.
+/// Asserts that a run ends with a line that contains these parts. The master answers correctly except where
+/// `wrong` decides, and the volume answers GETs with `value`.
 #[track_caller]
 fn assert_fails(
     flags: &[&str],
@@ -292,21 +292,21 @@ fn assert_fails(
     ended.assert_one_line(1, parts);
 }
 
-/// That this answer to requests of that method ends a run with a line that says so.
+/// Asserts that a run reports this answer of the master to requests of that method.
 #[track_caller]
 fn assert_master_fails(method: &'static str, reply: Reply, parts: &[&str]) {
     let wrong = move |request: &Recorded| (request.method == method).then(|| reply.clone());
     assert_fails(&[], wrong, Reply::Status(500), parts);
 }
 
-/// That this answer of the volume to a GET ends a run with a line that says so.
+/// Asserts that a run reports this answer of the volume to a GET.
 #[track_caller]
 fn assert_value_fails(reply: Reply, parts: &[&str]) {
     assert_fails(&[], |_| None, reply, &[&["GET /benchmark-", "/values: expected 200"], parts].concat());
 }
 
 #[test]
-fn a_refused_put_is_told_with_its_reason() {
+fn a_refused_put_is_reported_with_its_reason() {
     let reply = answer("503 Service Unavailable", "", "too few volumes\nare up\u{1b}[31m\n");
     assert_master_fails(
         "PUT",
@@ -316,42 +316,42 @@ fn a_refused_put_is_told_with_its_reason() {
 }
 
 #[test]
-fn an_error_instead_of_an_upload_is_told() {
+fn an_error_at_an_upload_is_reported() {
     assert_master_fails("PUT", Reply::Status(500), &["PUT /benchmark-", "expected 201, got 500"]);
 }
 
 #[test]
-fn another_success_of_an_upload_is_not_the_due_one() {
+fn an_unexpected_success_status_of_an_upload_is_reported() {
     assert_master_fails("PUT", Reply::Status(200), &["expected 201, got 200"]);
 }
 
 #[test]
-fn an_upload_without_an_answer_is_told() {
+fn an_upload_without_an_answer_is_reported() {
     assert_master_fails("PUT", Reply::CloseAfter(16), &["PUT /benchmark-", "expected 201, got "]);
 }
 
 #[test]
-fn what_is_no_http_is_told() {
+fn an_answer_that_is_not_http_is_reported() {
     assert_master_fails("PUT", Reply::Raw(b"SSH-2.0-OpenSSH\r\n".to_vec()), &["expected 201, got "]);
 }
 
 #[test]
-fn an_error_instead_of_a_redirect_is_told() {
+fn an_error_instead_of_a_redirect_is_reported() {
     assert_master_fails("GET", Reply::Status(404), &["GET /benchmark-", "expected 302", "got 404"]);
 }
 
 #[test]
-fn a_redirect_to_nowhere_is_told() {
+fn a_redirect_without_a_location_is_reported() {
     assert_master_fails("GET", answer("302 Found", "", ""), &["got 302 without a Location"]);
 }
 
 #[test]
-fn a_redirect_to_nonsense_is_told() {
+fn a_redirect_to_an_invalid_location_is_reported() {
     assert_master_fails("GET", answer("302 Found", "Location: /here\r\n", ""), &["got 302 to /here"]);
 }
 
 #[test]
-fn wrong_bytes_are_told() {
+fn wrong_bytes_are_reported() {
     assert_value_fails(
         answer("200 OK", "", "sixteen bytes at"),
         &["got 200 and, from byte 0 on, \"sixteen bytes at\""],
@@ -359,32 +359,32 @@ fn wrong_bytes_are_told() {
 }
 
 #[test]
-fn too_few_bytes_are_told() {
+fn too_few_bytes_are_reported() {
     assert_value_fails(answer("200 OK", "", ""), &["got 200 and 0 bytes"]);
 }
 
 #[test]
-fn a_body_cut_short_is_told() {
+fn a_truncated_body_is_reported() {
     let cut = Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n".to_vec());
     assert_value_fails(cut, &["got 200, 0 bytes, then "]);
 }
 
 #[test]
-fn an_error_of_the_volume_is_told() {
+fn an_error_of_the_volume_is_reported() {
     assert_value_fails(Reply::Status(500), &["got 500"]);
 }
 
 #[test]
-fn a_volume_that_closes_is_told() {
+fn a_volume_that_closes_the_connection_is_reported() {
     assert_value_fails(Reply::CloseAfter(0), &["got "]);
 }
 
 #[test]
-fn a_key_that_should_be_missing_is_told() {
+fn a_key_that_should_be_missing_is_reported() {
     assert_fails(&["--mode", "missing"], |_| None, Reply::Status(500), &["expected 404, got 302"]);
 }
 
-/// That this list, of a run with one key, ends it with a line that says so.
+/// Asserts that a run with one key reports this list.
 #[track_caller]
 fn assert_list_fails(body: &'static str, parts: &[&str]) {
     let wrong = move |request: &Recorded| (request.method == "GET").then(|| answer("200 OK", "", body));
@@ -397,28 +397,28 @@ fn assert_list_fails(body: &'static str, parts: &[&str]) {
 }
 
 #[test]
-fn a_list_that_lacks_keys_is_told() {
+fn a_list_that_lacks_keys_is_reported() {
     assert_list_fails(r#"{"next":"","keys":[]}"#, &["got 200 and a list of 0 keys"]);
 }
 
 #[test]
-fn a_list_cut_short_is_told() {
+fn a_truncated_list_is_reported() {
     assert_list_fails(r#"{"next":"","keys":["/a""#, &["got 200 and a list cut short after 1 keys"]);
 }
 
 #[test]
-fn what_is_no_list_is_told() {
+fn an_answer_that_is_not_a_list_is_reported() {
     assert_list_fails("<html></html>", &["got 200 and something that isn't a list"]);
 }
 
 #[test]
-fn a_master_that_is_down_is_told() {
+fn a_master_that_is_down_is_reported() {
     let url = format!("http://127.0.0.1:{}", free_port());
     let ended = thrash(&["--url", &url, "--count", "1"]);
     ended.assert_one_line(1, &["expected 201, got ", "refused"]);
 }
 
-/// A run on one volume that serves, but for requests of that method.
+/// A run on one volume that serves everything but requests of that method.
 #[track_caller]
 fn assert_direct_fails(method: &'static str, reply: Reply, parts: &[&str]) {
     let volume =
@@ -429,7 +429,7 @@ fn assert_direct_fails(method: &'static str, reply: Reply, parts: &[&str]) {
 }
 
 #[test]
-fn a_volumes_wrong_answers_are_told() {
+fn wrong_answers_of_a_volume_are_reported() {
     assert_direct_fails("PUT", Reply::Status(204), &["PUT /benchmark-direct-", "expected 201, got 204"]);
     assert_direct_fails("HEAD", Reply::Status(404), &["expected 200 with Content-Length 16, got 404"]);
     assert_direct_fails("GET", answer("200 OK", "", "other"), &["from byte 0 on, \"other\""]);
@@ -444,10 +444,10 @@ fn a_failed_run_with_json_prints_no_object() {
     assert_eq!(ended.out, "");
 }
 
-// flags
+// Flags.
 
 #[test]
-fn wrong_flags_are_one_line() {
+fn invalid_flags_are_reported_in_one_line() {
     for line in [
         "--count 0",
         "--count many",
@@ -479,7 +479,7 @@ fn wrong_flags_are_one_line() {
 }
 
 #[test]
-fn help_and_version_are_no_mistakes() {
+fn help_and_version_succeed() {
     for flag in ["--help", "--version"] {
         let ended = thrash(&[flag]);
         assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");

@@ -1,4 +1,4 @@
-//! A volume is closed: what the template and `volume/start` refuse, each tried on real nginx.
+//! Access control of a volume: what the template and `volume/start` refuse, each case on real nginx.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,8 +17,8 @@ use std::time::{Duration, SystemTime};
 use common::http::{Connection, Response, head, request, request_from};
 use common::{Volume, eventually, free_port, template};
 
-/// An address that is a master in these tests. Whoever connects without choosing one is 127.0.0.1, and
-/// so a stranger.
+/// The address that is a master in these tests. A client that doesn't choose its address is 127.0.0.1, a
+/// stranger.
 const MASTER: &str = "127.0.0.9";
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,7 +43,7 @@ fn stranger(volume: &Volume, method: &str, target: &str) -> Response {
     request(&volume.addr(), method, target, &[], b"")
 }
 
-/// What `volume/start` says and how it ends, where it is expected to end by itself.
+/// Runs `volume/start`, which is expected to exit, and returns its output.
 fn start(dir: &str, set: &[(&str, &str)]) -> Output {
     let mut command = Volume::command(Path::new(dir), free_port());
     command.envs(set.iter().copied()).output().unwrap()
@@ -61,7 +61,7 @@ fn strangers_read_values() {
     let (volume, _tempdir) = volume();
     let answer = stranger(&volume, "GET", VALUE);
     assert_eq!((answer.status, answer.text().as_str()), (200, "value"));
-    // no browser shall run what somebody has stored
+    // so that browsers don't run stored scripts
     assert_eq!(answer.header("content-type"), Some("application/octet-stream"));
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     let answer = stranger(&volume, "HEAD", VALUE);
@@ -72,7 +72,7 @@ fn strangers_read_values() {
 }
 
 #[test]
-fn strangers_do_not_write() {
+fn strangers_cannot_write() {
     let (volume, _tempdir) = volume();
     let before = volume.files();
     let methods = [
@@ -111,7 +111,7 @@ fn a_stranger_is_refused_before_the_body() {
 }
 
 #[test]
-fn strangers_do_not_list() {
+fn strangers_cannot_list() {
     let (volume, _tempdir) = volume();
     let targets = [
         "/",
@@ -140,16 +140,16 @@ fn strangers_do_not_list() {
 }
 
 #[test]
-fn a_directory_without_its_slash_is_not_there() {
+fn a_directory_without_its_slash_is_404() {
     let (volume, _tempdir) = volume();
-    // a redirect to the name with the slash would tell what exists
+    // a redirect to the name with the slash would reveal what exists
     for target in ["/ab", "/ab/cd", "/sv03", "/sv03/ab", "/sv03/ab/cd", "/ab/cd/L2E", "/body_temp"] {
         for method in ["GET", "HEAD"] {
             for answer in [stranger(&volume, method, target), master(&volume, method, target, b"")] {
                 assert_eq!((answer.status, answer.header("location")), (404, None), "{target}");
             }
         }
-        // and it can be neither replaced nor deleted
+        // nor can a directory be replaced or deleted
         for method in ["PUT", "DELETE"] {
             let answer = master(&volume, method, target, b"");
             assert!(matches!(answer.status, 403 | 404), "{method} {target}: {answer:?}");
@@ -159,7 +159,7 @@ fn a_directory_without_its_slash_is_not_there() {
 }
 
 #[test]
-fn nothing_but_values_is_reachable() {
+fn only_values_are_reachable() {
     let (volume, _tempdir) = volume();
     let dir = volume.dir();
     fs::write(dir.join("body_temp/0000009999"), "half").unwrap();
@@ -193,12 +193,12 @@ fn nothing_but_values_is_reachable() {
             }
         }
     }
-    // above the root, or a zero byte
+    // paths above the root, or with a zero byte
     for target in ["/../etc/passwd", "/..%2fetc/passwd", "/%2e%2e/etc/passwd", "/ab/cd/a%00b"] {
         assert_eq!(master(&volume, "GET", target, b"").status, 400, "{target}");
     }
     assert_eq!(fs::read(dir.join("body_temp/0000009999")).unwrap(), b"half");
-    // neither a hidden file in the listing, nor a stray page instead of it
+    // the listing has no hidden file, and no stray index page replaces it
     let listing = master(&volume, "GET", "/ab/cd/", b"");
     assert_eq!((listing.status, listing.header("content-type")), (200, Some("application/json")));
     let listing = listing.text();
@@ -206,7 +206,7 @@ fn nothing_but_values_is_reachable() {
 }
 
 #[test]
-fn not_even_a_master_deletes_a_directory() {
+fn a_master_cannot_delete_a_directory() {
     let (volume, _tempdir) = volume();
     let before = volume.files();
     let targets = [
@@ -267,7 +267,7 @@ fn a_master_writes_lists_and_deletes() {
 }
 
 #[test]
-fn a_date_becomes_the_time_of_the_file() {
+fn the_date_header_becomes_the_time_of_the_file() {
     let (volume, _tempdir) = volume();
     let date = [("Date", "Sun, 09 Sep 2001 01:46:40 GMT")];
     let answer = request_from(MASTER, &volume.addr(), "PUT", "/ab/cd/bmV3", &date, b"old");
@@ -279,7 +279,7 @@ fn a_date_becomes_the_time_of_the_file() {
 }
 
 #[test]
-fn half_an_upload_is_nowhere() {
+fn a_partial_upload_is_not_reachable() {
     let (volume, _tempdir) = volume();
     let before = volume.files();
     let half = vec![b'x'; 300_000];
@@ -287,24 +287,24 @@ fn half_an_upload_is_nowhere() {
         let mut connection = Connection::open(Some(MASTER), &volume.addr()).unwrap();
         connection.send(&head(&volume.addr(), "PUT", target.as_bytes(), &[], 600_000)).unwrap();
         connection.send(&half).unwrap();
-        eventually("the half is on its way", PATIENCE, || volume.temporary_files() == 1);
+        eventually("the partial upload has a temporary file", PATIENCE, || volume.temporary_files() == 1);
         assert_eq!(volume.files(), before);
-        // its file has a name that can be guessed
+        // the name of its temporary file can be guessed
         assert_eq!(stranger(&volume, "GET", "/body_temp/0000000001").status, 404);
         drop(connection);
-        eventually("the half is gone", PATIENCE, || volume.temporary_files() == 0);
+        eventually("the temporary file is gone", PATIENCE, || volume.temporary_files() == 0);
         assert_eq!(volume.files(), before);
     }
 }
 
 #[test]
-fn leftovers_are_cleared_at_the_start_and_values_stay() {
+fn the_start_deletes_leftovers_and_keeps_values() {
     let (mut volume, _tempdir) = volume();
     let before = volume.files();
     let mut connection = Connection::open(Some(MASTER), &volume.addr()).unwrap();
     connection.send(&head(&volume.addr(), "PUT", b"/ab/cd/bmV3", &[], 600_000)).unwrap();
     connection.send(&vec![b'x'; 300_000]).unwrap();
-    eventually("the half is on its way", PATIENCE, || volume.temporary_files() == 1);
+    eventually("the partial upload has a temporary file", PATIENCE, || volume.temporary_files() == 1);
     volume.kill();
     assert_eq!(volume.temporary_files(), 1);
     volume.restart();
@@ -313,23 +313,23 @@ fn leftovers_are_cleared_at_the_start_and_values_stay() {
 }
 
 #[test]
-fn one_directory_is_served_once() {
+fn a_directory_is_served_by_one_process_only() {
     let (mut volume, _tempdir) = volume();
     let dir = volume.dir().to_str().unwrap().to_owned();
     fs::write(volume.dir().join("body_temp/0000009999"), "an upload under way").unwrap();
     assert_one_line(&start(&dir, &[]), 1, "is being served already");
-    // nor by another name of it
+    // nor by another path to it
     assert_one_line(&start(&format!("{dir}/ab/.."), &[]), 1, "is being served already");
-    assert_eq!(volume.temporary_files(), 1, "the running one's uploads were touched");
+    assert_eq!(volume.temporary_files(), 1, "uploads of the running volume were deleted");
     volume.restart();
 }
 
 #[test]
-fn orphaned_workers_do_not_hold_up_a_restart() {
+fn orphaned_workers_do_not_prevent_a_restart() {
     let (mut volume, _tempdir) = volume();
     let orphans = volume.kill_first_process();
     assert_eq!(orphans.len(), 2);
-    // this is why: they go on serving
+    // orphaned workers keep serving
     assert_eq!(stranger(&volume, "GET", VALUE).status, 200);
     volume.restart();
     assert_eq!(stranger(&volume, "GET", VALUE).text(), "value");
@@ -340,7 +340,7 @@ fn orphaned_workers_do_not_hold_up_a_restart() {
 }
 
 #[test]
-fn a_frozen_volume_accepts_and_wakes_up() {
+fn a_paused_volume_accepts_connections_and_answers_when_resumed() {
     let (volume, _tempdir) = volume();
     volume.pause();
     let mut connection = Connection::open(None, &volume.addr()).unwrap();
@@ -350,10 +350,10 @@ fn a_frozen_volume_accepts_and_wakes_up() {
 }
 
 #[test]
-fn strange_directories_work_or_are_refused() {
+fn unusual_directory_names_work_or_are_refused() {
     let tempdir = tempfile::tempdir().unwrap();
     let volume = Volume::start(&tempdir.path().join("a b;{}'#é&%~"));
-    // on this volume, everyone on this machine is a master
+    // everyone on this machine is a master of this volume
     assert_eq!(request(&volume.addr(), "PUT", "/ab/cd/L2E=", &[], b"value").status, 201);
     assert_eq!(volume.files(), [("ab/cd/L2E=".to_owned(), b"value".to_vec())]);
     for name in ["a$b", "a\"b", "a\\b", "a\nb"] {
@@ -364,7 +364,7 @@ fn strange_directories_work_or_are_refused() {
 }
 
 #[test]
-fn wrong_usage_is_one_line() {
+fn invalid_usage_is_reported_in_one_line() {
     let tempdir = tempfile::tempdir().unwrap();
     let dir = tempdir.path().join("volume");
     let dir = dir.to_str().unwrap();
@@ -380,14 +380,14 @@ fn wrong_usage_is_one_line() {
     assert_one_line(&start("", &[]), 2, "PORT=3001 volume/start DIR");
     let two = Volume::command(Path::new(dir), free_port()).arg("more").output().unwrap();
     assert_one_line(&two, 2, "PORT=3001 volume/start DIR");
-    // a disk that is not mounted is not made up for
+    // `volume/start` doesn't create a missing parent, which may be a disk that is not mounted
     let missing = format!("{dir}/volume");
     assert_one_line(&start(&missing, &[]), 1, "does its parent exist");
     assert!(!Path::new(dir).exists());
 }
 
-/// As the official nginx container does: of the template's placeholders those are filled in whose names
-/// are set in the environment; all other dollars stay.
+/// The official nginx container fills in only those placeholders whose names are set in the environment; all
+/// other dollar signs stay.
 #[test]
 fn the_template_works_in_a_container() {
     let tempdir = tempfile::tempdir().unwrap();
@@ -403,9 +403,9 @@ fn the_template_works_in_a_container() {
     let mut config = fs::read_to_string(template()).unwrap();
     for (name, value) in environment {
         config = config.replace(&format!("${{{name}}}"), value);
-        assert!(!config.contains(&format!("${name}")), "a variable of nginx is in the way of ${name}");
+        assert!(!config.contains(&format!("${name}")), "an nginx variable collides with ${name}");
     }
-    assert!(!config.contains("${"), "a placeholder that the header does not name");
+    assert!(!config.contains("${"), "the template has a placeholder that its header doesn't name");
     let path = tempdir.path().join("nginx.conf");
     fs::write(&path, config).unwrap();
     let search = format!("{}:/usr/sbin", std::env::var("PATH").unwrap());

@@ -1,4 +1,4 @@
-//! Clients' keys: who may do what, and what it is told otherwise.
+//! Credentials: what each client may do, and how others are refused.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -50,7 +50,7 @@ allow = ["admin"]
 const ROOT: Option<&str> = Some("Bearer root-secret");
 const METHODS: [&str; 7] = ["GET", "HEAD", "PUT", "DELETE", "UNLINK", "RELINK", "REBALANCE"];
 
-/// A cluster whose master has a file of keys.
+/// A cluster whose master has a credentials file.
 struct Guarded {
     cluster: Cluster,
     file: PathBuf,
@@ -77,7 +77,7 @@ impl Guarded {
         assert_eq!(answer.status, 201, "PUT {target}: {}", answer.text());
     }
 
-    /// Has the master read another file of keys, and waits until it says so in the log.
+    /// Rewrites the credentials file, reloads it, and waits for `said` in the log.
     #[track_caller]
     fn reload(&self, text: &str, said: &str) {
         write(&self.file, text);
@@ -91,7 +91,7 @@ impl Guarded {
     }
 }
 
-/// A file that its owner alone can read.
+/// Writes a file that only its owner can read.
 fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -105,7 +105,7 @@ fn bearer(access: &str) -> String {
     format!("Bearer {access}-secret")
 }
 
-/// That an answer asks for credentials, and says why in one line of text.
+/// Asserts that an answer asks for credentials, with one line of text that says why.
 #[track_caller]
 fn asks_for_credentials(answer: &Response) {
     refused(answer, 401);
@@ -113,7 +113,7 @@ fn asks_for_credentials(answer: &Response) {
 }
 
 #[test]
-fn without_a_file_all_is_open_and_the_log_says_so() {
+fn without_a_credentials_file_all_requests_are_allowed_and_the_log_warns() {
     let cluster = cluster();
     assert_eq!(cluster.master.log().matches("WARN everything is open: no --credentials").count(), 1);
     let headers = ["Bearer nobody", "Basic ?", "nonsense", ""];
@@ -125,13 +125,13 @@ fn without_a_file_all_is_open_and_the_log_says_so() {
 }
 
 #[test]
-fn with_a_file_nothing_is_said_to_be_open() {
+fn with_a_credentials_file_the_log_has_no_such_warning() {
     let guarded = Guarded::new(FILE);
     assert!(!guarded.cluster.master.log().contains("WARN"), "{}", guarded.cluster.master.log());
 }
 
 #[test]
-fn strangers_are_401_whether_the_key_exists_or_not() {
+fn clients_without_credentials_get_401_whether_the_key_exists_or_not() {
     let guarded = Guarded::new(FILE);
     guarded.put("/photos/a");
     let wrong = [
@@ -177,7 +177,7 @@ fn a_client_logs_in_with_basic_or_bearer() {
 }
 
 #[test]
-fn a_key_may_do_what_its_rights_allow() {
+fn a_credential_allows_exactly_its_rights() {
     let guarded = Guarded::new(FILE);
     for (access, allowed) in [
         ("reader", &["GET", "HEAD"][..]),
@@ -188,7 +188,7 @@ fn a_key_may_do_what_its_rights_allow() {
     ] {
         for method in METHODS {
             let answer = guarded.ask(Some(&bearer(access)), method, "/photos/none", b"");
-            // a key that isn't there, a value that is empty
+            // a key that doesn't exist, and an empty value
             let expected = match method {
                 _ if !allowed.contains(&method) => 403,
                 "PUT" => 411,
@@ -204,7 +204,7 @@ fn a_key_may_do_what_its_rights_allow() {
 }
 
 #[test]
-fn a_key_that_may_not_write_changes_nothing() {
+fn a_credential_without_write_access_changes_nothing() {
     let guarded = Guarded::new(FILE);
     guarded.put("/photos/a");
     for method in ["PUT", "DELETE", "UNLINK", "RELINK", "REBALANCE"] {
@@ -216,7 +216,7 @@ fn a_key_that_may_not_write_changes_nothing() {
 }
 
 #[test]
-fn a_key_is_good_for_its_buckets() {
+fn a_credential_is_valid_for_its_buckets_only() {
     let guarded = Guarded::new(FILE);
     let (reader, root) = (bearer("reader"), bearer("root"));
     for (target, allowed) in [
@@ -247,7 +247,7 @@ fn a_key_is_good_for_its_buckets() {
 }
 
 #[test]
-fn anybody_may_read_a_public_bucket() {
+fn a_public_bucket_can_be_read_without_credentials() {
     let guarded = Guarded::new(FILE);
     guarded.put("/www/index.html");
     let writer = bearer("writer");
@@ -274,7 +274,7 @@ fn anybody_may_read_a_public_bucket() {
 }
 
 #[test]
-fn a_listing_stays_in_the_buckets_of_a_key() {
+fn a_listing_is_limited_to_the_buckets_of_its_credential() {
     let guarded = Guarded::new(FILE);
     for target in ["/photos", "/photos/a", "/photos2/a", "/secret/a"] {
         guarded.put(target);
@@ -286,7 +286,7 @@ fn a_listing_stays_in_the_buckets_of_a_key() {
             ("/photos/a", true),
             ("/photos%2Fa/b", true),
             ("/backup-7/", true),
-            // all that begins with it may lie in other buckets
+            // the prefix also matches keys in other buckets
             ("/photos", false),
             ("/backup-", false),
             ("/", false),
@@ -305,7 +305,7 @@ fn a_listing_stays_in_the_buckets_of_a_key() {
     }
     let list = guarded.ask(Some(&admin), "GET", "/photos/?list", b"");
     assert_eq!(list.text().trim(), r#"{"next":"","keys":["/photos/a"]}"#);
-    // what is no listing is refused as ever, but only those who may look
+    // a malformed listing is a 400, but only for clients that may list
     refused(&guarded.ask(Some(&reader), "GET", "/photos/?lists", b""), 400);
     refused(&guarded.ask(Some(&reader), "GET", "/secret/?lists", b""), 403);
     refused(&guarded.ask(Some(&reader), "PUT", "/photos/a?list", b"x"), 403);
@@ -313,20 +313,20 @@ fn a_listing_stays_in_the_buckets_of_a_key() {
 }
 
 #[test]
-fn a_body_is_not_asked_for_before_the_refusal() {
+fn a_refusal_is_sent_before_the_body_is_asked_for() {
     let guarded = Guarded::new(FILE);
     let addr = guarded.cluster.master.addr();
     for (authorization, status) in [("Bearer nobody's secret", 401), ("Bearer reader-secret", 403)] {
         let headers = [("Expect", "100-continue"), ("Authorization", authorization)];
         let mut connection = Connection::open(None, &addr).unwrap();
         connection.send(&head(&addr, "PUT", b"/photos/a", &headers, 5)).unwrap();
-        // the first answer counts: no 100
+        // the first answer must be the refusal, not a 100
         refused(&connection.receive_any("PUT").unwrap(), status);
     }
 }
 
 #[test]
-fn after_sighup_other_keys_count_on_open_connections_too() {
+fn after_sighup_open_connections_use_the_new_credentials() {
     let guarded = Guarded::new(FILE);
     let addr = guarded.cluster.master.addr();
     let mut connection = Connection::open(None, &addr).unwrap();
@@ -344,7 +344,7 @@ fn after_sighup_other_keys_count_on_open_connections_too() {
 }
 
 #[test]
-fn a_file_that_is_wrong_at_sighup_leaves_the_old_keys() {
+fn an_invalid_file_at_sighup_keeps_the_old_credentials() {
     let guarded = Guarded::new(FILE);
     let reader = bearer("reader");
     for (broken, why) in [
@@ -366,15 +366,15 @@ fn a_file_that_is_wrong_at_sighup_leaves_the_old_keys() {
 }
 
 #[test]
-fn sighup_without_a_file_is_logged_and_no_more() {
+fn sighup_without_a_credentials_file_is_only_logged() {
     let cluster = cluster();
     cluster.master.hang_up();
-    eventually("it is logged", PATIENCE, || cluster.master.log().contains("SIGHUP"));
+    eventually("SIGHUP is logged", PATIENCE, || cluster.master.log().contains("SIGHUP"));
     assert_eq!(cluster.request("PUT", "/key", b"value").status, 201);
 }
 
 #[test]
-fn a_file_that_others_can_read_is_warned_of() {
+fn a_credentials_file_that_others_can_read_causes_a_warning() {
     let tempdir = tempfile::tempdir().unwrap();
     let file = tempdir.path().join("keys.toml");
     write(&file, FILE);
@@ -383,7 +383,7 @@ fn a_file_that_others_can_read_is_warned_of() {
     let warnings = || cluster.master.log().matches(&format!("chmod 600 {}", file.display())).count();
     assert_eq!(warnings(), 1, "{}", cluster.master.log());
     cluster.master.hang_up();
-    eventually("it is warned again", PATIENCE, || warnings() == 2);
+    eventually("the log warns again", PATIENCE, || warnings() == 2);
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn secrets_are_not_logged() {
 }
 
 #[test]
-fn a_bad_file_ends_the_start_with_one_line() {
+fn an_invalid_credentials_file_ends_the_start_with_one_line() {
     let tempdir = tempfile::tempdir().unwrap();
     let (db, file) = (tempdir.path().join("db"), tempdir.path().join("keys.toml"));
     let (name, port) = (file.to_str().unwrap(), free_port().to_string());
@@ -418,6 +418,6 @@ fn a_bad_file_ends_the_start_with_one_line() {
         fails(&flags[..8], &[("DAVKV_CREDENTIALS", name)], 1, words);
     }
     fails(&flags[..8], &[("DAVKV_CREDENTIALS", "")], 2, &["--credentials"]);
-    // before anything is touched
+    // the check comes before the index is created
     assert!(!db.exists());
 }

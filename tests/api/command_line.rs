@@ -10,7 +10,7 @@ use crate::common::http::request;
 use crate::common::{Volume, eventually, free_port};
 use crate::rig::{PATIENCE, cluster, refused};
 
-/// A master that need not come up.
+/// A master that may fail to start.
 struct Program {
     child: Child,
     output: Arc<Mutex<String>>,
@@ -40,7 +40,7 @@ impl Program {
         self.output.lock().unwrap().clone()
     }
 
-    /// Waits for its end; its status and all that it said.
+    /// Waits for its end; returns its exit code and all its output.
     fn end(mut self) -> (Option<i32>, String) {
         let mut status = None;
         eventually("the program has ended", PATIENCE, || {
@@ -60,7 +60,7 @@ impl Drop for Program {
     }
 }
 
-/// That a master ends with this status and one line that holds these words.
+/// Asserts that a master exits with this status and one line that contains these words.
 #[track_caller]
 pub(crate) fn fails(arguments: &[&str], environment: &[(&str, &str)], status: i32, words: &[&str]) {
     let (ended, output) = Program::start(arguments, environment).end();
@@ -72,7 +72,7 @@ pub(crate) fn fails(arguments: &[&str], environment: &[(&str, &str)], status: i3
 }
 
 #[test]
-fn wrong_flags_are_one_line_that_says_what_to_type() {
+fn an_invalid_flag_is_reported_in_one_line_with_a_hint() {
     let tempdir = tempfile::tempdir().unwrap();
     let db = tempdir.path().join("db");
     let db = db.to_str().unwrap();
@@ -109,7 +109,7 @@ fn wrong_flags_are_one_line_that_says_what_to_type() {
 }
 
 #[test]
-fn a_wrong_environment_is_one_line_that_says_what_to_type() {
+fn an_invalid_environment_variable_is_reported_in_one_line_with_a_hint() {
     let good = [("DAVKV_DB", "db"), ("DAVKV_VOLUMES", "a:1,b:1,c:1")];
     for (name, value, words) in [
         ("DAVKV_VOLUMES", "a:1,b", ["--replicas", "--volumes"]),
@@ -121,27 +121,27 @@ fn a_wrong_environment_is_one_line_that_says_what_to_type() {
     }
 }
 
-/// The necessary flags for an index at `db`, with volumes that nobody asks.
+/// The required flags for an index at `db`, with volumes that are never contacted.
 pub(crate) fn flags<'a>(db: &'a Path, port: &'a str) -> [&'a str; 8] {
     let db = db.to_str().unwrap();
     ["--db", db, "--volumes", "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", "--port", port, "--address", "127.0.0.1"]
 }
 
 #[test]
-fn an_index_in_use_is_one_line() {
+fn an_index_in_use_is_reported_in_one_line() {
     let cluster = cluster();
     let port = free_port().to_string();
     fails(&flags(&cluster.tempdir.path().join("db"), &port), &[], 1, &["db", "in use"]);
 }
 
 #[test]
-fn an_index_without_a_parent_is_one_line() {
+fn an_index_without_a_parent_directory_is_reported_in_one_line() {
     let tempdir = tempfile::tempdir().unwrap();
     fails(&flags(&tempdir.path().join("none/db"), "1"), &[], 1, &["none/db", "doesn't exist"]);
 }
 
 #[test]
-fn what_is_no_index_is_one_line() {
+fn a_path_that_is_not_an_index_is_reported_in_one_line() {
     let tempdir = tempfile::tempdir().unwrap();
     let (file, directory) = (tempdir.path().join("file"), tempdir.path().join("directory"));
     fs::write(&file, "text").unwrap();
@@ -153,7 +153,7 @@ fn what_is_no_index_is_one_line() {
 }
 
 #[test]
-fn a_port_in_use_is_one_line() {
+fn a_port_in_use_is_reported_in_one_line() {
     let cluster = cluster();
     let addr = cluster.master.addr();
     let port = addr.rsplit(':').next().unwrap();
@@ -161,7 +161,7 @@ fn a_port_in_use_is_one_line() {
 }
 
 #[test]
-fn help_and_version_go_to_standard_output() {
+fn help_and_version_are_printed_to_standard_output() {
     for flag in ["--help", "--version"] {
         let mut child =
             Command::new(env!("CARGO_BIN_EXE_davkv")).arg(flag).stdout(Stdio::piped()).spawn().unwrap();
@@ -201,7 +201,7 @@ fn flags_can_come_from_the_environment() {
 }
 
 #[test]
-fn a_flag_comes_before_the_environment() {
+fn a_flag_overrides_the_environment() {
     let tempdir = tempfile::tempdir().unwrap();
     let db = tempdir.path().join("none/db");
     fails(&flags(&db, "1"), &[("DAVKV_DB", "/other"), ("DAVKV_REPLICAS", "3")], 1, &["none/db"]);

@@ -12,7 +12,7 @@ fn expect_100_continue_is_honoured() {
 }
 
 #[test]
-fn a_refusal_comes_instead_of_100_continue() {
+fn a_refusal_is_sent_instead_of_100_continue() {
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     let addr = cluster.master.addr();
@@ -23,14 +23,14 @@ fn a_refusal_comes_instead_of_100_continue() {
         connection.send(&head).unwrap();
         let refusal = connection.receive_any("PUT").unwrap();
         refused(&refusal, status);
-        // the next request would not be answered
+        // the unread body would be taken for the next request
         assert_eq!(refusal.header("connection"), Some("close"), "{target}");
         assert!(connection.rest().unwrap().is_empty());
     }
 }
 
 #[test]
-fn a_refusal_comes_before_the_body_is_read() {
+fn a_refusal_is_sent_before_the_body_is_read() {
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     let addr = cluster.master.addr();
@@ -40,7 +40,7 @@ fn a_refusal_comes_before_the_body_is_read() {
 }
 
 #[test]
-fn a_refused_client_that_sends_all_first_reads_the_refusal() {
+fn a_refused_client_that_sends_its_whole_body_first_reads_the_refusal() {
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     let addr = cluster.master.addr();

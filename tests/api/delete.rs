@@ -31,7 +31,7 @@ fn delete_leaves_every_other_key_alone() {
 }
 
 #[test]
-fn what_needs_a_key_is_404_without() {
+fn requests_for_a_missing_key_are_404() {
     let cluster = cluster();
     for method in ["GET", "DELETE", "UNLINK", "RELINK", "REBALANCE"] {
         refuses(&cluster, method, "/none", b"", 404);
@@ -39,7 +39,7 @@ fn what_needs_a_key_is_404_without() {
 }
 
 #[test]
-fn protect_wants_an_unlink_before_a_delete() {
+fn with_protect_a_delete_needs_an_unlink_first() {
     let cluster = Cluster::new(3, &["--protect"]);
     put(&cluster, "/key", b"value");
     refuses(&cluster, "DELETE", "/key", b"", 403);
@@ -50,7 +50,7 @@ fn protect_wants_an_unlink_before_a_delete() {
 }
 
 #[test]
-fn unlink_hides_and_keeps() {
+fn unlink_hides_the_key_and_keeps_the_value() {
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     let files = stored(&cluster);
@@ -94,7 +94,7 @@ fn rebalance_of_a_balanced_key_changes_nothing() {
 }
 
 #[test]
-fn rebalance_moves_the_value_to_where_the_volumes_want_it() {
+fn rebalance_moves_the_value_to_its_placement() {
     let mut cluster = Cluster::new(4, &[]);
     let key = Key::new(b"/key");
     let wanted = placement(&cluster).wanted(&key);
@@ -105,7 +105,9 @@ fn rebalance_moves_the_value_to_where_the_volumes_want_it() {
     assert_eq!(before.header("key-balance"), Some("unbalanced"));
 
     cluster.volumes[missing].restart();
-    eventually("rebalanced", PATIENCE, || cluster.request("REBALANCE", "/key", b"").status == 204);
+    eventually("the value is rebalanced", PATIENCE, || {
+        cluster.request("REBALANCE", "/key", b"").status == 204
+    });
     let after = cluster.request("GET", "/key", b"");
     let places: Vec<_> = wanted.iter().map(ToString::to_string).collect();
     assert_eq!(after.header("key-balance"), Some("balanced"));

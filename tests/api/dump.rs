@@ -27,7 +27,7 @@ fn dumped(master: &Master) -> Response {
     answer
 }
 
-/// The index that a dump makes, in a directory of its own, and when it was taken.
+/// The index that a dump makes, in a temporary directory, and the time at which the dump was taken.
 fn loaded(dump: &[u8]) -> (Index, u64, tempfile::TempDir) {
     let tempdir = tempfile::tempdir().unwrap();
     let path = tempdir.path().join("db");
@@ -40,14 +40,14 @@ fn now() -> u64 {
 }
 
 #[test]
-fn a_dump_holds_what_is_live_and_what_is_unlinked() {
+fn a_dump_holds_live_and_unlinked_keys() {
     let cluster = cluster_with(&["/a", "/b", "/ä"]);
     assert_eq!(cluster.request("UNLINK", "/b", b"").status, 204);
     assert_eq!(cluster.request("DELETE", "/a", b"").status, 204);
     let before = now();
     let answer = dumped(&cluster.master);
     let (index, taken, _tempdir) = loaded(&answer.body);
-    // the master's clock rounds up to the next millisecond, and so to the next second
+    // the master rounds its clock up to the next millisecond, which may be the next second
     assert!((before..=Timestamp::now().seconds()).contains(&taken), "{taken}");
     assert_eq!(entry(&index, b"/a"), Entry::default());
     for (text, state) in [("/b", State::Unlinked), ("/ä", State::Live)] {
@@ -64,16 +64,16 @@ fn a_dump_holds_what_is_live_and_what_is_unlinked() {
 }
 
 #[test]
-fn the_dump_of_an_empty_index_is_whole() {
+fn the_dump_of_an_empty_index_is_complete() {
     let cluster = cluster();
     let (index, ..) = loaded(&dumped(&cluster.master).body);
     assert_eq!(block_on(index.first_unreserved()).unwrap(), 1);
 }
 
-/// Of two keys that are written one after the other it never has the later one alone, wherever in the dump they
-/// stand, and nothing that was written while its client waited.
+/// Of two keys written one after the other, a dump never has the later one alone, wherever in the dump they
+/// stand. A write that is acknowledged before the dump begins is in it.
 #[test]
-fn a_dump_is_of_one_moment_while_writes_go_on() {
+fn a_dump_is_a_snapshot_while_writes_continue() {
     let tempdir = tempfile::tempdir().unwrap();
     let volume = Volume::start(&tempdir.path().join("volume"));
     let db = tempdir.path().join("db");
@@ -82,7 +82,7 @@ fn a_dump_is_of_one_moment_while_writes_go_on() {
     let addr = master.addr();
     let (pairs, enough) = (AtomicU64::new(0), AtomicBool::new(false));
     let write = || {
-        // so many are never needed, and it ends even when the test fails
+        // the bound is never reached, but ends the loop if the test fails
         while !enough.load(Ordering::SeqCst) && pairs.load(Ordering::SeqCst) < 20_000 {
             for prefix in ["z", "a"] {
                 let key = format!("/{prefix}/{:06}", pairs.load(Ordering::SeqCst));
@@ -94,12 +94,12 @@ fn a_dump_is_of_one_moment_while_writes_go_on() {
     let written = || pairs.load(Ordering::SeqCst);
     let (dump, begun) = std::thread::scope(|scope| {
         scope.spawn(write);
-        eventually("some are written", PATIENCE, || written() > 10);
+        eventually("some pairs are written", PATIENCE, || written() > 10);
         let mut connection = Connection::open(None, &addr).unwrap();
         connection.send(&head(&addr, "GET", b"/?dump", &[], 0)).unwrap();
         connection.wait().unwrap();
         let begun = written();
-        eventually("more are written", PATIENCE, || written() > begun + 10);
+        eventually("more pairs are written", PATIENCE, || written() > begun + 10);
         enough.store(true, Ordering::SeqCst);
         (connection.receive("GET").unwrap().body, begun)
     });
@@ -109,7 +109,7 @@ fn a_dump_is_of_one_moment_while_writes_go_on() {
     let (earlier, later) = (records(&index, b"/z/"), records(&index, b"/a/"));
     assert!(earlier == later || earlier == later + 1, "{earlier} and {later}");
     assert!((10..=begun + 1).contains(&later), "{later} of {begun}");
-    // and the generation counter
+    // plus one row for the generation counter
     assert_eq!(rows, LARGE + earlier + later + 1);
 }
 
@@ -121,16 +121,16 @@ fn entry(index: &Index, key: &[u8]) -> Entry {
     block_on(index.entry(&Key::new(key))).unwrap()
 }
 
-/// How many keys there are, all of which have a record that can be read.
+/// The number of keys with this prefix, each of which has a readable record.
 fn records(index: &Index, prefix: &[u8]) -> u64 {
     let page = block_on(index.page(prefix, b"", None)).unwrap();
     assert_eq!(page.next, None);
     page.rows.len() as u64
 }
 
-/// Its intent would doom what is about to become the value.
+/// Its intent would delete the file that is about to become the value.
 #[test]
-fn what_is_being_written_is_no_part_of_a_dump() {
+fn a_value_that_is_being_written_is_not_in_a_dump() {
     let cluster = cluster();
     let gates: Vec<Gate> = cluster.volumes.iter().map(Gate::before).collect();
     let addresses: Vec<String> = gates.iter().map(Gate::addr).collect();
@@ -140,7 +140,7 @@ fn what_is_being_written_is_no_part_of_a_dump() {
     }
     let addr = master.addr();
     let put = std::thread::spawn(move || request(&addr, "PUT", "/key", &[], b"value").status);
-    eventually("a file is on its way", PATIENCE, || {
+    eventually("an upload to a volume is under way", PATIENCE, || {
         gates.iter().any(|gate| gate.count("PUT", Stage::Held) > 0)
     });
     let (index, ..) = loaded(&dumped(&master).body);
@@ -155,7 +155,7 @@ fn what_is_being_written_is_no_part_of_a_dump() {
 }
 
 #[test]
-fn what_a_volume_that_is_down_keeps_of_a_deleted_value_is_in_the_dump() {
+fn a_dump_names_files_of_deleted_values_on_volumes_that_are_down() {
     let mut cluster = cluster_with(&["/key"]);
     cluster.volumes[0].kill();
     assert_eq!(cluster.request("DELETE", "/key", b"").status, 204);
@@ -168,7 +168,7 @@ fn what_a_volume_that_is_down_keeps_of_a_deleted_value_is_in_the_dump() {
 }
 
 #[test]
-fn a_dump_goes_with_get_only() {
+fn a_dump_allows_only_get() {
     let cluster = cluster_with(&["/a"]);
     for method in ["PUT", "POST", "DELETE", "UNLINK", "RELINK", "REBALANCE"] {
         refuses(&cluster, method, "/?dump", b"x", 400);
@@ -177,7 +177,7 @@ fn a_dump_goes_with_get_only() {
 }
 
 #[test]
-fn a_dump_is_of_the_whole_index_and_nothing_else_is_said() {
+fn a_dump_takes_no_key_and_no_other_parameter() {
     let cluster = cluster_with(&["/a"]);
     for target in ["/a?dump", "/a/?dump", "//?dump", "/?dump=1", "/?dump=", "/?dump&", "/?&dump", "/?DUMP"] {
         refuses(&cluster, "GET", target, b"", 400);
@@ -189,14 +189,14 @@ fn a_dump_is_of_the_whole_index_and_nothing_else_is_said() {
 
 const LARGE: u64 = 1000;
 
-/// A master whose dump is larger than what a connection holds of an answer that nobody reads.
+/// A master whose dump is larger than the buffers of a connection that nobody reads.
 fn master_with_a_large_index(db: &Path) -> Master {
     let mut record = Record::decode(&record(State::Live)).unwrap();
     record.headers = vec![("x-amz-meta-long".to_owned(), "x".repeat(60_000))];
     master_over(db, (0..LARGE).map(|n| (format!("/{n:06}"), record.encode())).collect())
 }
 
-/// A client who asks for a dump and reads no more of it than the status.
+/// A client that asks for a dump and reads only the status line.
 fn stuck(addr: &str) -> Connection {
     let mut connection = Connection::open(None, addr).unwrap();
     connection.send(&head(addr, "GET", b"/?dump", &[], 0)).unwrap();
@@ -206,7 +206,7 @@ fn stuck(addr: &str) -> Connection {
 }
 
 #[test]
-fn two_dumps_at_a_time_are_enough_and_the_place_of_who_leaves_is_free_again() {
+fn a_third_dump_at_a_time_is_refused_until_a_client_disconnects() {
     let tempdir = tempfile::tempdir().unwrap();
     let master = master_with_a_large_index(&tempdir.path().join("db"));
     let addr = master.addr();
@@ -216,7 +216,7 @@ fn two_dumps_at_a_time_are_enough_and_the_place_of_who_leaves_is_free_again() {
     assert_eq!(third.header("retry-after"), Some("1"));
     drop(first);
     let mut whole = None;
-    eventually("there is place again", PATIENCE, || {
+    eventually("another dump is accepted", PATIENCE, || {
         let answer = request(&addr, "GET", "/?dump", &[], b"");
         whole = (answer.status == 200).then_some(answer.body);
         whole.is_some()
@@ -227,7 +227,7 @@ fn two_dumps_at_a_time_are_enough_and_the_place_of_who_leaves_is_free_again() {
 }
 
 #[test]
-fn clients_who_read_nothing_of_a_dump_hinder_nobody() {
+fn clients_that_do_not_read_their_dump_do_not_block_others() {
     let tempdir = tempfile::tempdir().unwrap();
     let master = master_with_a_large_index(&tempdir.path().join("db"));
     let addr = master.addr();
@@ -237,9 +237,9 @@ fn clients_who_read_nothing_of_a_dump_hinder_nobody() {
     assert!(master.peak_memory() < 64 << 20, "{} bytes were resident", master.peak_memory());
 }
 
-/// Damage is an error at the beginning of a dump and a broken answer later on, never a missing row.
+/// Damage is an error at the beginning of a dump and a truncated answer later on, never a missing row.
 #[test]
-fn a_damaged_record_breaks_a_dump_off() {
+fn a_damaged_record_ends_a_dump_with_an_error() {
     let mut damaged = record(State::Live);
     damaged.truncate(damaged.len() - 1);
     for (at, first_page) in [("/000000", true), ("/029999", false)] {
@@ -254,7 +254,7 @@ fn a_damaged_record_breaks_a_dump_off() {
         }
         let mut connection = Connection::open(None, &master.addr()).unwrap();
         connection.send(&head(&master.addr(), "GET", b"/?dump", &[], 0)).unwrap();
-        assert!(connection.receive("GET").is_err(), "it looks whole");
-        eventually("it is logged", PATIENCE, || master.log().contains("a dump broke off"));
+        assert!(connection.receive("GET").is_err(), "the dump looks complete");
+        eventually("the error is logged", PATIENCE, || master.log().contains("a dump broke off"));
     }
 }

@@ -1,4 +1,4 @@
-//! The master's end, with connections open.
+//! Shutdown of the master with open connections.
 
 use std::net::TcpStream;
 
@@ -7,7 +7,7 @@ use crate::common::{Cluster, eventually};
 use crate::rig::{PATIENCE, cluster, eventually_no_files, half_an_upload, refuses};
 
 #[test]
-fn an_upload_under_way_at_the_end_is_finished() {
+fn an_upload_under_way_at_shutdown_is_finished() {
     let mut cluster = cluster();
     let mut upload = half_an_upload(&cluster.master, "/key");
     cluster.master.ask_to_end();
@@ -22,7 +22,7 @@ fn an_upload_under_way_at_the_end_is_finished() {
 }
 
 #[test]
-fn a_stuck_upload_holds_the_end_back_no_longer_than_the_grace() {
+fn a_stalled_upload_delays_shutdown_no_longer_than_the_grace() {
     let mut cluster = Cluster::new(3, &["--grace", "100ms", "--clienttimeout", "1h"]);
     let _upload = half_an_upload(&cluster.master, "/key");
     assert!(cluster.master.terminate().success());
@@ -32,7 +32,7 @@ fn a_stuck_upload_holds_the_end_back_no_longer_than_the_grace() {
 }
 
 #[test]
-fn an_idle_connection_does_not_hold_the_end_back() {
+fn an_idle_connection_does_not_delay_shutdown() {
     let mut cluster = Cluster::new(3, &["--grace", "1h"]);
     let addr = cluster.master.addr();
     let mut connection = Connection::open(None, &addr).unwrap();

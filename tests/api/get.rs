@@ -9,7 +9,7 @@ use crate::common::http::get_url;
 use crate::common::{Cluster, eventually};
 use crate::rig::{PATIENCE, cluster, hex_md5, placement, put, refused, refuses};
 
-/// Where a key's replicas lie on disk, with plain names.
+/// The paths of a key's replicas on disk, with plain names.
 fn replicas_on_disk(cluster: &Cluster, key: &str) -> Vec<std::path::PathBuf> {
     let key = Key::new(key.as_bytes());
     let mut paths = Vec::new();
@@ -57,7 +57,7 @@ fn head_answers_as_get() {
 }
 
 #[test]
-fn get_of_no_key_is_404() {
+fn get_of_a_missing_key_is_404() {
     let cluster = cluster();
     refuses(&cluster, "GET", "/none", b"", 404);
     refuses(&cluster, "GET", "/", b"", 404);
@@ -72,7 +72,7 @@ fn get_of_an_unlinked_key_is_404() {
 }
 
 #[test]
-fn a_lone_question_mark_is_no_query() {
+fn an_empty_query_is_ignored() {
     let cluster = cluster();
     put(&cluster, "/key?", b"value");
     assert_eq!(cluster.fetch("/key").text(), "value");
@@ -80,7 +80,7 @@ fn a_lone_question_mark_is_no_query() {
 }
 
 #[test]
-fn fallback_redirects_to_the_key_encoded_anew() {
+fn fallback_redirects_to_the_key_percent_encoded_again() {
     let cluster = Cluster::new(3, &["--fallback", "elsewhere:8000"]);
     put(&cluster, "/key", b"value");
     for (target, path) in [
@@ -114,7 +114,7 @@ fn get_is_503_with_retry_after_when_no_replica_can_be_reached() {
 }
 
 #[test]
-fn get_is_500_when_all_replicas_are_gone() {
+fn get_is_500_when_all_replicas_are_missing() {
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     for path in replicas_on_disk(&cluster, "/key") {
@@ -134,7 +134,7 @@ fn get_is_500_when_all_replicas_are_torn() {
 }
 
 #[test]
-fn damage_is_an_error_in_the_log() {
+fn damage_is_logged_as_an_error() {
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     for path in replicas_on_disk(&cluster, "/key") {
@@ -146,7 +146,7 @@ fn damage_is_an_error_in_the_log() {
 }
 
 #[test]
-fn a_torn_replica_is_passed_over() {
+fn a_torn_replica_is_skipped() {
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     let [gone, torn, _whole] = replicas_on_disk(&cluster, "/key").try_into().unwrap();
@@ -158,9 +158,10 @@ fn a_torn_replica_is_passed_over() {
     }
 }
 
-/// As a volume may have it that forgot, in a loss of power, what was deleted and written since.
+/// A volume may roll back to such a file in a power cut, if it forgets a deletion and the write that
+/// followed.
 #[test]
-fn a_replica_that_is_older_than_its_record_is_passed_over() {
+fn a_replica_that_is_older_than_its_record_is_skipped() {
     let cluster = cluster();
     put(&cluster, "/key", b"newer");
     let [stale, others @ ..]: [_; 3] = replicas_on_disk(&cluster, "/key").try_into().unwrap();
@@ -171,16 +172,16 @@ fn a_replica_that_is_older_than_its_record_is_passed_over() {
         assert_eq!(cluster.fetch("/key").text(), "newer");
     }
     assert_eq!(cluster.request("REBALANCE", "/key", b"").status, 204);
-    // it has made a good one beside it
+    // REBALANCE has copied a good replica to the same volume
     for other in others {
         fs::remove_file(other).unwrap();
     }
     assert_eq!(cluster.fetch("/key").text(), "newer");
 }
 
-/// As after a restore that didn't keep the times.
+/// A restore that doesn't keep file times leaves such replicas.
 #[test]
-fn replicas_that_are_younger_than_their_record_are_served() {
+fn replicas_that_are_newer_than_their_record_are_served() {
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     for replica in replicas_on_disk(&cluster, "/key") {
@@ -191,7 +192,7 @@ fn replicas_that_are_younger_than_their_record_are_served() {
 }
 
 #[test]
-fn a_volume_that_is_down_is_passed_over() {
+fn a_volume_that_is_down_is_skipped() {
     let mut cluster = cluster();
     put(&cluster, "/key", b"value");
     cluster.volumes[0].kill();

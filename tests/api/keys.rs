@@ -1,4 +1,4 @@
-//! Which keys there are, and how clients write them.
+//! Valid keys, and the ways in which clients encode them.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::common::eventually;
 use crate::common::http::{get_url, request};
 use crate::rig::{PATIENCE, UNRESERVED, cluster, encode, keys, put, quote, refuses, stored};
 
-/// The ways in which clients write a key.
+/// The ways in which clients encode a key.
 fn encodings(key: &str) -> Vec<(&'static str, Vec<u8>)> {
     let everything = key.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat();
     let raw = |byte: &u8| match byte {
@@ -21,14 +21,15 @@ fn encodings(key: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("encodeURIComponent", encode(key, "-._~!'()*")),
         // WHATWG's path percent-encode set; a backslash would become a slash
         ("browser", encode(key, "-._~!$&'()*+,:;=@[]|^")),
-        // as typed, UTF-8 and all; escaped is what ends a path, begins an escape, or stands in no URL
+        // as typed, including UTF-8; escapes only what ends a path, begins an escape, or is not allowed in a
+        // URL
         ("curl", key.as_bytes().iter().flat_map(raw).collect()),
         ("everything", everything.replacen("%2f", "/", 1).into_bytes()),
     ]
 }
 
-/// Stores each key by one encoding and reads it by all; then the volumes hold these keys and no others,
-/// and the list has them.
+/// Stores each key in one encoding and reads it in all of them; then the volumes and the list have exactly
+/// these keys.
 #[track_caller]
 fn round_trip(keys: &[String]) {
     let cluster = cluster();
@@ -53,7 +54,7 @@ fn round_trip(keys: &[String]) {
     let mut sorted = keys.to_vec();
     sorted.sort();
     assert_eq!(self::keys(&cluster, "/?list"), sorted);
-    // a deletion takes its own files and no others
+    // a deletion removes only its own files
     let mut left = expected;
     for key in keys.iter().step_by(2) {
         assert_eq!(cluster.request("DELETE", &quote(key), b"").status, 204);
@@ -64,7 +65,7 @@ fn round_trip(keys: &[String]) {
 }
 
 #[test]
-fn every_printable_ascii_character_is_its_own_key() {
+fn every_printable_ascii_character_is_a_key() {
     let keys: Vec<_> = (0x20_u8..0x7f).map(|byte| format!("/k{}k", char::from(byte))).collect();
     round_trip(&keys);
 }
@@ -123,13 +124,13 @@ fn dots_and_slashes_are_part_of_the_key() {
 }
 
 #[test]
-fn percent_signs_are_decoded_once() {
+fn percent_encoding_is_decoded_once() {
     round_trip(&["/%", "/%2f", "/%252f", "/%2e%2e/a", "/%00", "/a%0d%0ab", "/100%"].map(str::to_owned));
 }
 
 #[test]
-fn keys_whose_base64_has_slashes_are_their_own_files() {
-    // `?` and `o` in the right places make `/`: inside, at the end, twice, alone
+fn keys_whose_base64_has_slashes_have_files_of_their_own() {
+    // `?` and `o` at the right offset encode to `/`: inside, at the end, twice, alone
     let keys =
         ["/a?", "/a?b", "/a", "/?", "/??", "/???", "/?????", "/a?/?", "/ab?", "/abc?", "/abcd?", "/oë?"];
     round_trip(&keys.map(str::to_owned));
@@ -146,7 +147,7 @@ fn an_encoded_slash_is_a_slash() {
 
 #[test]
 fn keys_of_all_lengths_round_trip() {
-    // around the lengths where a name is cut into two and more pieces, and the longest
+    // around the lengths at which a file name is split into two or more, and the maximum
     let lengths = [2, 3, 188, 189, 190, 191, 192, 380, 381, 382, 571, 1024, 2046, 2047, MAX_KEY_BYTES];
     let keys = lengths.map(|length| format!("/{}", "k".repeat(length - 1)));
     round_trip(&keys);
@@ -197,7 +198,7 @@ fn broken_escapes_are_400() {
 }
 
 #[test]
-fn of_an_absolute_target_the_path_counts() {
+fn only_the_path_of_an_absolute_target_matters() {
     let cluster = cluster();
     put(&cluster, "http://evil/key", b"value");
     assert_eq!(cluster.fetch("/key").text(), "value");
@@ -207,7 +208,7 @@ fn of_an_absolute_target_the_path_counts() {
 }
 
 #[test]
-fn characters_that_no_url_has_are_400() {
+fn characters_that_urls_do_not_allow_are_400() {
     let cluster = cluster();
     for target in ["/a<b", "/a>b", "/a`b"] {
         assert_eq!(cluster.request("PUT", target, b"value").status, 400, "{target}");
@@ -216,8 +217,8 @@ fn characters_that_no_url_has_are_400() {
 }
 
 #[test]
-fn a_fragment_is_no_part_of_the_key() {
-    // RFC 3986 section 3.5: clients keep it to themselves, and so does the library that reads the target
+fn a_fragment_is_not_part_of_the_key() {
+    // RFC 3986 section 3.5: clients don't send fragments, and the library that parses the target drops them
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     assert_eq!(cluster.fetch("/key#fragment").text(), "value");

@@ -30,7 +30,7 @@ fn list_and_unlinked_are_disjoint() {
 }
 
 #[test]
-fn an_empty_list_is_whole() {
+fn an_empty_list_is_complete() {
     let cluster = cluster();
     assert_eq!(cluster.request("GET", "/?list", b"").text().trim(), r#"{"next":"","keys":[]}"#);
 }
@@ -62,7 +62,7 @@ fn a_plus_in_start_is_a_space() {
 }
 
 #[test]
-fn limit_cuts_and_next_goes_on() {
+fn limit_ends_a_page_and_next_continues() {
     let cluster = cluster_with(&["/a", "/b", "/c"]);
     let all = vec!["/a".to_owned(), "/b".into(), "/c".into()];
     assert_eq!(list(&cluster, "/?list&limit=2"), (all[..2].to_vec(), "/c".into()));
@@ -79,7 +79,7 @@ fn next_never_leaves_the_prefix() {
 }
 
 #[test]
-fn pages_yield_all_keys_once() {
+fn pages_return_every_key_once() {
     let cluster = cluster();
     let all: Vec<String> = (0..1100).map(|n| format!("/p/{n:04} ü+&=")).collect();
     let mut connection = Connection::open(None, &cluster.master.addr()).unwrap();
@@ -108,10 +108,10 @@ fn pages_yield_all_keys_once() {
     }
 }
 
-/// Enough keys for several pages of the index, by bytes and by rows, and whole pages of keys that aren't
-/// asked for at the beginning, in the middle and at the end.
+/// The keys fill several index pages, by bytes and by rows. Whole pages of keys that don't match lie at the
+/// beginning, in the middle and at the end.
 #[test]
-fn the_index_turns_its_pages_unseen() {
+fn a_list_is_correct_across_index_pages() {
     let tempdir = tempfile::tempdir().unwrap();
     let state_of = |n: usize| if (n / 21_000).is_multiple_of(2) { State::Unlinked } else { State::Live };
     let key = |n: usize| format!("/{n:06}/{}", "long".repeat(n % 16));
@@ -130,9 +130,9 @@ fn the_index_turns_its_pages_unseen() {
     }
 }
 
-/// Damage is an error at the beginning of a listing and a broken answer later on, never a missing key.
+/// Damage is an error at the beginning of a list and a truncated answer later on, never a missing key.
 #[test]
-fn a_damaged_record_breaks_a_list_off() {
+fn a_damaged_record_ends_a_list_with_an_error() {
     let tempdir = tempfile::tempdir().unwrap();
     let mut damaged = record(State::Unlinked);
     damaged.truncate(damaged.len() - 1);
@@ -208,7 +208,7 @@ fn an_unknown_query_is_400() {
 }
 
 #[test]
-fn a_query_goes_with_get_and_head_only() {
+fn queries_allow_only_get_and_head() {
     let cluster = cluster_with(&["/a"]);
     for method in ["PUT", "DELETE", "UNLINK", "RELINK", "REBALANCE", "POST"] {
         refuses(&cluster, method, "/a?list", b"x", 400);

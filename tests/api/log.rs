@@ -1,16 +1,16 @@
-//! What the master logs of requests.
+//! What the master logs about requests.
 
 use crate::common::{Cluster, eventually};
 use crate::rig::{PATIENCE, cluster, put, refuses};
 
-/// What the master has logged since it listens.
+/// The log lines since the master started to listen.
 fn logged(cluster: &Cluster) -> Vec<String> {
     let log = cluster.master.log();
     log.lines().skip_while(|line| !line.contains("listening")).skip(1).map(str::to_owned).collect()
 }
 
 #[test]
-fn one_line_per_failed_request_and_none_for_good_ones() {
+fn failed_requests_are_logged_in_one_line_and_successful_ones_are_not() {
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     for (method, target) in [
@@ -34,7 +34,7 @@ fn one_line_per_failed_request_and_none_for_good_ones() {
 }
 
 #[test]
-fn verbose_logs_good_requests() {
+fn verbose_logs_successful_requests() {
     let cluster = Cluster::new(3, &["-v"]);
     put(&cluster, "/key", b"value");
     let good = |line: &str| ["PUT", "/key", "201"].iter().all(|word| line.contains(word));
@@ -42,7 +42,7 @@ fn verbose_logs_good_requests() {
 }
 
 #[test]
-fn nothing_of_a_request_breaks_a_line_of_the_log() {
+fn a_request_cannot_break_a_log_line() {
     let cluster = Cluster::new(3, &["-v"]);
     for target in
         ["/a%0Ainjected", "/a%1b[31minjected", "/%C2%9Binjected", "/\u{9b}injected", "/\u{2028}injected"]
@@ -51,7 +51,7 @@ fn nothing_of_a_request_breaks_a_line_of_the_log() {
         cluster.request("GET", target, b"");
     }
     cluster.request("POST", "/last", b"");
-    eventually("all is logged", PATIENCE, || cluster.master.log().contains("/last"));
+    eventually("the last request is logged", PATIENCE, || cluster.master.log().contains("/last"));
     let log = cluster.master.log();
     assert!(!log.contains(|c: char| c.is_control() && c != '\n'), "{log:?}");
     assert!(!log.lines().any(|line| line.starts_with("injected")), "{log}");

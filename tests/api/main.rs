@@ -1,4 +1,4 @@
-//! The HTTP interface and the command line, each word of them, on the real master over real nginx.
+//! The complete HTTP interface and command line, on the real master over real nginx.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Requests that are malformed, cut short, or of methods that there aren't.
+//! Requests that are malformed, truncated, or have unknown methods.
 
 use std::collections::BTreeSet;
 
@@ -19,10 +19,11 @@ fn other_methods_are_405_with_allow() {
     }
 }
 
-/// Sends these bytes, and returns the answer to the first request among them, and what came after.
+/// Sends these bytes, and returns the first answer, and everything after it.
 fn raw(addr: &str, bytes: &[u8]) -> std::io::Result<(Response, String)> {
     let mut connection = Connection::open(None, addr)?;
-    // it may refuse and close before it has read all: then what it said counts
+    // the server may refuse and close before it has read everything; its answer counts more than the failed
+    // send
     let sent = connection.send(bytes);
     let answer = connection.receive("GET").map_err(|error| sent.err().unwrap_or(error))?;
     let rest = connection.finish().and_then(|()| connection.rest()).unwrap_or_default();
@@ -30,7 +31,7 @@ fn raw(addr: &str, bytes: &[u8]) -> std::io::Result<(Response, String)> {
 }
 
 #[test]
-fn malformed_requests_are_4xx_and_harm_nobody() {
+fn malformed_requests_are_4xx_and_do_no_harm() {
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     let addr = cluster.master.addr();
@@ -84,7 +85,7 @@ fn malformed_requests_are_4xx_and_harm_nobody() {
         "GET /key HTTP/9.9\r\nHost: x\r\n\r\n",
         "GET /key JUNK/1.1\r\nHost: x\r\n\r\n",
         "GET /key\r\n\r\n",
-        // no HTTP at all
+        // not HTTP at all
         "\0\0\0\0\r\n\r\n",
         "\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03\r\n\r\n",
         "hello\r\n\r\n",
@@ -101,7 +102,7 @@ fn malformed_requests_are_4xx_and_harm_nobody() {
 }
 
 #[test]
-fn requests_cut_short_harm_nobody() {
+fn truncated_requests_do_no_harm() {
     let cluster = cluster_with(&["/key"]);
     let addr = cluster.master.addr();
     for request in [
@@ -119,7 +120,7 @@ fn requests_cut_short_harm_nobody() {
     ] {
         let mut connection = Connection::open(None, &addr).unwrap();
         connection.send(request.as_bytes()).unwrap();
-        // whoever leaves may be told why, or not
+        // an answer is allowed, but not required
         let answer = connection.finish().and_then(|()| connection.rest()).unwrap_or_default();
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{request:?}: {answer:?}");
@@ -127,7 +128,7 @@ fn requests_cut_short_harm_nobody() {
     assert_unharmed(&cluster);
 }
 
-/// That the master lives, has no key but `/key`, and never panicked.
+/// Asserts that the master is alive, has no key but `/key`, and never panicked.
 #[track_caller]
 fn assert_unharmed(cluster: &Cluster) {
     assert_eq!(cluster.request("GET", "/key", b"").status, 302);
@@ -136,7 +137,7 @@ fn assert_unharmed(cluster: &Cluster) {
 }
 
 #[test]
-fn of_two_framings_the_chunks_count_and_the_connection_ends() {
+fn chunked_framing_overrides_content_length_and_the_connection_closes() {
     let cluster = cluster_with(&["/key"]);
     let smuggling = "PUT /new HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
                      5\r\nvalue\r\n0\r\n\r\nDELETE /key HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -147,7 +148,7 @@ fn of_two_framings_the_chunks_count_and_the_connection_ends() {
 }
 
 #[test]
-fn bytes_beyond_the_length_are_no_request_of_ours() {
+fn bytes_beyond_the_content_length_are_not_run_as_a_request() {
     let cluster = cluster();
     let bytes =
         b"PUT /key HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhelloGET /key HTTP/1.1\r\nHost: x\r\n\r\n";

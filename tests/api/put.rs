@@ -70,7 +70,7 @@ fn put_of_an_unlinked_key_replaces_it() {
 }
 
 #[test]
-fn put_of_a_deleted_key_stores_it_anew() {
+fn put_of_a_deleted_key_stores_it_again() {
     let cluster = cluster();
     put(&cluster, "/key", b"first");
     assert_eq!(cluster.request("DELETE", "/key", b"").status, 204);
@@ -79,7 +79,7 @@ fn put_of_a_deleted_key_stores_it_anew() {
 }
 
 #[test]
-fn a_key_that_is_being_written_is_409_to_every_other_write() {
+fn other_writes_to_a_key_that_is_being_written_are_409() {
     let cluster = cluster();
     let mut upload = half_an_upload(&cluster.master, "/key");
     for method in ["PUT", "DELETE", "UNLINK", "RELINK", "REBALANCE"] {
@@ -99,7 +99,7 @@ fn a_key_that_is_being_written_does_not_exist_yet() {
 }
 
 #[test]
-fn an_upload_that_breaks_off_leaves_nothing() {
+fn an_interrupted_upload_leaves_nothing() {
     let cluster = cluster();
     drop(half_an_upload(&cluster.master, "/key"));
     eventually("the key is free", PATIENCE, || cluster.request("PUT", "/key", b"whole").status == 201);
@@ -112,7 +112,7 @@ fn a_body_that_ends_early_is_400() {
     let cluster = cluster();
     let mut upload = half_an_upload(&cluster.master, "/key");
     upload.finish().unwrap();
-    // the client may read on, or be gone: both ends of the connection are legal
+    // the client may get an answer or a closed connection: both are legal
     if let Ok(answer) = upload.receive("PUT") {
         refused(&answer, 400);
     }
@@ -164,9 +164,9 @@ fn content_md5_is_base64_or_hex() {
     }
 }
 
-/// As curl -C sends it, to go on with an upload.
+/// curl -C sends this to resume an upload.
 #[test]
-fn a_part_of_a_value_is_400_and_nothing_is_stored() {
+fn a_partial_put_is_400_and_nothing_is_stored() {
     let cluster = cluster();
     let range = [("Content-Range", "bytes 5-9/10")];
     let answer = request(&cluster.master.addr(), "PUT", "/key", &range, b"value");
@@ -194,7 +194,7 @@ fn a_malformed_content_md5_is_400() {
 }
 
 #[test]
-fn content_md5_is_checked_even_where_none_is_stored() {
+fn content_md5_is_checked_even_if_md5s_are_not_stored() {
     let cluster = Cluster::new(3, &["--md5sum", "false"]);
     refused(&put_with_md5(&cluster, "/key", &hex_md5(b"other"), b"value"), 400);
     assert_eq!(put_with_md5(&cluster, "/key", &hex_md5(b"value"), b"value").status, 201);

@@ -1,4 +1,4 @@
-//! What the tests share: requests, refusals, lists, and what lies on the volumes.
+//! Shared parts of these tests: requests, refusals, lists, and the contents of the volumes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,12 +15,12 @@ use crate::common::{Cluster, Master, Volume, eventually};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Three volumes and a master with no flags but the necessary ones.
+/// Three volumes and a master with only the required flags.
 pub(crate) fn cluster() -> Cluster {
     Cluster::new(3, &[])
 }
 
-/// A cluster with these keys; each one's value is the key.
+/// A cluster with these keys; the value of each is its name.
 pub(crate) fn cluster_with(keys: &[&str]) -> Cluster {
     let cluster = cluster();
     for key in keys {
@@ -35,14 +35,14 @@ pub(crate) fn put(cluster: &Cluster, target: &str, value: &[u8]) {
     assert_eq!(answer.status, 201, "PUT {target}: {}", answer.text());
 }
 
-/// That an answer is a refusal with this status: one line of text that says why.
+/// Asserts that an answer is a refusal with this status and one line of text that says why.
 #[track_caller]
 pub(crate) fn refused(answer: &Response, status: u16) {
     let text = answer.text();
     assert_eq!(answer.status, status, "{text}");
     assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(text.find('\n'), Some(text.len().max(1) - 1), "not one line: {text:?}");
-    assert!(text.len() > 1, "it doesn't say why");
+    assert!(text.len() > 1, "the refusal doesn't say why");
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn refuses(cluster: &Cluster, method: &str, target: &str, body: &[u8]
     refused(&cluster.request(method, target, body), status);
 }
 
-/// A master over an index of these rows, whose volume needn't be there.
+/// A master over an index of these rows, whose volumes need not exist.
 pub(crate) fn master_over(db: &Path, rows: Vec<(String, Vec<u8>)>) -> Master {
     let index = Index::open(db, Options { create: true, cache_bytes: 8 << 20, sync: false }).unwrap();
     let rows = rows.into_iter().map(|(key, record)| {
@@ -69,7 +69,7 @@ pub(crate) fn record(state: State) -> Vec<u8> {
     Record { state, replicas, md5: None, size: Some(1), modified: None, headers: Vec::new() }.encode()
 }
 
-/// An upload that stands still: the master has claimed the key, asked for the body, and got the first
+/// An upload that stands still: the master has claimed the key, asked for the body, and received the first
 /// byte of two.
 pub(crate) fn half_an_upload(master: &Master, target: &str) -> Connection {
     let mut connection = Connection::open(None, &master.addr()).unwrap();
@@ -80,8 +80,8 @@ pub(crate) fn half_an_upload(master: &Master, target: &str) -> Connection {
     connection
 }
 
-/// What lies on the volumes: the replicas of each key. Every file must be some key's, on a volume and
-/// subvolume where that key belongs.
+/// The replicas of each key on the volumes. Fails if a file is on a volume or subvolume where its key doesn't
+/// belong.
 #[track_caller]
 pub(crate) fn stored(cluster: &Cluster) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
     let placement = placement(cluster);
@@ -103,17 +103,17 @@ pub(crate) fn placement(cluster: &Cluster) -> Placement {
     Placement::new(volumes, 3, 10)
 }
 
-/// That nothing lies on the volumes any more.
+/// Asserts that the volumes become empty.
 #[track_caller]
 pub(crate) fn eventually_no_files(cluster: &Cluster) {
-    eventually("no files are left", PATIENCE, || cluster.volumes.iter().all(|v| v.files().is_empty()));
+    eventually("the volumes are empty", PATIENCE, || cluster.volumes.iter().all(|v| v.files().is_empty()));
 }
 
 pub(crate) fn hex_md5(value: &[u8]) -> String {
     hex(&Md5::digest(value).into())
 }
 
-/// The keys and the `next` of a listing.
+/// The keys and the `next` of a list.
 #[track_caller]
 pub(crate) fn list(cluster: &Cluster, target: &str) -> (Vec<String>, String) {
     list_of(&cluster.master, target)
@@ -135,7 +135,7 @@ pub(crate) fn keys(cluster: &Cluster, target: &str) -> Vec<String> {
 
 pub(crate) const UNRESERVED: &str = "-._~";
 
-/// Percent-encodes a key but for alphanumerics, `/` and what else to leave.
+/// Percent-encodes a key, except alphanumerics, `/` and `leave`.
 pub(crate) fn encode(key: &str, leave: &str) -> Vec<u8> {
     let mut target = Vec::new();
     for &byte in key.as_bytes() {
@@ -148,7 +148,7 @@ pub(crate) fn encode(key: &str, leave: &str) -> Vec<u8> {
     target
 }
 
-/// As Python's `urllib.parse.quote` does it.
+/// As Python's `urllib.parse.quote` does.
 pub(crate) fn quote(key: &str) -> String {
     String::from_utf8(encode(key, UNRESERVED)).unwrap()
 }

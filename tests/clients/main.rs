@@ -1,11 +1,11 @@
-//! The clients of S3 that people already use, as they come from the package registries, against the real
-//! master over real volumes: given an endpoint and keys, and nothing else.
+//! Existing S3 clients, as they are in the package registries, against the real master over real volumes.
+//! They are configured with an endpoint and credentials, and nothing else.
 //!
-//! A test starts a cluster and runs a client's script, the files beside this one; each of its scenarios says
-//! by its name what holds. Whatever the client has stored it has deleted again at the end, and the volumes
-//! must then be empty: no part, no copy and no replaced value is left over.
+//! A test starts a cluster and runs a client's script, one of the files beside this one; the name of each
+//! scenario says what holds. Each script deletes everything that it stored, and the volumes must be empty
+//! afterwards: no part, copy or replaced value may be left.
 //!
-//! `prepare` installs the clients. A missing one is a failure: nobody shall believe that it was tried.
+//! `prepare` installs the clients. A missing client fails the test, so that it doesn't seem tested.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use common::{Cluster, eventually};
 
-/// A client that hangs is ended after so many seconds.
+/// A client that takes longer is killed; in seconds.
 const LONGEST: &str = "300";
-/// Replaced files are left to their readers for a while: `--readergrace`, here a second.
+/// Deadline for deleting replaced files, which are kept for readers for `--readergrace`, one second here.
 const TIDY: Duration = Duration::from_secs(30);
 
 const ACCESS: &str = "AKIAEXAMPLE0000000000";
@@ -57,24 +57,24 @@ buckets = ["writers"]
 allow = ["read", "write"]
 "#;
 
-/// Where `prepare` puts the clients: beside what cargo builds.
+/// The directory in which `prepare` installs the clients, inside cargo's target directory.
 fn installed() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients")
 }
 
-/// Who may do what on the master that a client meets.
+/// The access rules of the master.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// Anybody may do anything.
+    /// Every request is allowed.
     Open,
-    /// There is a credentials file, and buckets have to be created.
+    /// There is a credentials file, and buckets must be created.
     Keys,
 }
 
 struct Client {
     access: Access,
     cluster: Cluster,
-    /// holds the credentials file, which a master that is started again reads again
+    /// the directory of the credentials file, which a restarted master reads again
     _credentials: tempfile::TempDir,
 }
 
@@ -91,7 +91,7 @@ impl Client {
         Self { access, cluster: Cluster::new(3, &flags), _credentials: directory }
     }
 
-    /// Runs a script of this directory with an environment that holds the endpoint, the keys and no more.
+    /// Runs a script of this directory. Its environment holds only the endpoint and the credentials.
     #[track_caller]
     fn run(&self, script: &str, arguments: &[&str]) {
         let clients = installed();
@@ -133,7 +133,7 @@ impl Client {
         assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     }
 
-    /// That the volumes hold nothing any more, and that nothing happened that an operator has to look at.
+    /// Asserts that the volumes become empty, and that the log has no warnings or errors.
     #[track_caller]
     fn leaves_nothing(self) {
         for volume in &self.cluster.volumes {
@@ -161,12 +161,12 @@ fn boto3_works_on_an_open_master() {
 }
 
 #[test]
-fn boto3_works_with_keys() {
+fn boto3_works_with_credentials() {
     works(Access::Keys, "boto3_test.py");
 }
 
 #[test]
-fn an_upload_by_boto3_outlives_the_master() {
+fn an_upload_by_boto3_survives_a_restart_of_the_master() {
     let mut client = Client::new(Access::Keys);
     client.run("boto3_restart.py", &["begin"]);
     client.cluster.master.kill();
@@ -176,12 +176,12 @@ fn an_upload_by_boto3_outlives_the_master() {
 }
 
 #[test]
-fn pyarrow_works_without_keys_on_an_open_master() {
+fn pyarrow_works_without_credentials_on_an_open_master() {
     works(Access::Open, "pyarrow_test.py");
 }
 
 #[test]
-fn pyarrow_works_with_keys() {
+fn pyarrow_works_with_credentials() {
     works(Access::Keys, "pyarrow_test.py");
 }
 

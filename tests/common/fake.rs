@@ -1,4 +1,4 @@
-//! A volume that does what the test says: answers wrongly, late, or never.
+//! A volume whose answers the test scripts: wrong, late, or none at all.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// A request as it came, with as much of its body as was read.
+/// A request as it arrived, with the part of its body that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
     pub method: String,
     pub target: String,
-    /// names in lower case
+    /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -23,22 +23,22 @@ impl Recorded {
     }
 }
 
-/// What the fake does with a request. Where nothing else is said, the whole body is read first.
+/// What the fake does with a request. Unless the variant says otherwise, it reads the whole body first.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// as a good volume does, keeping the values in memory
+    /// Serves it as a healthy volume does, keeping values in memory.
     Serve,
-    /// as a good volume does, but the answer is lost: the connection is closed instead
+    /// Carries it out, but loses the answer: the connection closes instead.
     ServeSilently,
-    /// this status, without a body
+    /// Answers with this status and no body.
     Status(u16),
-    /// these bytes, be they HTTP or not; then the connection is closed
+    /// Sends these bytes, which need not be HTTP, and closes the connection.
     Raw(Vec<u8>),
-    /// this status when so many bytes of the body were read; then the connection is closed
+    /// Reads this many bytes of the body, answers with this status, and closes the connection.
     StatusAfter(usize, u16),
-    /// the connection is closed when so many bytes of the body were read
+    /// Reads this many bytes of the body, and closes the connection.
     CloseAfter(usize),
-    /// nothing is read or answered any more when so many bytes of the body were read
+    /// Reads this many bytes of the body; after that neither reads nor answers.
     HangAfter(usize),
 }
 
@@ -52,7 +52,7 @@ struct Shared {
     closing: AtomicBool,
 }
 
-/// A server on a thread of its own, and one per connection.
+/// A server with one thread that accepts, and one per connection.
 pub struct Fake {
     addr: String,
     shared: Arc<Shared>,
@@ -60,7 +60,7 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// For each request, when its head was read (the body is still empty), `script` says what to do.
+    /// `script` decides about each request once its head is read; the body is still empty then.
     pub fn new(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap().to_string();
@@ -82,12 +82,12 @@ impl Fake {
         self.addr.clone()
     }
 
-    /// The requests so far, in the order in which they were done with.
+    /// The requests so far, in the order in which they were finished.
     pub fn requests(&self) -> Vec<Recorded> {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// The values that [`Reply::Serve`] keeps, by target.
+    /// The values that [`Reply::Serve`] has stored, by target.
     pub fn values(&self) -> Vec<(String, Vec<u8>)> {
         self.shared.values.lock().unwrap().clone().into_iter().collect()
     }
@@ -96,7 +96,7 @@ impl Fake {
 impl Drop for Fake {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        // wakes the accepting thread, which then ends those of the connections
+        // wakes the accepting thread, which then ends the connections' threads
         let woken = TcpStream::connect(&self.addr);
         if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
             thread.join().unwrap();
@@ -114,7 +114,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         shared.streams.lock().unwrap().push(stream.try_clone().unwrap());
         let shared = Arc::clone(shared);
         threads.push(std::thread::spawn(move || {
-            // An error is a client that went away, or our own closing.
+            // An error means that the client went away, or that this fake is closing.
             converse(&stream, &shared).ok();
             stream.shutdown(Shutdown::Both).ok();
         }));
@@ -127,7 +127,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// Serves one connection until it is to be closed.
+/// Serves one connection until it closes.
 fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(mut request) = read_head(&mut reader)? {
@@ -192,7 +192,7 @@ fn answer(request: &Recorded, status: u16, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// None at the end of the connection.
+/// `None` at the end of the connection.
 fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Recorded>> {
     let Some(first) = read_line(reader)? else { return Ok(None) };
     let mut words = first.split(' ').map(str::to_owned);
@@ -226,7 +226,7 @@ fn read_body(reader: &mut impl BufRead, request: &mut Recorded, limit: usize) ->
     Ok(())
 }
 
-/// What was read before an error or the end stays in `body`.
+/// Bytes read before an error or the end stay in `body`.
 fn read_exactly(reader: &mut impl Read, length: usize, body: &mut Vec<u8>) -> io::Result<()> {
     let read = reader.take(length as u64).read_to_end(body)?;
     if read < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! A gate before a real volume: the test decides, request by request, how far each one gets.
+//! A proxy in front of a real volume: the test decides how far each request gets.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,55 +10,56 @@ use std::time::Duration;
 
 use super::Volume;
 
-/// The header by which a gate's own requests to the volume end.
+/// The header that a gate adds to its requests to the volume, so that each answer ends with its connection.
 const CLOSE: &str = "Connection: close\r\n";
 
-/// What becomes of a request. Where nothing is said, it passes.
+/// What the gate does with a request. Without an order, it passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// to the volume, and the answer back
+    /// Forwards it to the volume, and returns the answer.
     Pass,
-    /// read to its end, and kept before the volume has a byte of it
+    /// Reads it to its end, and keeps it before any byte reaches the volume.
     Hold,
-    /// carried out by the volume, whose answer is kept
+    /// Lets the volume carry it out, and keeps the answer.
     HoldAnswer,
-    /// read to its end, and on its way to the volume for so long
+    /// Reads it to its end, and forwards it after this time.
     Delay(Duration),
-    /// carried out by the volume, whose answer is on its way for so long
+    /// Lets the volume carry it out, and returns the answer after this time.
     DelayAnswer(Duration),
-    /// carried out by the volume, and the connection is cut in the middle of its answer
+    /// Lets the volume carry it out, and cuts the connection in the middle of the answer.
     HalfAnswer,
-    /// carried out by the volume, whose answer comes byte by byte, one in so long, until the gate is opened
+    /// Lets the volume carry it out, and returns the answer byte by byte, with this pause after each, until
+    /// the gate is opened.
     DripAnswer(Duration),
-    /// read to its end, and never answered: until the gate is opened, the sender waits
+    /// Reads it to its end, and sends no answer; the sender waits until the gate is opened.
     Nothing,
-    /// read to its end, and answered with this status; the volume never hears of it
+    /// Reads it to its end, and answers with this status; the volume never sees it.
     Answer(u16),
-    /// read to its end, and answered with what is no HTTP
+    /// Reads it to its end, and answers with bytes that are not HTTP.
     Garbage,
-    /// answered with this status when so many bytes of the body were read, and cut; the volume never
-    /// hears of it
+    /// Reads this many bytes of the body, answers with this status, and cuts the connection; the volume never
+    /// sees it.
     AnswerAfter(usize, u16),
-    /// the connection is cut when so many bytes of the body went on to the volume
+    /// Forwards this many bytes of the body, and cuts the connection.
     CutAfter(usize),
 }
 
 /// How far a request has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// its head was read
+    /// The gate has read its head.
     Arrived,
-    /// all of it is here, and waits for [`Gate::release`]
+    /// The gate has read all of it, and keeps it until [`Gate::release`].
     Held,
-    /// the volume has carried it out, and its answer waits for [`Gate::release`]
+    /// The volume has carried it out, and the gate keeps the answer until [`Gate::release`].
     AnswerHeld,
-    /// the volume has answered with this status, whether or not anybody still wanted to know
+    /// The volume has answered with this status; the sender may be gone by then.
     Answered(u16),
-    /// it is over, and the volume hasn't answered
+    /// It is over, and the volume has not answered.
     Ended,
 }
 
-/// A request on its way, or one that was here.
+/// A request that the gate has seen.
 struct Passage {
     method: String,
     target: String,
@@ -66,19 +67,19 @@ struct Passage {
     released: bool,
 }
 
-/// What becomes of a request of this method to this target; `None` where an earlier rule decides.
+/// The order for a request, by method and target; `None` leaves the decision to an earlier rule.
 type Rule = Box<dyn FnMut(&str, &str) -> Option<Order> + Send>;
 
 #[derive(Default)]
 struct State {
-    /// the last one that decides counts
+    /// The latest rule that decides wins.
     rules: Vec<Rule>,
-    /// how often the rules were dropped
+    /// How often [`Gate::open`] was called.
     opened: u64,
-    /// in the order of their arrival
+    /// In order of arrival.
     passages: BTreeMap<u64, Passage>,
     streams: BTreeMap<u64, TcpStream>,
-    /// numbers given out
+    /// The last number given out, for passages and streams.
     numbers: u64,
 }
 
@@ -92,13 +93,13 @@ impl State {
 struct Shared {
     volume: String,
     state: Mutex<State>,
-    /// something was released or opened, or the gate closes
+    /// Signals a release, an opening, or the gate's closing.
     changed: Condvar,
     closing: AtomicBool,
 }
 
-/// A server on a thread of its own, and one per connection. Each request has a connection of its own to
-/// the volume.
+/// A server with one thread that accepts, and one per connection. It opens a new connection to the volume for
+/// each request.
 pub struct Gate {
     addr: String,
     shared: Arc<Shared>,
@@ -106,7 +107,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate before that volume, open.
+    /// A gate in front of that volume; all requests pass.
     pub fn before(volume: &Volume) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap().to_string();
@@ -127,7 +128,7 @@ impl Gate {
         self.addr.clone()
     }
 
-    /// From now on, requests of that method (all, if it is "") get this order.
+    /// From now on, requests of that method (of every method, if it is "") get this order.
     pub fn order(&self, method: &str, order: Order) {
         self.order_for(method, "", order);
     }
@@ -140,12 +141,13 @@ impl Gate {
         });
     }
 
-    /// From now on, `rule` is asked for the order of each request, by method and target.
+    /// From now on, `rule` decides about each request, by method and target.
     pub fn rule(&self, rule: impl FnMut(&str, &str) -> Option<Order> + Send + 'static) {
         self.shared.state().rules.push(Box::new(rule));
     }
 
-    /// From now on, requests pass. What is held stays held, what gets no answer or drips is cut.
+    /// From now on, all requests pass. Held requests stay held; those under `Nothing` or `DripAnswer` are
+    /// cut.
     pub fn open(&self) {
         let mut state = self.shared.state();
         state.rules.clear();
@@ -153,14 +155,13 @@ impl Gate {
         self.shared.changed.notify_all();
     }
 
-    /// Drops the memory of requests that are over, which otherwise stays as long as the gate.
+    /// Forgets the requests that are over. Otherwise they are kept as long as the gate.
     pub fn forget(&self) {
         let over = |passage: &Passage| matches!(passage.stage, Stage::Answered(_) | Stage::Ended);
         self.shared.state().passages.retain(|_, passage| !over(passage));
     }
 
-    /// Lets go on what is held: requests to the volume, even where their sender is gone; answers to
-    /// whoever waits for them.
+    /// Lets held requests and answers continue. Requests reach the volume even if their sender is gone.
     pub fn release(&self) {
         for passage in self.shared.state().passages.values_mut() {
             passage.released |= matches!(passage.stage, Stage::Held | Stage::AnswerHeld);
@@ -168,13 +169,13 @@ impl Gate {
         self.shared.changed.notify_all();
     }
 
-    /// How many requests of that method are at that stage.
+    /// The number of requests of that method at that stage.
     pub fn count(&self, method: &str, at: Stage) -> usize {
         let state = self.shared.state();
         state.passages.values().filter(|p| p.method == method && p.stage == at).count()
     }
 
-    /// Method, target and stage of all requests, in the order of their arrival.
+    /// Method, target and stage of all requests, in order of arrival.
     pub fn requests(&self) -> Vec<(String, String, Stage)> {
         let state = self.shared.state();
         state.passages.values().map(|p| (p.method.clone(), p.target.clone(), p.stage)).collect()
@@ -184,7 +185,7 @@ impl Gate {
 impl Drop for Gate {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        // wakes the accepting thread, which then ends those of the connections
+        // wakes the accepting thread, which then ends the connections' threads
         let woken = TcpStream::connect(&self.addr);
         if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
             thread.join().unwrap();
@@ -202,11 +203,11 @@ impl Shared {
     }
 
     fn change(&self, passage: u64, change: impl FnOnce(&mut Passage)) {
-        // one that is over may be forgotten
+        // a passage that is over may have been forgotten
         self.state().passages.get_mut(&passage).map(change);
     }
 
-    /// Waits for [`Gate::release`]; an error when the gate closes.
+    /// Waits for [`Gate::release`]. Fails when the gate closes.
     fn wait(&self, passage: u64, at: Stage) -> io::Result<()> {
         self.set(passage, at);
         let released = |state: &State| state.passages.get(&passage).is_none_or(|p| p.released);
@@ -215,7 +216,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits until something is so, or a time has passed; an error when the gate closes.
+    /// Waits until `so` holds, or until the time is over. Fails when the gate closes.
     fn wait_until(&self, time: Option<Duration>, so: impl Fn(&State) -> bool) -> io::Result<()> {
         let waits = |state: &mut State| !so(state) && !self.closing.load(Ordering::SeqCst);
         let state = self.state();
@@ -230,7 +231,7 @@ impl Shared {
         self.wait_until(Some(time), |_| false)
     }
 
-    /// Keeps a stream until [`Shared::drop_stream`], to be shut down when the gate closes.
+    /// Registers a stream until [`Shared::drop_stream`], so that the gate can shut it down when it closes.
     fn keep(&self, stream: &TcpStream) -> io::Result<u64> {
         let stream = stream.try_clone()?;
         let mut state = self.state();
@@ -251,7 +252,7 @@ impl Shared {
         Ok(ToVolume { stream, number, shared: self })
     }
 
-    /// Sends the volume a request that was read before, and returns its answer.
+    /// Sends the volume a request that was read completely, and returns its answer.
     fn forward(&self, passage: u64, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
         let volume = self.connect()?;
         (&volume.stream).write_all(&forwarded(head))?;
@@ -262,7 +263,8 @@ impl Shared {
     }
 }
 
-/// A connection to the volume. Its end is the volume's to see at once, although the gate keeps a handle.
+/// A connection to the volume. Its drop shuts it down, so that the volume sees the end at once although the
+/// gate keeps a handle.
 struct ToVolume<'a> {
     stream: TcpStream,
     number: u64,
@@ -290,13 +292,13 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let shared = Arc::clone(shared);
         threads.retain(|thread| !thread.is_finished());
         threads.push(std::thread::spawn(move || {
-            // An error is a side that went away, or our own closing.
+            // An error means that one side went away, or that the gate is closing.
             let mut reader = BufReader::new(&stream);
             while serve(&mut reader, &shared).is_ok() {}
             shared.drop_stream(number);
         }));
     }
-    // under the lock no thread is between its look at `closing` and its wait
+    // taking the lock ensures that no thread is between its check of `closing` and its wait
     for stream in shared.state().streams.values() {
         stream.shutdown(Shutdown::Both).ok();
     }
@@ -339,7 +341,7 @@ fn carry_out(
     let mut whole = Vec::new();
     match order {
         Order::Pass | Order::HoldAnswer | Order::DelayAnswer(_) | Order::CutAfter(_) => {
-            // piece by piece, as it comes
+            // streamed piece by piece
             let volume = shared.connect()?;
             (&volume.stream).write_all(&forwarded(head))?;
             let mut left = if let Order::CutAfter(bytes) = order { bytes } else { usize::MAX };
@@ -405,7 +407,7 @@ fn carry_out(
                 left = left.saturating_sub(piece.len());
                 if left == 0 { Err(cut()) } else { Ok(()) }
             });
-            // a shorter body is answered, too; one that breaks off is not
+            // a shorter body gets the answer, too; one that is cut off doesn't
             if left > 0 {
                 read?;
             }
@@ -421,7 +423,7 @@ fn carry_out(
     }
 }
 
-/// The head, up to and with the empty line.
+/// Reads the head, including the empty line.
 fn read_head(reader: &mut impl BufRead) -> io::Result<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -432,12 +434,12 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<String> {
     Ok(head)
 }
 
-/// The head as the volume gets it: its answer ends with the connection.
+/// The head for the volume: it asks the volume to close the connection after its answer.
 fn forwarded(head: &str) -> Vec<u8> {
     format!("{}\r\n{CLOSE}\r\n", head.trim_end()).into_bytes()
 }
 
-/// The volume's answer, after which the sender's own connection goes on.
+/// The volume's answer without `Connection: close`, so that the sender keeps its connection.
 fn kept_alive(answer: &[u8]) -> Vec<u8> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(answer.len(), |end| end + 4);
     let (head, body) = answer.split_at(end);
@@ -445,7 +447,7 @@ fn kept_alive(answer: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Reads a body, which goes into `sink` with its framing.
+/// Reads a body into `sink`, including its chunk framing.
 fn read_body(
     head: &str,
     reader: &mut impl BufRead,
@@ -462,7 +464,7 @@ fn read_body(
         reader.read_line(&mut line)?;
         sink(line.as_bytes())?;
         let length = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
-        // with the end of line that follows; the master sends no trailers
+        // including the line end that follows; the master sends no trailers
         read_exactly(reader, length + 2, &mut sink)?;
         if length == 0 {
             return Ok(());
@@ -488,7 +490,7 @@ fn read_exactly(
     Ok(())
 }
 
-/// The volume's answer, to the end of its connection.
+/// Reads the volume's answer until the connection closes.
 fn read_answer(mut volume: &TcpStream) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     volume.read_to_end(&mut answer)?;

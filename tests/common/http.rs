@@ -1,4 +1,4 @@
-//! A blocking HTTP/1.1 client that sends what it is told, byte for byte, hostile bytes included.
+//! A blocking HTTP/1.1 client that sends exactly the bytes that it is given, valid or not.
 
 use std::io::{self, BufRead, BufReader, Error, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// How long the client waits for any next byte.
+/// How long the client waits for the next byte.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
-    /// in their order, names in lower case
+    /// In their order; names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -30,8 +29,8 @@ impl Response {
     }
 }
 
-/// Sends a request on a connection of its own and returns the answer. `target` goes out as it is. A
-/// content length is added unless `headers` frame the body themselves.
+/// Sends a request on a new connection and returns the answer. `target` is sent as it is. A content length is
+/// added unless `headers` already frame the body.
 #[track_caller]
 pub fn request(
     addr: &str,
@@ -44,7 +43,7 @@ pub fn request(
         .unwrap_or_else(|error| panic!("{method} to {addr}: {error}"))
 }
 
-/// As [`request`], from a local address of choice: all of 127.0.0.0/8 is ours.
+/// As [`request`], from the given local address, which may be any of 127.0.0.0/8.
 #[track_caller]
 pub fn request_from(
     from: &str,
@@ -58,7 +57,7 @@ pub fn request_from(
         .unwrap_or_else(|error| panic!("{method} from {from} to {addr}: {error}"))
 }
 
-/// As [`request`], where failing is an outcome.
+/// As [`request`], but returns an error instead of panicking.
 pub fn try_request(
     from: Option<&str>,
     addr: &str,
@@ -68,7 +67,8 @@ pub fn try_request(
     body: &[u8],
 ) -> io::Result<Response> {
     let mut connection = Connection::open(from, addr)?;
-    // A server may refuse before it has read all, and close: then what it said counts.
+    // A server may refuse and close before it has read everything; its answer counts more than the failed
+    // send.
     let sent = connection
         .send(&head(addr, method, target, headers, body.len()))
         .and_then(|()| connection.send(body));
@@ -83,7 +83,7 @@ pub fn get_url(url: &str) -> Response {
     request(addr, "GET", path, &[], b"")
 }
 
-/// The bytes of a request's head, for tests that send the body by themselves.
+/// The bytes of a request's head, for tests that send the body themselves.
 pub fn head(addr: &str, method: &str, target: &[u8], headers: &[(&str, &str)], length: usize) -> Vec<u8> {
     let mut head = [method.as_bytes(), b" ", target, b" HTTP/1.1\r\n"].concat();
     let mut add = |name: &str, value: &str| {
@@ -104,7 +104,7 @@ pub fn head(addr: &str, method: &str, target: &[u8], headers: &[(&str, &str)], l
     head
 }
 
-/// One connection, for tests that send a request in pieces, or several, or nonsense.
+/// One connection, for tests that send a request in pieces, several requests, or invalid bytes.
 pub struct Connection {
     stream: BufReader<TcpStream>,
 }
@@ -114,7 +114,7 @@ impl Connection {
         Self::open_within(TIMEOUT, from, addr)
     }
 
-    /// A connection that waits no longer than so for any next byte.
+    /// A connection that waits at most `timeout` for each next byte.
     pub fn open_within(timeout: Duration, from: Option<&str>, addr: &str) -> io::Result<Self> {
         let addr: SocketAddr = addr.parse().map_err(Error::other)?;
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
@@ -129,17 +129,16 @@ impl Connection {
         Ok(Self { stream: BufReader::new(socket.into()) })
     }
 
-    /// Sends these bytes.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down the sending side.
     pub fn finish(&mut self) -> io::Result<()> {
         self.stream.get_ref().shutdown(std::net::Shutdown::Write)
     }
 
-    /// Reads an answer to a request of that method. A truncated one is an error.
+    /// Reads the answer to a request of that method, skipping `100 Continue`. A truncated answer is an error.
     pub fn receive(&mut self, method: &str) -> io::Result<Response> {
         loop {
             let response = self.receive_any(method)?;
@@ -149,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// As [`Connection::receive`], where `100 Continue` counts.
+    /// As [`Connection::receive`], but returns `100 Continue`, too.
     pub fn receive_any(&mut self, method: &str) -> io::Result<Response> {
         let first = self.line()?;
         let status = first
@@ -173,19 +172,19 @@ impl Connection {
         Ok(response)
     }
 
-    /// Reads all until the server closes.
+    /// Reads until the server closes the connection.
     pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.stream.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Waits until the first bytes of an answer are there, and leaves them.
+    /// Waits for the first bytes of an answer, without consuming them.
     pub fn wait(&mut self) -> io::Result<()> {
         self.stream.fill_buf().map(|_| ())
     }
 
-    /// Reads one line, without its end.
+    /// Reads one line, and strips its line end.
     pub fn line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::{eventually, free_port, process};
 
 const START: Duration = Duration::from_secs(20);
-/// above the grace that the master gives to requests under way
+/// Longer than the grace that the master gives to requests under way.
 const STOP: Duration = Duration::from_secs(40);
 
 pub struct Master {
@@ -23,8 +23,8 @@ pub struct Master {
 }
 
 impl Master {
-    /// A master with this index over these volumes, and `flags` besides. Its port stays the same over
-    /// restarts, and is not from the kernel (port 0) for the reason that [`free_port`] gives.
+    /// Starts a master with this index over these volumes, with additional `flags`. It keeps its port over
+    /// restarts; see [`free_port`] for why the kernel doesn't choose it.
     pub fn start(db: &Path, volumes: &[String], flags: &[&str]) -> Self {
         let port = free_port();
         let (db, volumes, port_flag) = (db.to_str().unwrap(), volumes.join(","), port.to_string());
@@ -48,12 +48,12 @@ impl Master {
         self.child.as_ref().expect("the master is down").id()
     }
 
-    /// What it has logged since its last start.
+    /// The master's log since its last start.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Ends it as a power cut would.
+    /// Kills it (SIGKILL), as a power cut would.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -63,7 +63,7 @@ impl Master {
         assert!(panicked.is_none() || std::thread::panicking(), "{}", panicked.unwrap_or_default());
     }
 
-    /// Freezes it: connections are accepted by the kernel, and nothing is answered.
+    /// Stops its process (SIGSTOP): the kernel still accepts connections, and nothing answers.
     pub fn pause(&self) {
         process::signal(self.pid(), Signal::STOP);
     }
@@ -73,23 +73,23 @@ impl Master {
         process::signal(self.pid(), Signal::CONT);
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has.
+    /// Sends SIGTERM, and waits for the exit.
     pub fn terminate(&mut self) -> ExitStatus {
         self.ask_to_end();
         self.wait()
     }
 
-    /// Asks it to end (SIGTERM).
+    /// Sends SIGTERM.
     pub fn ask_to_end(&self) {
         process::signal(self.pid(), Signal::TERM);
     }
 
-    /// Sends it SIGHUP.
+    /// Sends SIGHUP.
     pub fn hang_up(&self) {
         process::signal(self.pid(), Signal::HUP);
     }
 
-    /// Waits until it has ended.
+    /// Waits for the exit.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the master has ended", STOP, || {
@@ -100,7 +100,7 @@ impl Master {
         status.unwrap()
     }
 
-    /// Ends it, kindly, if it runs, and starts it again with the same flags.
+    /// Restarts it with the same flags, after a graceful stop if it runs.
     pub fn restart(&mut self) {
         if self.child.is_some() {
             let status = self.terminate();
@@ -109,18 +109,18 @@ impl Master {
         self.run();
     }
 
-    /// The most memory that was ever resident, in bytes.
+    /// The peak of its resident memory, in bytes.
     pub fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
     }
 
-    /// Starts it and waits until it says that it listens.
+    /// Starts it and waits until it logs that it listens.
     fn run(&mut self) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_davkv"))
             .args(&self.flags)
-            // tests spoil replicas and expect it to be seen at once; a flag says otherwise
+            // tests damage replicas and expect the next read to notice; a flag can override this
             .env("DAVKV_RECHECK", "0s")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -135,7 +135,7 @@ impl Master {
                 *log.lock().unwrap() += &(line + "\n");
             }
         });
-        // held by self from here on, so that a failed start leaves no process
+        // stored before anything can fail, so that the drop kills the process
         self.child = Some(child);
         let ready = format!("listening on {}", self.addr());
         eventually("the master listens", START, || {

@@ -1,8 +1,8 @@
-//! What the integration tests stand on: real volumes ([`Volume`]), the real master ([`Master`]), both
+//! Shared parts of the integration tests: real volumes ([`Volume`]), the real master ([`Master`]), both
 //! together ([`Cluster`]), volumes that misbehave ([`Fake`]), and a client that sends any bytes ([`http`]).
 //!
-//! Everything lives in directories and on ports of its own, and ends with its value's drop. Processes are
-//! ended by their id.
+//! Each value has directories and ports that no other uses, and cleans up when it is dropped. Processes are
+//! ended by their ids.
 
 #![allow(
     dead_code,
@@ -41,7 +41,7 @@ pub use process::free_port;
 pub use random::Random;
 pub use volume::{Volume, template};
 
-/// Polls until `condition` holds, and panics with `what` at the deadline. The only sleep of the tests.
+/// Polls until `condition` holds, and panics with `what` at the deadline. No other code in the tests sleeps.
 #[track_caller]
 pub fn eventually(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + deadline;
@@ -51,21 +51,21 @@ pub fn eventually(what: &str, deadline: Duration, mut condition: impl FnMut() ->
     }
 }
 
-/// Volumes and a master over them, in a directory of their own.
+/// Volumes and a master over them, in a temporary directory.
 pub struct Cluster {
-    // in this order: the master goes first, the directory last
+    // fields drop in this order: the master first, the directory last
     pub master: Master,
     pub volumes: Vec<Volume>,
     pub tempdir: tempfile::TempDir,
 }
 
 impl Cluster {
-    /// `volumes` volumes, and a master with `flags` beside `--db` and `--volumes`.
+    /// Starts `volumes` volumes, and a master with `flags` in addition to `--db` and `--volumes`.
     pub fn new(volumes: usize, flags: &[&str]) -> Self {
         Self::new_in(&std::env::temp_dir(), volumes, flags)
     }
 
-    /// As [`Cluster::new`], in a directory of its own below `parent`.
+    /// As [`Cluster::new`], in a temporary directory below `parent`.
     pub fn new_in(parent: &Path, volumes: usize, flags: &[&str]) -> Self {
         let tempdir = tempfile::tempdir_in(parent).unwrap();
         let volumes: Vec<_> =
@@ -75,12 +75,13 @@ impl Cluster {
         Self { master, volumes, tempdir }
     }
 
-    /// Sends the master a request and returns its answer, whatever it is.
+    /// Sends the master a request and returns its answer, whatever its status.
     pub fn request(&self, method: &str, target: &str, body: &[u8]) -> Response {
         request(&self.master.addr(), method, target, &[], body)
     }
 
-    /// GETs a key, follows the redirect, and returns the volume's answer (or the master's, if it is none).
+    /// GETs a key, follows the redirect, and returns the volume's answer, or the master's if it isn't a
+    /// redirect.
     pub fn fetch(&self, target: &str) -> Response {
         let answer = self.request("GET", target, b"");
         match answer.header("location") {

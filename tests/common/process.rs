@@ -1,4 +1,4 @@
-//! Processes by their ids, and ports.
+//! Processes, addressed by their ids, and free ports.
 
 use std::fs;
 use std::net::TcpListener;
@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A port of 127.0.0.1 on which nobody listens.
+/// A port of 127.0.0.1 on which nothing listens.
 ///
-/// It lies below the ports that the kernel gives to outgoing connections (and to port 0), so that none
-/// of those takes it while its server is down between a kill and a restart. Test programs that run at
-/// the same time begin at different places.
+/// It lies below the ports that the kernel gives to outgoing connections (and to port 0), so that no
+/// connection takes it while its server is down between a kill and a restart. Test programs that run at the
+/// same time start their search at different ports.
 pub fn free_port() -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 22_000;
@@ -26,7 +26,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Sends a signal. A process that is gone is fine.
+/// Sends a signal. It is fine if the process is gone.
 pub fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     match kill_process(pid, signal) {
@@ -35,7 +35,7 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// The children of a process, from /proc: the workers of an nginx.
+/// The children of a process, from /proc; for an nginx, its workers.
 pub fn children(parent: u32) -> Vec<u32> {
     let mut children = Vec::new();
     for entry in fs::read_dir("/proc").unwrap() {

@@ -1,4 +1,4 @@
-//! Numbers that come again when the seed does.
+//! Reproducible random numbers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Random(pub u64);
 
 impl Random {
-    /// From a seed that is printed, and that `DAVKV_SEED` sets.
+    /// Takes the seed from `DAVKV_SEED`, or chooses one, and prints it.
     pub fn seeded() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let given = std::env::var("DAVKV_SEED").ok().map(|seed| seed.parse().unwrap());

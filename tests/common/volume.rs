@@ -13,7 +13,7 @@ use super::{eventually, free_port, http, process};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The file that `volume/start` fills in.
+/// The configuration template that `volume/start` fills in.
 pub fn template() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/nginx.conf.template")
 }
@@ -23,18 +23,18 @@ pub struct Volume {
     port: u16,
     master: String,
     child: Option<Child>,
-    /// workers that outlived their first process, and may be alive still
+    /// Workers that outlived their nginx master process, and may still be alive.
     orphans: Vec<u32>,
     log: Arc<Mutex<String>>,
 }
 
 impl Volume {
-    /// A volume on `dir`, which is created if it is missing, for masters on this machine.
+    /// Starts a volume on `dir`, which is created if it is missing, for masters on this machine.
     pub fn start(dir: &Path) -> Self {
         Self::start_for("127.0.0.0/8", dir)
     }
 
-    /// A volume for masters at these addresses.
+    /// Starts a volume for masters at these addresses.
     pub fn start_for(master: &str, dir: &Path) -> Self {
         let mut volume = Self {
             dir: dir.to_owned(),
@@ -45,18 +45,18 @@ impl Volume {
             log: Arc::default(),
         };
         while let Err(log) = volume.run() {
-            // somebody was faster; anything else is the end
+            // another process took the port; any other failure is an error
             assert!(log.contains("Address already in use"), "the volume did not start:\n{log}");
             volume.port = free_port();
         }
         volume
     }
 
-    /// The command that serves `dir`, not yet run.
+    /// The command that serves `dir`, not started yet.
     pub fn command(dir: &Path, port: u16) -> Command {
         let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/start"));
         command.arg(dir).env("PORT", format!("127.0.0.1:{port}"));
-        // two workers, so that tests see what is not shared by one
+        // two workers, so that tests notice state that workers don't share
         command.env("WORKERS", "2").env_remove("BODY_BUFFER").env_remove("MASTER");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
@@ -70,22 +70,22 @@ impl Volume {
         &self.dir
     }
 
-    /// The process that was started; it becomes nginx's first process.
+    /// The id of the started process, which becomes nginx's master process.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the volume is down").id()
     }
 
-    /// What `volume/start` and nginx have said so far.
+    /// The output of `volume/start` and nginx so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// The values: path below the directory and bytes, by path. Neither uploads under way, nor what
-    /// belongs to nginx, nor files with a dot in front.
+    /// The stored values: path below the directory, and bytes, sorted by path. Leaves out uploads under way,
+    /// nginx's files, and hidden files.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         let read = |path: String| match fs::read(self.dir.join(&path)) {
             Ok(bytes) => Some((path, bytes)),
-            // the master has deleted it meanwhile
+            // the master has deleted it since it was listed
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => panic!("{path}: {error}"),
         };
@@ -115,15 +115,15 @@ impl Volume {
         paths
     }
 
-    /// Uploads under way, or left behind: the files in `body_temp`.
+    /// The number of files in `body_temp`: uploads under way, and leftovers.
     pub fn temporary_files(&self) -> usize {
         fs::read_dir(self.dir.join("body_temp")).unwrap().count()
     }
 
-    /// Ends nginx with all its workers, as a power cut would.
+    /// Kills nginx with all its workers, as a power cut would.
     pub fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        // the first process must not start new workers for those that die
+        // stop the nginx master process, so that it doesn't replace killed workers
         process::signal(child.id(), Signal::STOP);
         let workers = process::children(child.id());
         for &worker in &workers {
@@ -134,7 +134,7 @@ impl Volume {
         eventually("the workers are gone", PATIENCE, || !workers.iter().any(|&pid| process::alive(pid)));
     }
 
-    /// Ends nginx's first process alone, and returns its workers, which go on serving.
+    /// Kills only nginx's master process, and returns its workers, which keep serving.
     pub fn kill_first_process(&mut self) -> Vec<u32> {
         let mut child = self.child.take().expect("the volume is down");
         let workers = process::children(child.id());
@@ -144,7 +144,7 @@ impl Volume {
         workers
     }
 
-    /// Ends nginx by SIGTERM.
+    /// Stops nginx with SIGTERM.
     pub fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         process::signal(child.id(), Signal::TERM);
@@ -157,7 +157,7 @@ impl Volume {
         self.run().unwrap_or_else(|log| panic!("the volume did not start again:\n{log}"));
     }
 
-    /// Freezes it: connections are accepted by the kernel, and nothing is answered.
+    /// Stops its processes (SIGSTOP): the kernel still accepts connections, and nothing answers.
     pub fn pause(&self) {
         self.signal_all(Signal::STOP);
     }
@@ -173,7 +173,7 @@ impl Volume {
         }
     }
 
-    /// Starts it and waits until it answers; the log, if it does not.
+    /// Starts it and waits until it answers. Fails with the log.
     fn run(&mut self) -> Result<(), String> {
         let mut command = Self::command(&self.dir, self.port);
         let mut child = command.env("MASTER", &self.master).spawn().expect("volume/start");
@@ -188,11 +188,11 @@ impl Volume {
                 }
             }
         });
-        // held by self from here on, so that a failed start leaves no process
+        // stored before anything can fail, so that the drop kills the process
         self.child = Some(child);
         let mut failed = false;
         eventually("the volume answers", PATIENCE, || {
-            // orphaned workers, or another server on the port, would answer too
+            // an answer alone may come from orphaned workers, or from another server on the port
             failed = self.log().contains("Address already in use")
                 || self.child.as_mut().unwrap().try_wait().unwrap().is_some();
             let pid = fs::read_to_string(self.dir.join("nginx.pid")).unwrap_or_default();
@@ -204,7 +204,7 @@ impl Volume {
             reader.join().unwrap();
             return Err(self.log());
         }
-        // volume/start has ended them; their ids may come to belong to others
+        // volume/start has ended them, and the kernel may reuse their ids
         self.orphans.clear();
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What must be so when the dust has settled.
+//! What must hold after the faults have ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,22 +20,22 @@ use crate::linear::{self, Action, Outcome};
 use crate::load::{Client, Load, decoded};
 use crate::report::assert_doubt_is_rare;
 
-/// How long after a restart anything may lie around that the index doesn't want.
+/// How long after a restart the volumes may hold files that the index doesn't name.
 pub const TIDY: Duration = Duration::from_secs(10);
-/// Beyond the quarantine, in which intents may stay.
+/// Longer than the quarantine, during which intents may stay.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// Files by key: the volume's address and subvolume, the name, the bytes.
+/// Files by key: the volume's address and subvolume, the name, and the bytes.
 type Files = BTreeMap<Key, BTreeSet<(String, Name, Vec<u8>)>>;
 
 impl Bench {
-    /// Within that time from now, on the volumes lie the replicas of what the index lists, and nothing else;
-    /// and all that clients saw is explained.
+    /// Waits at most `within` until the volumes hold exactly the replicas of what the index lists, and
+    /// asserts that a single copy of each key explains what clients saw.
     #[track_caller]
     pub fn assert_tidy_and_explained(&self, load: &Load, within: Duration) {
         let auditor = load.auditor();
-        end_uploads_that_nobody_knows(load, &auditor);
-        eventually("nothing lies on the volumes but the values", within, || self.is_tidy(&auditor));
+        end_open_uploads(load, &auditor);
+        eventually("the volumes hold only the values", within, || self.is_tidy(&auditor));
         let shared: Vec<_> = Load::buckets().map(|bucket| format!("/{bucket}/")).collect();
         for key in load.unchecked_keys() {
             for upload in load.uploads.of(&key).iter().filter(|upload| !upload.has_ended()) {
@@ -51,7 +51,11 @@ impl Bench {
             });
             let name = decoded(&key);
             let listed = self.list(&format!("{key}?list")).contains(&name);
-            assert_eq!(listed, found != Some(Outcome::Refused), "{key} in the list, and as it is read");
+            assert_eq!(
+                listed,
+                found != Some(Outcome::Refused),
+                "whether {key} is listed differs from whether it can be read"
+            );
         }
         for (register, history) in load.unchecked() {
             linear::check(&history).unwrap_or_else(|violation| panic!("{register:?}: {violation}"));
@@ -59,8 +63,8 @@ impl Bench {
         load.assert_errors_are_explained();
     }
 
-    /// Whether each key that is listed has its replicas on volumes of their own, as has each part of an
-    /// upload that is listed, and nothing else is there.
+    /// Whether each listed key, and each part of a listed upload, has its replicas on different volumes, and
+    /// there are no other files.
     fn is_tidy(&self, auditor: &Client<'_>) -> bool {
         let listed = self.list("/?list").into_iter().chain(self.list("/?unlinked"));
         let mut missing: BTreeMap<Key, usize> =
@@ -73,7 +77,8 @@ impl Bench {
         for volume in &self.volumes {
             let mut here = BTreeSet::new();
             for path in volume.paths() {
-                let (key, _) = Key::from_path(&path[path.find('/').unwrap()..]).expect("a key's file");
+                let (key, _) =
+                    Key::from_path(&path[path.find('/').unwrap()..]).expect("the path of a key's file");
                 let Some(left) = missing.get_mut(&key).filter(|left| **left > 0) else { return false };
                 if !here.insert(key) {
                     return false;
@@ -84,7 +89,7 @@ impl Bench {
         missing.values().all(|left| *left == 0)
     }
 
-    /// Looks at everything, inside and outside, and ends the bench.
+    /// Checks everything, through the API and in the files, and ends the bench.
     #[track_caller]
     pub fn audit(mut self, load: &Load) {
         self.assert_tidy_and_explained(load, SETTLED);
@@ -94,10 +99,10 @@ impl Bench {
         let open = load.uploads.open().into_keys().collect::<BTreeSet<_>>();
         assert_doubt_is_rare(load);
         let copy = self.tempdir.path().join("copy of the index");
-        eventually("no intent outlives its reason", SETTLED, || no_intents(&self.db, &copy));
+        eventually("all intents are removed", SETTLED, || no_intents(&self.db, &copy));
         assert!(self.master.terminate().success());
 
-        assert_eq!(uploads(&self.db), open, "the uploads that are noted");
+        assert_eq!(uploads(&self.db), open, "the uploads with notes");
         let entries = entries(&self.db);
         assert_whole(&entries, &self.files());
         self.assert_rebuilt_index_is_the_same(&entries);
@@ -116,7 +121,7 @@ impl Bench {
         for (volume, address) in self.volumes.iter().zip(&self.addresses) {
             for (path, bytes) in volume.files() {
                 let (directory, path) = path.split_at(path.find('/').unwrap());
-                let (key, name) = Key::from_path(path).expect("a key's file");
+                let (key, name) = Key::from_path(path).expect("the path of a key's file");
                 files.entry(key).or_default().insert((format!("{address}/{directory}"), name, bytes));
             }
         }
@@ -126,20 +131,20 @@ impl Bench {
     #[track_caller]
     fn assert_rebuilt_index_is_the_same(&self, live: &BTreeMap<Key, Entry>) {
         let rebuilt = self.tempdir.path().join("rebuilt");
-        // volumes know neither states nor MD5s, nor what S3's clients say of a value, and of its time the second
+        // the volumes know neither states, MD5s nor headers, and times only to the second
         let forgetful = |record: &Record| {
             let modified = record.modified.map(|modified| Timestamp::from_seconds(modified.seconds()));
             Record { state: State::Live, md5: None, modified, headers: Vec::new(), ..record.clone() }
         };
         self.run(env!("CARGO_BIN_EXE_davkv-rebuild"), &rebuilt, &[]);
-        // nor what an upload is for, of which its parts are left over
+        // without notes, an upload's parts are left over
         let rebuilt: BTreeMap<_, _> = entries(&rebuilt).into_iter().filter(is_no_part).collect();
         let live_keys = live.clone().into_iter().filter(is_no_part).collect();
         assert_same(&rebuilt, &live_keys, forgetful);
         let from_old = self.tempdir.path().join("rebuilt from the old one");
         self.run(env!("CARGO_BIN_EXE_davkv-rebuild"), &from_old, &["--from", self.db.to_str().unwrap()]);
         assert_same(&entries(&from_old), live, Record::clone);
-        assert_eq!(uploads(&from_old), uploads(&self.db), "the uploads that are noted");
+        assert_eq!(uploads(&from_old), uploads(&self.db), "the uploads with notes");
     }
 
     #[track_caller]
@@ -168,22 +173,22 @@ impl Bench {
     }
 }
 
-/// The uploads that are listed are those whose end nobody has heard of, and at most so many more as were
-/// begun in doubt, which are aborted.
+/// Ends the listed uploads. They are the known ones without a known end, and at most as many others as there
+/// were begins without an answer; these are aborted.
 #[track_caller]
-fn end_uploads_that_nobody_knows(load: &Load, auditor: &Client<'_>) {
+fn end_open_uploads(load: &Load, auditor: &Client<'_>) {
     let known = load.uploads.known();
     for (key, id) in Load::buckets().flat_map(|bucket| auditor.list_uploads(&bucket)) {
         if let Some(upload) = known.get(&id) {
             assert!(!upload.has_ended(), "{key} has the upload {id}, which has ended");
         } else {
-            assert!(load.uploads.find_doubtful(&key), "{key} has the upload {id}, which nobody began");
+            assert!(load.uploads.find_doubtful(&key), "{key} has the upload {id}, which no client began");
             auditor.abort_unknown(&key, &id);
         }
     }
 }
 
-/// Each key can be deleted, written, and read.
+/// Asserts that each key can be deleted, written, and read.
 #[track_caller]
 fn assert_no_key_is_stuck(load: &Load) {
     let mut auditor = load.auditor();
@@ -197,7 +202,7 @@ fn assert_no_key_is_stuck(load: &Load) {
     }
 }
 
-/// Each upload whose parts are there can be completed, or aborted; some stay.
+/// Asserts that each upload with all its parts can be completed or aborted; some are left open.
 #[track_caller]
 fn assert_no_upload_is_stuck(load: &Load) {
     let mut auditor = load.auditor();
@@ -215,11 +220,12 @@ fn assert_no_upload_is_stuck(load: &Load) {
     }
 }
 
-/// Each record has its replicas, each whole, on volumes of their own; and nothing else is there.
+/// Asserts that each record has its replicas, whole and on different volumes, and that there are no other
+/// files.
 #[track_caller]
 fn assert_whole(entries: &BTreeMap<Key, Entry>, files: &Files) {
     for (key, found) in files {
-        assert!(entries.contains_key(key), "{key} has files, and is not in the index: {:?}", names(found));
+        assert!(entries.contains_key(key), "{key} has files but is not in the index: {:?}", names(found));
     }
     for (key, entry) in entries {
         assert_eq!(entry.intents, [], "{key}");
@@ -227,9 +233,9 @@ fn assert_whole(entries: &BTreeMap<Key, Entry>, files: &Files) {
         let recorded: BTreeSet<_> =
             record.replicas.iter().map(|replica| (replica.place.as_str(), replica.name)).collect();
         let found = files.get(key).unwrap_or_else(|| panic!("{key} has no file"));
-        assert_eq!(recorded, names(found), "where {key} lies, by the index and by the volumes");
+        assert_eq!(recorded, names(found), "the replicas of {key}, by the index and on the volumes");
         let volumes: BTreeSet<_> = record.replicas.iter().map(|replica| replica.place.volume()).collect();
-        assert_eq!(volumes.len(), REPLICAS, "{key} has its replicas on volumes of their own");
+        assert_eq!(volumes.len(), REPLICAS, "{key} has its replicas on different volumes");
         for (place, _, bytes) in found {
             assert_eq!(record.size, Some(bytes.len() as u64), "{key} on {place}");
             assert_eq!(record.md5, Some(Md5::digest(bytes).into()), "{key} on {place}");
@@ -241,7 +247,7 @@ fn names(files: &BTreeSet<(String, Name, Vec<u8>)>) -> BTreeSet<(&str, Name)> {
     files.iter().map(|(place, name, _)| (place.as_str(), *name)).collect()
 }
 
-/// The same keys, and the same of their records.
+/// Asserts that both have the same keys, and that `of` their records is the same.
 #[track_caller]
 fn assert_same(one: &BTreeMap<Key, Entry>, other: &BTreeMap<Key, Entry>, of: impl Fn(&Record) -> Record) {
     assert!(one.keys().eq(other.keys()), "the same keys");
@@ -256,8 +262,8 @@ fn assert_same(one: &BTreeMap<Key, Entry>, other: &BTreeMap<Key, Entry>, of: imp
     }
 }
 
-/// Whether the index of a running master has no intents. Its files are copied while they are written, so
-/// a copy may be no index; then the answer is no.
+/// Whether the index of a running master has no intents. Its files are copied while they are written, so the
+/// copy may be unreadable; then the answer is no.
 fn no_intents(db: &Path, copy: &Path) -> bool {
     fs::remove_dir_all(copy).ok();
     fs::create_dir(copy).unwrap();
@@ -276,7 +282,7 @@ fn is_no_part((key, _): &(Key, Entry)) -> bool {
     key.as_part().is_none()
 }
 
-/// The ids of the uploads that an index has noted.
+/// The ids of the uploads with notes in an index.
 fn uploads(db: &Path) -> BTreeSet<String> {
     let index = Index::open(db, OPTIONS).unwrap();
     let (mut uploads, mut start) = (BTreeSet::new(), None);
@@ -294,7 +300,7 @@ fn uploads(db: &Path) -> BTreeSet<String> {
     }
 }
 
-/// All that an index holds of keys, and of parts; its master is down.
+/// All entries of keys and parts in an index; its master is down.
 fn entries(db: &Path) -> BTreeMap<Key, Entry> {
     let index = Index::open(db, OPTIONS).unwrap();
     let (mut entries, mut start) = (BTreeMap::<Key, Entry>::new(), b"/".to_vec());

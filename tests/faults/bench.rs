@@ -1,5 +1,4 @@
-//! A real master over five real volumes, with something that can go wrong at every joint, and the faults
-//! that make it go wrong.
+//! A real master over five real volumes, with a place for faults between all parts, and the faults.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +10,10 @@ use crate::load::Load;
 pub const VOLUMES: usize = 5;
 pub const REPLICAS: usize = 3;
 
-/// The first volumes have gates in front; the others are spoken to directly, and have small disks.
+/// The first volumes have gates in front; the master contacts the others directly, and they have small disks.
 const GATED: usize = 3;
 
-/// Longer than anything here lingers on its way: delays, frozen processes, and the deadlines below.
+/// Longer than any request can take to arrive: delays, frozen processes, and the timeouts below.
 const QUARANTINE: &str = "10s";
 const LINGER: Duration = Duration::from_secs(3);
 const FLAGS: &[&str] =
@@ -23,7 +22,7 @@ const FLAGS: &[&str] =
 const VOLUME_DISK: &str = "512m";
 const INDEX_DISK: &str = "128m";
 
-/// What can go wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     MasterKilled,
@@ -31,15 +30,15 @@ pub enum Fault {
     VolumeKilled(usize),
     VolumeFrozen(usize),
     VolumeFull(usize),
-    /// A server stands in for the volume that treats all requests so.
+    /// Another server, which treats all requests in this way, replaces the volume.
     VolumeReplaced(usize, Face),
-    /// Requests and answers on their way to and from the volume are delayed, lost or cut, some.
+    /// Some requests to the volume, and some of its answers, are delayed, lost or cut.
     Flaky(usize),
     /// The index can't be written.
     IndexFull,
 }
 
-/// What a server that stands in for a volume does.
+/// How a server that replaces a volume behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Face {
     /// Answers with that status.
@@ -50,13 +49,13 @@ pub enum Face {
     OneByteASecond,
 }
 
-/// The master and its volumes, in a directory of their own.
+/// The master and its volumes, in a temporary directory.
 pub struct Bench {
-    // in this order: the master goes first, the directory last
+    // fields drop in this order: the master first, the directory last
     pub master: Master,
     pub gates: Vec<Gate>,
     pub volumes: Vec<Volume>,
-    /// As the master knows them.
+    /// The addresses that the master knows.
     pub addresses: Vec<String>,
     pub db: PathBuf,
     disks: Vec<Disk>,
@@ -64,7 +63,7 @@ pub struct Bench {
 }
 
 impl Fault {
-    /// Any fault that this bench can have, on any volume.
+    /// Draws any fault that is possible on this bench.
     pub fn draw(random: &mut Random, bench: &Bench) -> Self {
         const FACES: &[Face] = &[
             Face::Status(500),
@@ -89,7 +88,7 @@ impl Fault {
         }
     }
 
-    /// The volume that it is about.
+    /// The volume that has the fault.
     pub fn volume(self) -> Option<usize> {
         match self {
             Self::MasterKilled | Self::MasterFrozen | Self::IndexFull => None,
@@ -130,12 +129,12 @@ impl Bench {
         Self { master, gates, volumes, addresses, db, disks, tempdir }
     }
 
-    /// Whether they can be had: only root can mount them.
+    /// Whether there are small disks; only root can mount them.
     pub fn has_small_disks(&self) -> bool {
         self.disks.len() == VOLUMES - GATED + 1
     }
 
-    /// Lets a fault begin, with luck that is random.
+    /// Begins a fault.
     pub fn begin(&mut self, fault: Fault, random: &mut Random, load: &Load) {
         match fault {
             Fault::MasterKilled => {
@@ -183,7 +182,7 @@ impl Bench {
                 self.gates[number].forget();
             }
             Fault::IndexFull => {
-                // once a write has failed, the index takes no further one before the next start
+                // after a failed write, the index refuses all writes until it is opened again
                 clear(self.db.parent().unwrap());
                 let killed = load.now();
                 self.master.kill();
@@ -196,8 +195,8 @@ impl Bench {
     }
 }
 
-/// What becomes of a request on a bad line. What is late is late for the master, too: it lands after the
-/// attempt was given up, but within the quarantine.
+/// Draws what happens to a request on a flaky connection. A delayed request arrives after the master has
+/// given up the attempt, but within the quarantine.
 fn misfortune(random: &mut Random) -> Option<Order> {
     let late = |random: &mut Random| LINGER * u32::try_from(random.below(100)).unwrap() / 100;
     match random.below(100) {
@@ -210,7 +209,7 @@ fn misfortune(random: &mut Random) -> Option<Order> {
     }
 }
 
-/// Fills the file system that the directory is on.
+/// Fills the file system that holds the directory.
 fn fill(dir: &Path) {
     let zeros = vec![0; 1 << 20];
     let mut ballast = fs::File::create(dir.join(BALLAST)).unwrap();
@@ -223,5 +222,5 @@ fn clear(dir: &Path) {
     fs::remove_file(dir.join(BALLAST)).unwrap();
 }
 
-/// Its dot hides it from listings.
+/// The leading dot hides it from listings.
 const BALLAST: &str = ".ballast";

@@ -1,73 +1,73 @@
-//! Whether what clients saw of a key is *linearizable*: whether each operation can be given one moment
-//! between its call and its answer, so that in the order of these moments a single copy of the key would
-//! have given the same answers.
+//! Checks whether a key's history is *linearizable*: whether each operation can be assigned one moment
+//! between its call and its answer, so that a single copy of the key, with the operations in the order of
+//! these moments, would have given the same answers.
 //!
-//! The search is Wing and Gong's ("Testing and verifying concurrent objects", 1993) with Lowe's memory of
-//! what was tried ("Testing for linearizability", 2017). Keys are independent of each other, so each has a
-//! history and a search of its own.
+//! The search is Wing and Gong's ("Testing and verifying concurrent objects", 1993) with Lowe's cache of
+//! visited states ("Testing for linearizability", 2017). Keys are independent, so each has a history and a
+//! search of its own.
 
 use std::collections::HashSet;
 use std::fmt;
 
-/// At most so many operations in one history.
+/// Upper bound on the operations in one history.
 pub const LONGEST: usize = 256;
 
-/// A value's number; no two PUTs have the same.
+/// The number of a value; no two PUTs have the same.
 pub type Value = u64;
 
-/// One of the key's uploads in parts, of which a history has at most 64.
+/// One of the key's uploads in parts, at most 64 per history.
 pub type Upload = u8;
 
-/// What a client wanted of the key.
+/// What a client requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     Get,
     Put(When, Value),
-    /// needs a value, live or unlinked
+    /// Needs a value, live or unlinked.
     Delete,
-    /// S3's deletion: there may be no value, and an unlinked one is none
+    /// S3's deletion, which succeeds without a value; an unlinked one counts as none.
     Erase(When),
     Unlink,
     Relink,
-    /// Changes nothing that clients see, where there is a value.
+    /// Changes nothing that clients see, but needs a value.
     Rebalance,
-    /// Makes the upload's parts the value, and ends the upload; where it did so before and its value is
-    /// still there, it is done.
+    /// Makes the upload's parts the value, and ends the upload. Succeeds again as long as the value is the
+    /// one that it made.
     Complete(Upload, When, Value),
     Abort(Upload),
-    /// Anything that only an open upload has: storing a part, listing them.
+    /// Any request that needs an open upload: storing a part, or listing parts.
     Touch(Upload),
 }
 
 /// What the key must hold for a write to take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// no live value
+    /// No live value.
     Absent,
     Always,
-    /// that value, live
+    /// That value, live.
     Holds(Value),
 }
 
-/// What came of it.
+/// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// a write was carried out (200, 201, 204)
+    /// A write was carried out (200, 201, 204).
     Done,
-    /// a read found that value
+    /// A read returned that value.
     Read(Value),
-    /// the key isn't in the state that the action needs (404; for one that wants no value, 403 or 412)
+    /// The key isn't in the state that the action needs (404; for an action that needs no value, 403 or 412).
     Refused,
-    /// the key has another value than the action needs (412)
+    /// The key has another value than the action needs (412).
     Differs,
-    /// the upload has ended (404)
+    /// The upload has ended (404).
     Ended,
-    /// nobody knows: a write got no answer, or one that says nothing
+    /// Unknown: a write got no answer, or an inconclusive one.
     Doubtful,
 }
 
-/// One operation on the key, with the moments of its call and its answer in nanoseconds. A doubtful one
-/// has no effect after `answered`, which may be the end of time.
+/// One operation on the key, with the times of its call and its answer in nanoseconds. A doubtful one has no
+/// effect after `answered`, which may be `u64::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
     pub client: usize,
@@ -77,8 +77,8 @@ pub struct Operation {
     pub answered: u64,
 }
 
-/// The one copy of the key, and which of its uploads have ended, one bit each. Every history begins without
-/// a value, and with all uploads open.
+/// The single copy of the key, and the set of its uploads that have ended, one bit each. Each history begins
+/// without a value and with all uploads open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct State {
     content: Content,
@@ -97,13 +97,13 @@ enum Content {
 #[derive(Debug)]
 pub struct Violation {
     history: Vec<Operation>,
-    /// The longest explanation that was found: the operations in their order, and the state they leave.
+    /// The longest explanation found: the operations in order; the last state follows.
     explained: Vec<usize>,
     state: State,
 }
 
 impl When {
-    /// How a write ends that may not take effect.
+    /// How a write ends if it may not take effect.
     fn refusal(self, content: Content) -> Option<Outcome> {
         match (self, content) {
             (Self::Always, _) | (Self::Absent, Content::Absent | Content::Unlinked(_)) => None,
@@ -114,7 +114,7 @@ impl When {
 }
 
 impl State {
-    /// The state after an operation that ended so; `None` if it couldn't have ended so in this state.
+    /// The state after an operation with that outcome; `None` if the outcome is impossible in this state.
     pub fn after(self, action: Action, outcome: Outcome) -> Option<Self> {
         match (self.run(action), outcome) {
             (Ok(after), Outcome::Done | Outcome::Doubtful) => Some(after),
@@ -123,7 +123,7 @@ impl State {
         }
     }
 
-    /// The state after the operation, or how it ends that changes nothing.
+    /// The state after a successful operation, or the outcome of one that changes nothing.
     fn run(self, action: Action) -> Result<Self, Outcome> {
         use Content::{Absent, Live, Unlinked};
         let to = |content| Ok(Self { content, ..self });
@@ -167,12 +167,12 @@ pub fn check(history: &[Operation]) -> Result<(), Violation> {
     })
 }
 
-/// At most so many completions of one history are taken for overtaken ones.
+/// Upper bound on the completions of one history that are assumed to be overtaken.
 const MOST_OVERTAKEN: usize = 2;
 
-/// The history in other words: with completions that an overwrite has overtaken. Such a one is as if it had
-/// come just before the overwrite, which must then have taken effect while it was under way; nobody can have
-/// read its value, and its upload ends when it learns of that, later.
+/// All variants of the history in which up to `most` completions were overtaken by an overwrite. An overtaken
+/// completion counts as if it came just before the overwrite, which must have taken effect during it. No
+/// client can have read its value, and its upload ends later, when the master finds out.
 fn overtaken(history: &[Operation], most: usize) -> Vec<Vec<Operation>> {
     let mut others = Vec::new();
     if most == 0 {
@@ -211,7 +211,7 @@ fn overtaken(history: &[Operation], most: usize) -> Vec<Vec<Operation>> {
     others
 }
 
-/// Checks one key's history, every operation of which has all of its effect at once.
+/// Checks one key's history, each operation of which has all its effects at once.
 fn check_atomic(history: &[Operation]) -> Result<(), Violation> {
     assert!(history.len() <= LONGEST, "a history of {} operations", history.len());
     let mut history = history.to_vec();
@@ -230,8 +230,8 @@ fn check_atomic(history: &[Operation]) -> Result<(), Violation> {
     Err(Violation { history, explained, state })
 }
 
-/// The history in which doubtful PUTs whose values nobody has heard of are all of the same value: they can
-/// stand in for each other, which keeps the search short.
+/// The history with one value for all doubtful PUTs whose values were never seen. They are interchangeable,
+/// which keeps the search short.
 fn anonymous(history: &[Operation]) -> Vec<Operation> {
     const NOBODYS: Value = Value::MAX;
     let names = |operation: &Operation| {
@@ -257,7 +257,7 @@ fn anonymous(history: &[Operation]) -> Vec<Operation> {
     history.iter().map(anonymous).collect()
 }
 
-/// The operations that have their moment already, one bit each.
+/// The operations that already have their place in the order, one bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Placed([u64; LONGEST / 64]);
 
@@ -274,22 +274,22 @@ impl Placed {
 
 struct Search<'a> {
     history: &'a [Operation],
-    /// Sets of placed operations and the states they left, with and without the last doubtful one, from
-    /// which nothing led on.
+    /// Visited combinations from which no order leads to the end: placed operations, their state, and the
+    /// state without the last doubtful operation.
     tried: HashSet<(Placed, State, Option<State>)>,
     order: Vec<usize>,
     best: Vec<usize>,
 }
 
 impl Search<'_> {
-    /// Whether the operations that are left can follow that state. `without` is the state if the last doubtful
-    /// operation that had an effect hadn't had it, as long as nobody has seen the difference.
+    /// Whether the remaining operations can follow that state. `without` is the state in which the last
+    /// effective doubtful operation had no effect, as long as no later operation has told the two apart.
     fn explain(&mut self, placed: Placed, state: State, without: Option<State>) -> bool {
         if self.order.len() > self.best.len() {
             self.best.clone_from(&self.order);
         }
         let left = self.history.iter().enumerate().filter(|(number, _)| !placed.has(*number));
-        // whoever was called after an answer comes after it
+        // an operation called after an answer must come after it
         let first_answer = left.clone().map(|(_, operation)| operation.answered).min();
         let Some(first_answer) = first_answer.filter(|answer| *answer < u64::MAX) else { return true };
         if !self.tried.insert((placed, state, without)) {
@@ -300,14 +300,14 @@ impl Search<'_> {
             if let Some(after) = state.after(action, outcome) {
                 let doubtful = outcome == Outcome::Doubtful;
                 let still_without = without.and_then(|without| without.after(action, outcome));
-                // an effect that nobody sees may as well not be: that is tried, too
+                // as long as no operation sees the effect, it may not have happened; this is tried, too
                 let unseen = still_without == Some(after) || (doubtful && after == state);
                 let without = if doubtful { Some(state) } else { still_without };
                 if !unseen && self.place(placed, number, after, without) {
                     return true;
                 }
             }
-            // that a doubtful one has had no effect is settled when it can have none any more
+            // a doubtful operation is known to have had no effect once its time is over
             let settled = outcome == Outcome::Doubtful && answered == first_answer;
             if settled && self.place(placed, number, state, without) {
                 return true;
@@ -325,8 +325,8 @@ impl Search<'_> {
         explained
     }
 
-    /// The operations that may come next: called before the first answer that is still to come. Of
-    /// doubtful ones that are alike, the one whose time is up first.
+    /// The operations that may come next: those called before the first remaining answer. Of equal doubtful
+    /// ones, only the one whose time is over first.
     fn next(&self, placed: Placed, first_answer: u64) -> Vec<usize> {
         let mut next = Vec::<usize>::new();
         for (number, operation) in self.history.iter().enumerate() {
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn the_life_of_a_key_is_explained() {
+    fn a_sequential_history_is_explained() {
         explained(&[
             (0, 1, Get, Refused),
             (2, 3, Delete, Refused),
@@ -428,8 +428,8 @@ mod tests {
     }
 
     #[test]
-    fn operations_at_the_same_time_have_any_order() {
-        // the read saw the PUT before its answer, and the DELETE came between
+    fn concurrent_operations_may_have_any_order() {
+        // the read returned the value before the PUT was answered, and the DELETE came between
         explained(&[
             (0, 9, Put(Absent, 1), Done),
             (1, 8, Delete, Done),
@@ -459,12 +459,12 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_was_acknowledged_and_is_lost_is_a_violation() {
+    fn a_lost_acknowledged_write_is_a_violation() {
         violates(&[(0, 1, Put(Absent, 1), Done), (2, 3, Get, Refused)]);
     }
 
     #[test]
-    fn a_value_that_comes_back_after_its_deletion_is_a_violation() {
+    fn a_value_that_reappears_after_its_deletion_is_a_violation() {
         violates(&[(0, 1, Put(Absent, 1), Done), (2, 3, Delete, Done), (4, 5, Get, Read(1))]);
         violates(&[
             (0, 1, Put(Absent, 1), Done),
@@ -475,29 +475,29 @@ mod tests {
     }
 
     #[test]
-    fn two_writers_who_both_win_are_a_violation() {
+    fn two_successful_creations_are_a_violation() {
         violates(&[(0, 9, Put(Absent, 1), Done), (0, 9, Put(Absent, 2), Done)]);
         violates(&[(0, 1, Put(Absent, 1), Done), (2, 9, Delete, Done), (2, 9, Delete, Done)]);
     }
 
     #[test]
-    fn two_writers_of_whom_nobody_wins_are_a_violation() {
+    fn two_failed_creations_of_a_new_key_are_a_violation() {
         violates(&[(0, 9, Put(Absent, 1), Refused), (0, 9, Put(Absent, 2), Refused)]);
     }
 
     #[test]
-    fn a_value_that_nobody_wrote_or_not_yet_is_a_violation() {
+    fn a_read_of_a_value_that_is_not_written_yet_is_a_violation() {
         violates(&[(0, 1, Get, Read(1))]);
         violates(&[(0, 1, Get, Read(1)), (2, 3, Put(Absent, 1), Done)]);
     }
 
     #[test]
-    fn readers_who_disagree_on_the_order_are_a_violation() {
+    fn readers_that_disagree_on_the_order_are_a_violation() {
         violates(&[(0, 9, Put(Absent, 1), Done), (2, 3, Get, Read(1)), (4, 5, Get, Refused)]);
     }
 
     #[test]
-    fn a_hidden_value_that_is_read_is_a_violation() {
+    fn a_read_of_an_unlinked_value_is_a_violation() {
         violates(&[(0, 1, Put(Absent, 1), Done), (2, 3, Unlink, Done), (4, 5, Get, Read(1))]);
         violates(&[
             (0, 1, Put(Absent, 1), Done),
@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_takes_the_place_of_another() {
+    fn a_value_can_be_overwritten() {
         explained(&[
             (0, 1, Put(Always, 1), Done),
             (2, 3, Put(Always, 2), Done),
@@ -528,9 +528,9 @@ mod tests {
         violates(&[(0, 1, Put(Always, 1), Done), (2, 3, Put(Always, 2), Done), (4, 5, Get, Refused)]);
     }
 
-    /// Neither of two overwrites that meet is refused, and the one that is overtaken counts as the earlier.
+    /// Concurrent overwrites both succeed, and the overtaken one counts as the earlier.
     #[test]
-    fn an_overtaken_overwrite_came_just_before_the_other() {
+    fn an_overtaken_overwrite_counts_as_just_before_the_other() {
         let met = |reads: &[(u64, u64, Action, Outcome)]| {
             let writes =
                 [(0, 1, Put(Always, 1), Done), (2, 9, Put(Always, 2), Done), (3, 5, Put(Always, 3), Done)];
@@ -557,7 +557,7 @@ mod tests {
             (18, 19, Erase(Holds(4)), Done),
             (20, 21, Get, Refused),
         ]);
-        // of two who saw the same value, one wins
+        // of two writers that saw the same value, one succeeds
         let both = [(2, 9, Put(Holds(1), 2), Done), (2, 9, Put(Holds(1), 3), Done)];
         violates(&[&[(0, 1, Put(Absent, 1), Done)], &both[..]].concat());
         violates(&[(0, 1, Put(Absent, 1), Done), (2, 3, Put(Holds(1), 2), Differs)]);
@@ -565,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overwrite_in_doubt_leaves_the_old_value_or_the_new_one() {
+    fn a_doubtful_overwrite_leaves_the_old_value_or_the_new_one() {
         let doubt = [(0, 1, Put(Always, 1), Done), (2, END, Put(Always, 2), Doubtful)];
         let then = |reads: &[(u64, u64, Action, Outcome)]| check(&history(&[&doubt, reads].concat())).is_ok();
         assert!(then(&[(4, 5, Get, Read(1)), (6, 7, Get, Read(2))]));
@@ -574,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn s3_deletes_what_is_live_and_nothing_else() {
+    fn s3_deletes_only_live_values() {
         explained(&[
             (0, 1, Erase(Always), Done),
             (2, 3, Put(Absent, 1), Done),
@@ -603,7 +603,7 @@ mod tests {
             (8, 9, Get, Read(2)),
             (10, 11, Touch(0), Ended),
             (12, 13, Abort(0), Ended),
-            // whoever asks again hears that it is done, until there is another value
+            // a repeated completion succeeds until there is another value
             (14, 15, Complete(0, Holds(1), 2), Done),
             (16, 17, Put(Always, 3), Done),
             (18, 19, Complete(0, Always, 2), Ended),
@@ -624,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn a_completion_in_doubt_has_happened_wholly_or_not_at_all() {
+    fn a_doubtful_completion_has_happened_completely_or_not_at_all() {
         let doubt = [(0, END, Complete(0, Always, 1), Doubtful)];
         let then = |rest: &[(u64, u64, Action, Outcome)]| check(&history(&[&doubt, rest].concat())).is_ok();
         assert!(then(&[(2, 3, Touch(0), Done), (4, 5, Touch(0), Ended), (6, 7, Get, Read(1))]));
@@ -648,7 +648,7 @@ mod tests {
         assert!(met((6, 7, Touch(0), Ended), 2));
         assert!(!met((10, 11, Touch(0), Done), 2));
         assert!(!met((6, 7, Touch(0), Done), 1));
-        // the overwrite was there before
+        // the overwrite came before the completion
         violates(&[
             (0, 1, Put(Always, 2), Done),
             (2, 9, Complete(0, Always, 1), Done),
@@ -662,7 +662,7 @@ mod tests {
         ]);
     }
 
-    /// The longest histories that the load makes, in both verdicts: six clients at a time.
+    /// Histories as long as the load makes, explained and violated: six clients at a time.
     #[test]
     fn the_longest_histories_are_decided() {
         let round = |round: u64| {
@@ -682,7 +682,7 @@ mod tests {
         violates(&operations);
     }
 
-    /// As before, of overwrites: whatever is in doubt may come at any time.
+    /// The same for overwrites, which may take effect at any time if they are doubtful.
     #[test]
     fn the_longest_histories_of_overwrites_are_decided() {
         let round = |round: u64| {
@@ -703,7 +703,7 @@ mod tests {
         violates(&operations);
     }
 
-    /// Every order of the operations that are left, with every doubt settled either way.
+    /// Tries every order of the remaining operations, with each doubtful one carried out or not.
     fn has_an_order(left: &[Operation], state: State) -> bool {
         let first_answer = left.iter().map(|operation| operation.answered).min();
         let Some(first_answer) = first_answer else { return true };
@@ -724,7 +724,7 @@ mod tests {
             3 => (any_when(), 0..3_u64).prop_map(|(when, value)| Put(when, value)),
             2 => prop_oneof![Just(Delete), Just(Unlink), Just(Relink), Just(Rebalance)],
             1 => prop_oneof![Just(Always), (0..3_u64).prop_map(Holds)].prop_map(Erase),
-            // an upload's value is its own
+            // no other operation writes an upload's value
             2 => (0..2_u8, any_when()).prop_map(|(upload, when)| Complete(upload, when, u64::from(upload) + 2)),
             1 => (0..2_u8).prop_map(Abort),
         ]
@@ -745,14 +745,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn nothing_is_overlooked_by_what_makes_the_search_short(
+        fn the_optimised_search_agrees_with_an_exhaustive_one(
             operations in proptest::collection::vec(any_operation(), 1..7),
         ) {
             prop_assert_eq!(check_atomic(&operations).is_ok(), has_an_order(&operations, State::default()));
         }
     }
 
-    /// The state machine above, for a checker that somebody else wrote.
+    /// The state machine above, for an independent checker.
     struct Reference;
 
     impl Specification for Reference {
@@ -782,9 +782,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
-        /// Clients call one after the other; calls and answers of different ones mix as they like.
+        /// Clients call in turn; calls and answers of different clients are interleaved arbitrarily.
         #[test]
-        fn another_checker_agrees(
+        fn an_independent_checker_agrees(
             operations in proptest::collection::vec((0..3_usize, answered_operation()), 1..9),
             answers in proptest::collection::vec(0..9_usize, 1..9),
         ) {

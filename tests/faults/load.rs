@@ -1,5 +1,5 @@
-//! Clients that write and read the same keys at the same time, and note what they saw. Half of the keys are
-//! written by the native API alone, the others by S3's, too (see [`s3`](crate::s3)).
+//! Clients that write and read the same keys concurrently, and record what they saw. Half of the keys are
+//! written only through the native API, the others through S3, too (see [`s3`](crate::s3)).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -15,55 +15,56 @@ use crate::common::{Random, eventually};
 use crate::linear::{Action, Operation, Outcome, Value, When};
 use crate::s3::{self, Part};
 
-/// More would make a key's history hard to decide.
+/// More clients would make histories hard to check.
 const CLIENTS: usize = 6;
-/// Few, so that the clients meet.
+/// Few, so that the clients' operations overlap.
 const SLOTS: u64 = 12;
-/// Keys of the slots from here on are S3's, too.
+/// Keys of the slots from here on are also written through S3.
 const SHARED: u64 = 6;
-/// After so many operations a slot gets a new key.
+/// After this many operations, a slot gets a new key.
 const OPERATIONS: usize = 150;
 
-/// How long the next byte of an answer is waited for: from the master, longer than it waits for volumes …
+/// How long a client waits for the next byte of an answer: from the master, longer than the master waits for
+/// volumes …
 const MASTER_PATIENCE: Duration = Duration::from_secs(20);
-/// … and from a volume, before the master is asked again.
+/// … and from a volume, before it asks the master again.
 const VOLUME_PATIENCE: Duration = Duration::from_secs(1);
-/// The pause after a connection was refused, or a redirect led to a volume that has gone since; …
+/// The pause after a refused connection, or after a redirect to a volume that is gone; …
 pub const BACKOFF: Duration = Duration::from_millis(20);
-/// … and after an answer that leaves a write in doubt, of which a history must not be full.
+/// … and after an answer that leaves a write in doubt, so that histories don't fill up with doubt.
 const BACKOFF_IN_DOUBT: Duration = Duration::from_millis(200);
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The clients' common ground.
+/// The state that the clients share.
 pub struct Load {
     pub master: String,
-    /// The longest values, in bytes.
+    /// The maximum size of values, in bytes.
     longest: u64,
     begun: Instant,
     slots: Vec<Mutex<Slot>>,
     histories: Mutex<BTreeMap<Register, Vec<Operation>>>,
-    /// Those with operations that nobody has checked yet.
+    /// The registers with operations that have not been checked yet.
     unchecked: Mutex<BTreeSet<Register>>,
-    /// The values by their entity tags.
+    /// The values by entity tag.
     tags: Mutex<HashMap<String, Value>>,
     pub uploads: s3::Uploads,
-    /// Ends of masters.
+    /// When masters died.
     deaths: Mutex<Vec<u64>>,
-    /// Times in which the master was away.
+    /// Intervals in which the master was down.
     absences: Mutex<Vec<(u64, u64)>>,
-    /// Times in which the index couldn't be written.
+    /// Intervals in which the index could not be written.
     index_failures: Mutex<Vec<(u64, u64)>>,
-    /// Writes that were answered 500.
+    /// Writes that were answered with 500.
     errors: Mutex<Vec<Request>>,
     requests: Mutex<Vec<Request>>,
-    /// Redirects to a volume that had gone when the reader came.
+    /// The number of redirects to a volume that was gone.
     retries: AtomicUsize,
     answers: AtomicUsize,
     stop: AtomicBool,
 }
 
-/// What has a history of its own: a key, or a part of one of its uploads.
+/// The subject of a history: a key, or a part of one of its uploads.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Register {
     pub key: String,
@@ -76,19 +77,19 @@ impl Register {
     }
 }
 
-/// Where a key lives as long as its history is short.
+/// The place of a key, which is replaced when its history gets long.
 #[derive(Default)]
 struct Slot {
     keys: usize,
     operations: usize,
 }
 
-/// One honest request, for the figures.
+/// One well-formed request, for the statistics.
 pub struct Request {
     pub method: &'static str,
     pub called: u64,
     pub answered: u64,
-    /// The master's last word; 0 is none.
+    /// The status of the master's last answer; 0 if there was none.
     pub status: u16,
 }
 
@@ -103,25 +104,25 @@ impl Request {
 pub enum Manner {
     WithLength,
     InChunks,
-    /// In the chunks that S3's clients have inside of HTTP's bodies.
+    /// In `aws-chunked` encoding.
     InS3sChunks,
-    /// All of it, and leaves before the answer.
+    /// Completely, but disconnects before the answer.
     Unheard,
     LeavesAfterTheHead,
     LeavesMidway,
-    /// Announces more than it sends.
+    /// Announces more bytes than it sends.
     TooShort,
     WrongMd5,
-    /// A byte, and another a second later; then it leaves.
+    /// Sends a byte, another one second later, and disconnects.
     Drips,
 }
 
-/// What a client shall do something with.
+/// The key for a client's next operation.
 struct Chosen {
     key: String,
-    /// Whether S3 may write it, too.
+    /// Whether it may be written through S3, too.
     shared: bool,
-    /// A key that is done with.
+    /// A replaced key, to be deleted.
     retired: Option<String>,
 }
 
@@ -156,10 +157,10 @@ impl Load {
         }
     }
 
-    /// Lets the clients run beside `act`, and ends them with it.
+    /// Runs the clients while `act` runs.
     pub fn run(&self, random: &mut Random, act: impl FnOnce(&mut Random)) {
         std::thread::scope(|scope| {
-            // also when `act` panics: the scope waits for the clients before it lets that through
+            // also when `act` panics, because the scope waits for the clients before it propagates the panic
             let stop = StopOnDrop(&self.stop);
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|number| Client { number, random: Random(random.next()), load: self })
@@ -174,22 +175,22 @@ impl Load {
         self.stop.store(false, Ordering::Relaxed);
     }
 
-    /// Waits until the clients have got so many more answers.
+    /// Waits until the clients have got this many more answers.
     #[track_caller]
     pub fn wait_for(&self, answers: usize) {
         let end = self.answers() + answers;
-        eventually("the load goes on", PATIENCE, || self.answers() >= end || self.stopped());
+        eventually("the clients get more answers", PATIENCE, || self.answers() >= end || self.stopped());
         assert!(!self.stopped(), "a client has failed");
     }
 
-    /// Lets faults last.
+    /// Waits for a time, during which faults last.
     pub fn let_pass(&self, time: Duration) {
         let end = Instant::now() + time;
-        eventually("time goes by", time + PATIENCE, || Instant::now() >= end || self.stopped());
+        eventually("the time is over", time + PATIENCE, || Instant::now() >= end || self.stopped());
         assert!(!self.stopped(), "a client has failed");
     }
 
-    /// A client that failed stops all.
+    /// Whether the clients are to stop; one that fails stops all.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -211,23 +212,23 @@ impl Load {
         u64::try_from(self.begun.elapsed().as_nanos()).unwrap()
     }
 
-    /// Notes that the master has ended: what was asked of it has happened by now, or never will.
+    /// Records that the master has died: its requests have taken effect by now, or never will.
     pub fn master_died(&self) {
         lock(&self.deaths).push(self.now());
     }
 
-    /// Notes since when the master was away; it is back.
+    /// Records that the master was down from `since` until now.
     pub fn master_was_away(&self, since: u64) {
         lock(&self.absences).push((since, self.now()));
     }
 
-    /// Notes since when the index couldn't be written; it can again.
+    /// Records that the index could not be written from `since` until now.
     pub fn index_was_full(&self, since: u64) {
         lock(&self.index_failures).push((since, self.now()));
     }
 
-    /// The honest requests that fell neither into an absence of the master nor, if they were writes, into
-    /// a time when the index couldn't be written.
+    /// The well-formed requests outside the intervals in which the master was down or, for writes, the index
+    /// could not be written.
     pub fn requests_while_the_master_was_there(&self) -> Vec<Request> {
         let (absences, index_failures) = (lock(&self.absences), lock(&self.index_failures));
         let there = |request: &Request| {
@@ -238,7 +239,7 @@ impl Load {
         std::mem::take(&mut *lock(&self.requests)).into_iter().filter(there).collect()
     }
 
-    /// A 500 has a reason.
+    /// Asserts that each 500 has a known reason.
     #[track_caller]
     pub fn assert_errors_are_explained(&self) {
         let index_failures = lock(&self.index_failures);
@@ -248,19 +249,19 @@ impl Load {
         }
     }
 
-    /// How many requests of that method were answered so.
+    /// The number of requests of that method with that status.
     pub fn count(&self, method: &str, status: u16) -> usize {
         let requests = lock(&self.requests);
         requests.iter().filter(|request| request.method == method && request.status == status).count()
     }
 
-    /// The keys that are written now.
+    /// The keys that are currently written.
     pub fn current_keys(&self) -> Vec<String> {
         let name = |(slot, keys): (usize, &Mutex<Slot>)| name(slot as u64, lock(keys).keys);
         self.slots.iter().enumerate().map(name).collect()
     }
 
-    /// The buckets that S3 writes to.
+    /// The buckets that are written through S3.
     pub fn buckets() -> impl Iterator<Item = String> {
         (SHARED..SLOTS).map(|slot| slot.to_string())
     }
@@ -271,8 +272,8 @@ impl Load {
         unchecked.iter().filter(|register| register.part.is_none()).map(|key| key.key.clone()).collect()
     }
 
-    /// The histories that have changed since they were last asked for, their doubts ended by the deaths of
-    /// masters.
+    /// The histories that have changed since the last call. Doubtful operations end with the death of their
+    /// master.
     pub fn unchecked(&self) -> Vec<(Register, Vec<Operation>)> {
         let (histories, deaths) = (lock(&self.histories), lock(&self.deaths));
         let settled = |operation: &Operation| {
@@ -295,12 +296,12 @@ impl Load {
         lock(&self.histories).values().flatten().copied().collect()
     }
 
-    /// Notes the entity tag that a value is going to have.
+    /// Records the entity tag of a value before it is sent.
     pub fn will_have_tag(&self, value: Value, tag: &str) {
         lock(&self.tags).insert(tag.to_owned(), value);
     }
 
-    /// The value with the entity tag that an answer has.
+    /// The value with the entity tag of an answer.
     #[track_caller]
     pub fn tagged(&self, answer: &Response) -> Value {
         self.value_of(answer.header("etag").expect("an ETag").trim_matches('"'))
@@ -309,16 +310,16 @@ impl Load {
     /// The value with that entity tag.
     #[track_caller]
     pub fn value_of(&self, tag: &str) -> Value {
-        *lock(&self.tags).get(tag).unwrap_or_else(|| panic!("{tag} is no value that was ever sent"))
+        *lock(&self.tags).get(tag).unwrap_or_else(|| panic!("no value with the tag {tag} was ever sent"))
     }
 
-    /// A client of the test itself, beside none or all of the others.
+    /// An additional client for the test itself.
     pub fn auditor(&self) -> Client<'_> {
         Client { number: CLIENTS, random: Random(0), load: self }
     }
 }
 
-/// One client. A wrong answer panics.
+/// One client. It panics at a wrong answer.
 pub struct Client<'a> {
     number: usize,
     pub random: Random,
@@ -327,7 +328,7 @@ pub struct Client<'a> {
 
 impl Client<'_> {
     fn run(mut self) {
-        // one that fails stops all
+        // a client that fails stops all
         let failing = StopOnDrop(&self.load.stop);
         while !self.load.stopped() {
             let Chosen { key, shared, retired } = self.choose();
@@ -355,8 +356,8 @@ impl Client<'_> {
         }
     }
 
-    /// The key of a slot; where its history is long enough, a new one, and mostly the old one, to be
-    /// deleted.
+    /// The key of a slot. If its history is long enough, the slot gets a new key, and usually the old one is
+    /// returned to be deleted.
     fn choose(&mut self) -> Chosen {
         let number = self.random.below(SLOTS);
         let mut slot = lock(&self.load.slots[usize::try_from(number).unwrap()]);
@@ -369,7 +370,7 @@ impl Client<'_> {
         Chosen { key: name(number, slot.keys), shared: number >= SHARED, retired }
     }
 
-    /// Reads the key, and notes it. `None`: the master had no answer that tells.
+    /// Reads the key, and records the outcome. `None`: the master gave no conclusive answer.
     pub fn read(&self, key: &str) -> Option<Outcome> {
         let called = self.load.now();
         loop {
@@ -407,7 +408,7 @@ impl Client<'_> {
         outcome
     }
 
-    /// The number of the value behind a redirect; `None` where the volume has gone, or the file.
+    /// The number of the value behind a redirect; `None` if the volume or the file is gone.
     fn follow(&self, url: &str) -> Option<Value> {
         let (addr, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
         let answer = Connection::open_within(VOLUME_PATIENCE, None, addr).and_then(|mut connection| {
@@ -455,13 +456,13 @@ impl Client<'_> {
             403 => self.note(key, called, action, Outcome::Refused),
             0 | 500 if whole => self.note_doubt(Register::key(key), called, action),
             0 | 400 | 500 if !whole => {}
-            // such answers promise that nothing was stored
+            // these answers promise that nothing was stored
             409 | 503 | 507 => {}
             _ => panic!("PUT {key}, {manner:?}: {status}"),
         }
     }
 
-    /// Sends the value in that manner, and returns the answer, if it came.
+    /// Sends the value in that manner, and returns the answer, if there is one.
     pub fn send_value(
         &mut self,
         mut connection: Connection,
@@ -516,7 +517,7 @@ impl Client<'_> {
                 }
             }
         };
-        // a refusal may come before all is sent
+        // a refusal may arrive before everything is sent
         drop(send());
         match manner {
             Manner::Unheard | Manner::LeavesAfterTheHead | Manner::LeavesMidway | Manner::Drips => None,
@@ -524,7 +525,7 @@ impl Client<'_> {
         }
     }
 
-    /// A write without a body.
+    /// Sends a write without a body.
     pub fn write(&self, key: &str, action: Action) {
         let method = match action {
             Action::Delete => "DELETE",
@@ -541,7 +542,7 @@ impl Client<'_> {
             204 => self.note(key, called, action, Outcome::Done),
             404 => self.note(key, called, action, Outcome::Refused),
             0 | 500 => self.note_doubt(Register::key(key), called, action),
-            // such answers promise that nothing was done
+            // these answers promise that nothing was done
             409 | 503 | 507 => {}
             _ => panic!("{method} {key}: {status}"),
         }
@@ -556,7 +557,7 @@ impl Client<'_> {
         connection.ok()
     }
 
-    /// Sends a request without a body, and returns the answer, if it came.
+    /// Sends a request without a body, and returns the answer, if there is one.
     pub fn ask(&self, mut connection: Connection, method: &str, key: &str) -> Option<Response> {
         connection.send(&head(&self.load.master, method, key.as_bytes(), &[], 0)).ok()?;
         connection.receive(method).ok()
@@ -572,7 +573,7 @@ impl Client<'_> {
     }
 
     pub fn note_doubt(&self, register: Register, called: u64, action: Action) {
-        // one that nobody would have seen needs no explanation
+        // a REBALANCE has no visible effect that would need an explanation
         if action != Action::Rebalance {
             self.note_of(register, called, action, Outcome::Doubtful);
         }
@@ -585,7 +586,7 @@ impl Client<'_> {
         self.note_of(Register::key(key), called, action, outcome);
     }
 
-    /// Notes an operation on a key, or on a part.
+    /// Records an operation on a key or on a part.
     pub fn note_of(&self, register: Register, called: u64, action: Action, outcome: Outcome) {
         let answered = if outcome == Outcome::Doubtful { u64::MAX } else { self.load.now() };
         let operation = Operation { client: self.number, action, outcome, called, answered };
@@ -594,12 +595,12 @@ impl Client<'_> {
     }
 }
 
-/// The name of a slot's key, as it stands in a request: plain ones and odd ones.
+/// The percent-encoded name of a slot's key; some are unusual.
 fn name(slot: u64, number: usize) -> String {
     match slot % 6 {
-        // no plain name: its base64 ends in a slash
+        // without a plain name, because its base64 ends in a slash
         0 => format!("/{slot}/{number:04}%3f"),
-        // two components
+        // its file name is split in two
         1 => format!("/{slot}/{number}/{}", "long".repeat(60)),
         2 => format!("/{slot}/{number}/gr%C3%BC%C3%9Fe%20%2B%3F%25"),
         _ => format!("/{slot}/key{number}"),
@@ -607,7 +608,7 @@ fn name(slot: u64, number: usize) -> String {
 }
 
 impl Load {
-    /// The bytes of a value: its number, and what follows from it.
+    /// The bytes of a value, which its number determines.
     pub fn value(&self, number: Value) -> Vec<u8> {
         let mut random = Random(number);
         let length = match random.below(8) {
@@ -622,12 +623,12 @@ impl Load {
         bytes
     }
 
-    /// The number of the value whose bytes these are.
+    /// The number of the value with these bytes.
     #[track_caller]
     pub fn identify(&self, bytes: &[u8], place: &str) -> Value {
         let number = bytes.get(..16).and_then(|digits| std::str::from_utf8(digits).ok());
         let number = number.and_then(|digits| Value::from_str_radix(digits, 16).ok());
-        let number = number.unwrap_or_else(|| panic!("{place} is no value that was ever sent"));
+        let number = number.unwrap_or_else(|| panic!("{place} has a value that was never sent"));
         assert!(bytes == self.value(number), "{place} has wrong bytes");
         number
     }
@@ -639,13 +640,13 @@ impl Manner {
         self.is_honest() || self == Self::Unheard
     }
 
-    /// Whether the client wants to know, too.
+    /// Whether the request is well-formed and the client waits for the answer.
     pub fn is_honest(self) -> bool {
         matches!(self, Self::WithLength | Self::InChunks | Self::InS3sChunks)
     }
 }
 
-/// A key as it is, of one as it stands in a request.
+/// Decodes the percent-encoded form of a key.
 pub fn decoded(key: &str) -> String {
     percent_decode_str(key).decode_utf8().unwrap().into_owned()
 }
@@ -654,7 +655,7 @@ pub fn hex_md5(bytes: &[u8]) -> String {
     davkv::record::hex(&Md5::digest(bytes).into())
 }
 
-/// A client that panics stops the load; what it noted until then counts.
+/// Locks a mutex even if a client has panicked; what it recorded before is valid.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,12 +1,12 @@
-//! Faults at random moments under load. Clients write and read the same keys at the same time and note
-//! what they see ([`load`]); what they saw must be explained by a single copy of each key ([`linear`]),
-//! and when the dust has settled, index and volumes must hold that copy and nothing else ([`audit`]).
+//! Faults at random moments under load. Clients write and read the same keys concurrently and record what
+//! they see ([`load`]). A single copy of each key must explain it ([`linear`]), and after the faults, the
+//! index and the volumes must hold exactly that copy ([`audit`]).
 //!
-//! What is tried comes from a seed, which each test prints; `DAVKV_SEED` sets it. (It doesn't fix what meets
-//! what: clients and faults run side by side.) Longer runs:
+//! Random choices come from a seed, which each test prints; `DAVKV_SEED` sets it. (The seed doesn't fix the
+//! interleaving of clients and faults.) Longer runs:
 //!
-//! - `DAVKV_ROUNDS=200`: so many times the master is killed;
-//! - `DAVKV_TIME=30m`: for so long volumes fail, one at a time, or all sorts of things at once.
+//! `DAVKV_ROUNDS=200`: how often the master is killed;
+//! `DAVKV_TIME=30m`: how long volumes fail, one at a time, or several faults last at once.
 
 #![allow(
     clippy::unwrap_used,
@@ -36,10 +36,10 @@ use report::report;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The longest values, in bytes.
+/// The maximum size of values, in bytes.
 const LONGEST: u64 = 300_000;
 
-/// How long a test of faults over time takes, and whether somebody wants it long.
+/// The duration of a test of faults over time, and whether it was set by hand.
 fn time() -> (Duration, bool) {
     let given = std::env::var("DAVKV_TIME").ok();
     let time = given.as_ref().map(|time| humantime::parse_duration(time).unwrap());
@@ -55,7 +55,7 @@ fn millis(random: &mut Random, range: std::ops::Range<u64>) -> Duration {
 }
 
 #[test]
-fn a_master_killed_at_random_moments_loses_nothing_and_leaves_nothing() {
+fn a_master_killed_at_random_moments_loses_no_write_and_leaves_no_stray_file() {
     let mut random = Random::seeded();
     let mut bench = Bench::new();
     let load = Load::new(bench.master.addr(), LONGEST);
@@ -78,14 +78,14 @@ fn a_master_killed_at_random_moments_loses_nothing_and_leaves_nothing() {
 }
 
 #[test]
-fn a_master_killed_in_the_middle_of_its_recovery_loses_nothing_and_leaves_nothing() {
+fn a_master_killed_during_its_recovery_loses_no_write_and_leaves_no_stray_file() {
     let mut random = Random::seeded();
     let mut bench = Bench::new();
     let load = Load::new(bench.master.addr(), LONGEST);
     load.run(&mut random, |_| {
         load.wait_for(100);
         for _ in 0..5 {
-            // it listens when it has just taken up what it shall clean up
+            // when it starts to listen, its recovery has just begun
             bench.master.kill();
             load.master_died();
             bench.master.restart();
@@ -96,7 +96,7 @@ fn a_master_killed_in_the_middle_of_its_recovery_loses_nothing_and_leaves_nothin
 }
 
 #[test]
-fn a_master_terminated_under_load_finishes_what_it_began() {
+fn a_master_terminated_under_load_finishes_its_requests() {
     let mut random = Random::seeded();
     let mut bench = Bench::new();
     let load = Load::new(bench.master.addr(), LONGEST);
@@ -109,9 +109,9 @@ fn a_master_terminated_under_load_finishes_what_it_began() {
     bench.audit(&load);
 }
 
-/// One at a time: reads and writes go on.
+/// Reads and writes continue while one volume at a time fails.
 #[test]
-fn volumes_that_fail_one_at_a_time_are_done_without_and_tidied_when_they_are_back() {
+fn volumes_that_fail_one_at_a_time_stop_no_client_and_leave_no_stray_file() {
     let mut random = Random::seeded();
     let (time, long) = time();
     let mut bench = Bench::new();
@@ -126,22 +126,22 @@ fn volumes_that_fail_one_at_a_time_are_done_without_and_tidied_when_they_are_bac
             load.let_pass(millis(random, 100..2500));
             bench.end(fault, since, &load);
             *faults.entry(fault.kind()).or_default() += 1;
-            // until the master has seen that all is well
+            // long enough for the master to notice the recovery
             load.let_pass(millis(random, 1000..2000));
             load.wait_for(20);
         }
     });
     bench.audit(&load);
     let availability = report(&load, &faults);
-    // a short run on a busy machine says nothing about speed, and too few requests make no percentage
+    // a short run on a busy machine says nothing about speed, and has too few requests for a percentage
     if long {
         availability.assert_is_as_promised();
     }
 }
 
-/// Several at a time: not everything is answered, but nothing is wrong, lost or left.
+/// With several faults at a time, some requests get errors, but nothing is wrong, lost or left over.
 #[test]
-fn nothing_is_lost_or_left_when_all_of_it_happens_at_once() {
+fn nothing_is_lost_or_left_over_with_several_faults_at_once() {
     let mut random = Random::seeded();
     let mut bench = Bench::new();
     let load = Load::new(bench.master.addr(), LONGEST);
@@ -158,7 +158,7 @@ fn nothing_is_lost_or_left_when_all_of_it_happens_at_once() {
                 bench.end(fault, since, &load);
             }
             let fault = Fault::draw(random, &bench);
-            // what ends a fault of the master ends it for all of them
+            // the end of one fault of the master would end all faults of the master
             let clashes = raging.iter().any(|(other, _, _)| other.volume() == fault.volume());
             if raging.len() < VOLUMES && !clashes && Instant::now() < end {
                 let since = load.now();
@@ -173,7 +173,7 @@ fn nothing_is_lost_or_left_when_all_of_it_happens_at_once() {
 }
 
 #[test]
-fn a_full_volume_is_done_without_where_there_are_others() {
+fn a_full_volume_is_replaced_by_others() {
     let mut random = Random::seeded();
     let mut bench = Bench::new();
     if !bench.has_small_disks() {
@@ -186,14 +186,14 @@ fn a_full_volume_is_done_without_where_there_are_others() {
         let volume = &bench.volumes[VOLUMES - 1];
         eventually("the volume is full", PATIENCE, || volume.log().contains("No space left"));
         load.wait_for(300);
-        assert_eq!(load.count("PUT", 507), 0, "PUTs that found no room");
+        assert_eq!(load.count("PUT", 507), 0, "PUTs that were answered with 507");
         bench.end(full, 0, &load);
     });
     bench.audit(&load);
 }
 
 #[test]
-fn full_volumes_that_are_needed_are_a_507_and_never_a_short_value() {
+fn needed_full_volumes_cause_507_and_never_a_short_value() {
     let mut random = Random::seeded();
     let mut bench = Bench::new();
     if !bench.has_small_disks() {
@@ -207,7 +207,7 @@ fn full_volumes_that_are_needed_are_a_507_and_never_a_short_value() {
         for fault in faults {
             bench.begin(fault, random, &load);
         }
-        eventually("PUTs find no room", PATIENCE, || load.count("PUT", 507) >= 20);
+        eventually("PUTs are answered with 507", PATIENCE, || load.count("PUT", 507) >= 20);
         for fault in faults {
             bench.end(fault, 0, &load);
         }
@@ -216,9 +216,9 @@ fn full_volumes_that_are_needed_are_a_507_and_never_a_short_value() {
     bench.audit(&load);
 }
 
-/// The others are asked first from then on, until it answers again.
+/// After the first timeout, the master asks other volumes first, until the hung one answers again.
 #[test]
-fn a_hung_volume_is_waited_for_once() {
+fn only_one_reader_waits_for_a_hung_volume() {
     let tempdir = tempfile::tempdir().unwrap();
     let volumes: Vec<_> =
         (0..3).map(|number| Volume::start(&tempdir.path().join(format!("volume{number}")))).collect();
@@ -236,7 +236,7 @@ fn a_hung_volume_is_waited_for_once() {
     for _ in 0..100 {
         assert_eq!(ask("GET").status, 302);
     }
-    assert_eq!(asked(hung), 1, "readers who waited for the hung volume");
+    assert_eq!(asked(hung), 1, "readers that waited for the hung volume");
     hung.open();
     eventually("readers are sent to it again", PATIENCE, || {
         ask("GET").header("location").unwrap().contains(&addresses[0])

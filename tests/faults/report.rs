@@ -1,4 +1,4 @@
-//! What a run came to, in figures.
+//! The statistics of a run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,24 +8,24 @@ use hdrhistogram::Histogram;
 use crate::linear::{Action, Outcome, When};
 use crate::load::{Load, Request};
 
-/// More of the writes in doubt, and the histories prove nothing.
+/// The maximum share of doubtful writes; with more, the histories prove nothing.
 const DOUBT: f64 = 0.1;
 
-/// Of honest requests while the master was there.
+/// Statistics of well-formed requests while the master was up.
 pub struct Availability {
-    /// Those that got an answer which tells, of all.
+    /// Requests with a conclusive answer, and all requests.
     gets: (usize, usize),
     puts: (usize, usize),
-    /// The same by S3.
+    /// The same for reads through S3.
     s3_gets: (usize, usize),
     s3_puts: (usize, usize),
     completions: (usize, usize),
-    /// From the request to the last byte of the value, redirects that led nowhere included.
+    /// From the request to the value's last byte, including redirects to volumes that were gone.
     get_p999: Duration,
 }
 
 impl Availability {
-    /// While one volume at a time is down.
+    /// Asserts the availability that is promised while one volume at a time is down.
     #[track_caller]
     pub fn assert_is_as_promised(&self) {
         assert_eq!(self.gets.0, self.gets.1, "GETs that were answered");
@@ -41,7 +41,7 @@ impl Availability {
     }
 }
 
-/// Prints what was tried, and what was seen of it.
+/// Prints the faults and the observations.
 pub fn report(load: &Load, faults: &BTreeMap<String, usize>) -> Availability {
     println!("faults: {} {faults:?}", faults.values().sum::<usize>());
     let operations = load.operations();
@@ -101,7 +101,7 @@ pub fn report(load: &Load, faults: &BTreeMap<String, usize>) -> Availability {
     availability
 }
 
-/// A history that is mostly doubt proves nothing.
+/// Asserts that few writes are doubtful; otherwise the history proves nothing.
 #[track_caller]
 pub fn assert_doubt_is_rare(load: &Load) {
     let (doubtful, writes) = doubtful(load);

@@ -1,5 +1,5 @@
-//! What clients do who speak S3: overwrites, conditional and not, reads through the master, deletions, and
-//! uploads in parts, which any client may complete or abort that meets them.
+//! S3 clients: overwrites with and without conditions, reads through the master, deletions, and uploads in
+//! parts, each of which any client may complete or abort.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,22 +10,22 @@ use crate::common::http::{Connection, head};
 use crate::linear::{self, Action, Outcome, Value, When};
 use crate::load::{BACKOFF, Client, Manner, Register, decoded, hex_md5, lock};
 
-/// Each part but the last has at least so many bytes.
+/// The minimum size of each part but the last.
 pub const FIRST_PART: usize = 5 * 1024 * 1024;
 
-/// Values whose number has this bit come in two parts, if they come in parts.
+/// Values whose number has this bit have two parts when they are uploaded in parts.
 pub const IN_TWO_PARTS: Value = 1 << 63;
 
-/// One upload in so many is of such a value, which takes long.
+/// One in this many uploads is of such a value, because they take long.
 const LONG: u64 = 40;
 
-/// Parts beside those that the value is made of have this number.
+/// The number of parts that don't belong to the value.
 const SURPLUS: u16 = 3;
 
-/// A key has at most so many uploads that clients know of and have neither ended nor left.
+/// The maximum number of open uploads of a key.
 const OPEN: usize = 3;
 
-/// What makes a request S3's.
+/// A header that marks a request as S3's.
 const S3: (&str, &str) = ("amz-sdk-invocation-id", "1");
 
 /// A part of one of a key's uploads.
@@ -35,18 +35,18 @@ pub struct Part {
     number: u16,
 }
 
-/// An upload in parts that was begun.
+/// An upload in parts.
 pub struct Upload {
     pub key: String,
     pub id: String,
-    /// Among the key's.
+    /// Its number among the key's uploads.
     number: linear::Upload,
-    /// What it is to make.
+    /// The value that it is to create.
     value: Value,
-    /// Entity tags of the parts that the value is made of, and its own.
+    /// Entity tags of the value's parts, and of the value.
     part_tags: Vec<String>,
     tag: String,
-    /// The parts that were stored, as far as is known.
+    /// The parts that are known to be stored.
     stored: Mutex<BTreeSet<u16>>,
     ended: AtomicBool,
     abandoned: AtomicBool,
@@ -57,7 +57,7 @@ pub struct Upload {
 pub struct Uploads {
     /// By key.
     known: Mutex<BTreeMap<String, Vec<Arc<Upload>>>>,
-    /// By key, how many may have been begun besides.
+    /// By key, the number of begins without an answer.
     doubtful: Mutex<BTreeMap<String, usize>>,
 }
 
@@ -75,24 +75,23 @@ struct Asked {
 }
 
 impl Uploads {
-    /// The key's.
+    /// The uploads of a key.
     pub fn of(&self, key: &str) -> Vec<Arc<Upload>> {
         lock(&self.known).get(key).cloned().unwrap_or_default()
     }
 
-    /// Those that clients know of, by their ids.
+    /// The known uploads, by their ids.
     pub fn known(&self) -> BTreeMap<String, Arc<Upload>> {
         let known = lock(&self.known);
         known.values().flatten().map(|upload| (upload.id.clone(), Arc::clone(upload))).collect()
     }
 
-    /// Those that nobody has heard the end of.
+    /// The known uploads without a known end.
     pub fn open(&self) -> BTreeMap<String, Arc<Upload>> {
         self.known().into_iter().filter(|(_, upload)| !upload.has_ended()).collect()
     }
 
-    /// Takes note that one of the key's uploads was found of which nobody had heard; false if there can be
-    /// none.
+    /// Records that an unknown upload of the key was found; false if there can't be one.
     pub fn find_doubtful(&self, key: &str) -> bool {
         let mut doubtful = lock(&self.doubtful);
         let left = doubtful.entry(decoded(key)).or_default();
@@ -107,7 +106,7 @@ impl Upload {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether all parts are there that the value is made of.
+    /// Whether all parts of the value are stored.
     pub fn is_whole(&self) -> bool {
         self.missing().is_none()
     }
@@ -169,7 +168,8 @@ impl Client<'_> {
         }
     }
 
-    /// Reads the key through the master, and notes it. `None`: the master had no answer that tells.
+    /// Reads the key through the master, and records the outcome. `None`: the master gave no conclusive
+    /// answer.
     pub fn read_by_s3(&self, key: &str) -> Option<Outcome> {
         let called = self.load.now();
         loop {
@@ -183,7 +183,7 @@ impl Client<'_> {
                 }
                 404 => Some(Outcome::Refused),
                 503 => None,
-                // nobody was there, or the value broke off
+                // the master was down, or the value is truncated
                 0 if !self.load.stopped() => {
                     self.load.note_retry();
                     std::thread::sleep(BACKOFF);
@@ -200,7 +200,7 @@ impl Client<'_> {
         }
     }
 
-    /// Looks which value the key has, and notes it.
+    /// Reads which value the key has, and records it.
     pub fn look(&self, key: &str) -> Option<(Value, String)> {
         let asked = self.begin("HEAD", key, &[S3], b"")?;
         let (called, answer) = (asked.called, asked.end());
@@ -243,7 +243,8 @@ impl Client<'_> {
         }
     }
 
-    /// Sends a value in some manner, and returns that, when, and the answer, if it came.
+    /// Sends a value in some manner; returns the manner, the time of the call, and the answer, if there is
+    /// one.
     fn send_by_s3(
         &mut self,
         target: &str,
@@ -272,7 +273,7 @@ impl Client<'_> {
         }
     }
 
-    /// One step of an upload to the key: its own, or another client's.
+    /// Continues one of the key's uploads, whichever client began it.
     fn go_on_with_an_upload(&mut self, key: &str) {
         let open = |upload: &Arc<Upload>| !upload.has_ended() && !upload.abandoned.load(Ordering::Relaxed);
         let open: Vec<_> = self.load.uploads.of(key).into_iter().filter(open).collect();
@@ -313,7 +314,7 @@ impl Client<'_> {
         }
     }
 
-    /// Stores a part, of the value or not, or lists them.
+    /// Stores a part, which may not belong to the value, or lists the parts.
     fn touch(&mut self, upload: &Upload) {
         match self.random.below(8) {
             0..3 => self.put_part(upload, 1),
@@ -351,7 +352,7 @@ impl Client<'_> {
         let parts: Vec<_> = parts(value, &bytes).map(hex_md5).collect();
         let of_all: Vec<u8> = parts.iter().flat_map(|tag| from_hex(tag)).collect();
         let tag = format!("{}-{}", hex_md5(&of_all), parts.len());
-        // the last is the one that the native API tells
+        // the last is the tag in the native API
         for tag in parts.iter().chain([&tag, &hex_md5(&bytes)]) {
             self.load.will_have_tag(value, tag);
         }
@@ -379,7 +380,7 @@ impl Client<'_> {
         }
     }
 
-    /// Stores other bytes, as a further part, or in the place of one.
+    /// Stores other bytes, as an additional part or in the place of one.
     fn put_surplus(&mut self, upload: &Upload, number: u16) {
         let value = self.new_value();
         let bytes = self.load.value(value);
@@ -388,7 +389,7 @@ impl Client<'_> {
         self.store_part(upload, number, value, &bytes);
     }
 
-    /// Stores these bytes as a part, and tells whether that was done.
+    /// Stores these bytes as a part; returns whether they were stored.
     fn store_part(&mut self, upload: &Upload, number: u16, value: Value, bytes: &[u8]) -> bool {
         let target = format!("{}&partNumber={number}", upload.target());
         let Some((manner, called, answer)) = self.send_by_s3(&target, &Condition::ALWAYS, bytes) else {
@@ -420,7 +421,7 @@ impl Client<'_> {
         }
     }
 
-    /// Lists the upload's parts, and notes of each what is there.
+    /// Lists the upload's parts, and records the outcome for each.
     pub fn list_parts(&self, upload: &Upload) {
         let Some(asked) = self.begin("GET", &upload.target(), &[S3], b"") else { return };
         let (called, answer) = (asked.called, asked.end());
@@ -441,7 +442,7 @@ impl Client<'_> {
         }
     }
 
-    /// Completes the upload whatever the key holds.
+    /// Completes the upload without a condition.
     pub fn complete_always(&mut self, upload: &Upload) {
         self.complete(upload, &Condition::ALWAYS);
     }
@@ -456,7 +457,7 @@ impl Client<'_> {
         self.end_of_upload(upload, Action::Abort(upload.number), asked);
     }
 
-    /// Aborts whatever uploads to the key are left, mostly.
+    /// Aborts most of the key's open uploads.
     pub fn abort_all(&mut self, key: &str) {
         for upload in self.load.uploads.of(key).iter().filter(|upload| !upload.has_ended()) {
             if upload.value & IN_TWO_PARTS > 0 || self.random.below(4) > 0 {
@@ -487,7 +488,7 @@ impl Client<'_> {
         let status = status(answer.as_ref());
         self.note_request(if completes { "S3 COMPLETE" } else { "S3 ABORT" }, called, status);
         if completes && answer.as_ref().is_some_and(|answer| code(answer) == "InvalidPart") {
-            // another one was stored in its place, or none yet
+            // a part was replaced, or is still missing
             return self.note_touch(upload, called, Outcome::Done);
         }
         let Some(outcome) = outcome(action, answer.as_ref()) else { return };
@@ -510,7 +511,7 @@ impl Client<'_> {
         let mut connection = self.connect()?;
         let called = self.load.now();
         let head = head(&self.load.master, method, target.as_bytes(), headers, body.len());
-        // a refusal may come before all is sent
+        // a refusal may arrive before everything is sent
         drop(connection.send(&[&head, body].concat()));
         Some(Asked { connection, method, called })
     }
@@ -523,7 +524,7 @@ impl Client<'_> {
         }
     }
 
-    /// The uploads that the master lists, with the keys as they stand in requests.
+    /// The uploads that the master lists, with percent-encoded keys.
     pub fn list_uploads(&self, bucket: &str) -> Vec<(String, String)> {
         let (mut uploads, mut marker) = (Vec::new(), String::new());
         loop {
@@ -543,13 +544,13 @@ impl Client<'_> {
         }
     }
 
-    /// The numbers of the parts that an upload has, as the master lists them.
+    /// The numbers of an upload's parts, as the master lists them.
     pub fn numbers_of_parts(&self, key: &str, id: &str) -> Vec<u16> {
         let answer = self.begin("GET", &format!("{key}?uploadId={id}"), &[S3], b"").and_then(Asked::end);
         answer.map(|answer| part_tags(&answer.text()).into_keys().collect()).unwrap_or_default()
     }
 
-    /// Aborts an upload that nobody knows.
+    /// Aborts an upload that no client knows.
     pub fn abort_unknown(&self, key: &str, id: &str) {
         let asked = self.begin("DELETE", &format!("{key}?uploadId={id}"), &[S3], b"");
         assert_eq!(asked.and_then(Asked::end).map(|answer| answer.status), Some(204), "abort {key} {id}");
@@ -557,13 +558,13 @@ impl Client<'_> {
 }
 
 impl Asked {
-    /// The answer, if it comes.
+    /// The answer, if there is one.
     fn end(mut self) -> Option<Response> {
         self.connection.receive(self.method).ok()
     }
 }
 
-/// What an answer says of a write, or of what only an open upload has. `None`: nothing was done.
+/// The outcome of a write, or of a request that needs an open upload. `None`: nothing was done.
 #[track_caller]
 fn outcome(action: Action, answer: Option<&Response>) -> Option<Outcome> {
     let Some(answer) = answer else { return Some(Outcome::Doubtful) };
@@ -579,13 +580,13 @@ fn outcome(action: Action, answer: Option<&Response>) -> Option<Outcome> {
         ("NoSuchUpload", _) if of_upload => Some(Outcome::Ended),
         ("OperationAborted" | "ServiceUnavailable" | "InsufficientStorage", _) => None,
         ("InternalError", _) => Some(Outcome::Doubtful),
-        // of bodies that aren't what they say
+        // for bodies that don't match what was announced
         ("BadDigest" | "IncompleteBody" | "InvalidRequest", _) if answer.status == 400 => None,
         _ => panic!("{action:?}: {} {}", answer.status, answer.text()),
     }
 }
 
-/// The error's, even where the answer had begun before it was known.
+/// The error's status, even if the answer began before the error was known.
 fn status(answer: Option<&Response>) -> u16 {
     answer.map_or(0, |answer| if code(answer) == "InternalError" { 500 } else { answer.status })
 }
@@ -595,13 +596,13 @@ fn code(answer: &Response) -> &str {
     if text.contains("<Error>") { between(text, "Code").unwrap_or_default() } else { "" }
 }
 
-/// What an element of XML holds that has no others in it.
+/// The content of an element that has no child elements.
 fn between<'a>(text: &'a str, element: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<{element}>"))?;
     rest.split_once(&format!("</{element}>")).map(|(content, _)| content)
 }
 
-/// Entity tags by numbers, of a list of parts.
+/// The entity tags in a list of parts, by part number.
 fn part_tags(text: &str) -> BTreeMap<u16, String> {
     let part = |text: &str| {
         let tag = between(text, "ETag").unwrap().replace("&quot;", "");
@@ -610,7 +611,7 @@ fn part_tags(text: &str) -> BTreeMap<u16, String> {
     text.split("<Part>").skip(1).map(part).collect()
 }
 
-/// The parts that a value comes in.
+/// The parts of a value.
 fn parts(number: Value, value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (first, rest) = value.split_at(if number & IN_TWO_PARTS > 0 { FIRST_PART } else { 0 });
     [first, rest].into_iter().filter(|part| !part.is_empty())
@@ -620,7 +621,7 @@ fn from_hex(digits: &str) -> impl Iterator<Item = u8> {
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
 }
 
-/// Bytes in the chunks of S3's clients, of that size.
+/// Bytes in `aws-chunked` encoding, with chunks of that size.
 pub fn framed(bytes: &[u8], size: usize) -> Vec<u8> {
     let mut framed = Vec::with_capacity(bytes.len() + 64);
     for chunk in bytes.chunks(size) {

@@ -1,6 +1,6 @@
-//! What a master may say: read to the letter, because a client might.
+//! Parses and checks the master's answers strictly, because a client might.
 
-/// No other header is ever sent, each at most once.
+/// The headers of the native API, each sent at most once.
 const HEADERS: [&str; 12] = [
     "allow",
     "connection",
@@ -16,7 +16,7 @@ const HEADERS: [&str; 12] = [
     "transfer-encoding",
 ];
 
-/// Those of the S3 API besides, which also repeats what was said of an object.
+/// Additional headers of the S3 API, which also repeats the headers stored with an object.
 const S3_HEADERS: [&str; 12] = [
     "accept-ranges",
     "cache-control",
@@ -32,7 +32,7 @@ const S3_HEADERS: [&str; 12] = [
     "last-modified",
 ];
 
-/// In the head of each answer of the S3 API.
+/// Part of the head of every S3 answer.
 const S3_MARK: &[u8] = b"\r\nx-amz-request-id: ";
 
 /// One answer of the master.
@@ -41,7 +41,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// the server says that it will close the connection after this
+    /// The server announces that it will close the connection after this answer.
     pub(crate) last: bool,
 }
 
@@ -50,18 +50,17 @@ impl Answer {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// Its bytes.
     #[cfg(feature = "s3")]
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// Whether the S3 API answered: it alone numbers its answers.
+    /// Whether the S3 API answered; only it numbers its answers.
     pub(crate) fn is_s3(&self) -> bool {
         self.header("x-amz-request-id").is_some()
     }
 
-    /// That it has no header that its API doesn't have.
+    /// Checks that it has only headers of its API.
     fn check_headers(&self) -> Result<(), String> {
         let is_s3s = |name: &str| name.starts_with("x-amz-") || S3_HEADERS.contains(&name);
         let is_known = |name: &str| HEADERS.contains(&name) || (self.is_s3() && is_s3s(name));
@@ -71,7 +70,7 @@ impl Answer {
         }
     }
 
-    /// That the body is what its type says.
+    /// Checks that the body matches its type.
     fn check_body(&self) -> Result<(), String> {
         if self.is_s3() {
             return self.check_xml();
@@ -100,7 +99,7 @@ impl Answer {
         Ok(())
     }
 
-    /// That what isn't an object's bytes is XML, and an error says which.
+    /// Checks that a body that isn't an object's bytes is XML, and that an error has a code.
     fn check_xml(&self) -> Result<(), String> {
         if self.status < 400 && !self.body.starts_with(b"<?xml") {
             return Ok(());
@@ -120,14 +119,14 @@ impl Answer {
     }
 }
 
-/// Reads all that a connection has brought as answers, the last of them whole. Where `heads` says that a
-/// HEAD may be among the requests, an answer may come without the body that it announces.
+/// Parses everything that a connection received as answers, the last of which must be complete. `heads` says
+/// that there may be HEADs among the requests, whose answers have no body.
 pub(crate) fn parse(mut bytes: &[u8], heads: bool) -> Result<Vec<Answer>, String> {
     let mut answers = Vec::new();
     while !bytes.is_empty() {
         let (mut answer, rest) = parse_head(bytes)?;
         let bodiless = answer.status < 200 || matches!(answer.status, 204 | 304);
-        // a HEAD of a bucket has nothing to announce
+        // a HEAD of a bucket announces no body
         let announced = answer.header("content-type").is_some()
             || (answer.is_s3() && answer.header("content-length").is_none());
         let withheld = heads && announced && (rest.is_empty() || rest.starts_with(b"HTTP/1."));
@@ -146,9 +145,9 @@ pub(crate) fn parse(mut bytes: &[u8], heads: bool) -> Result<Vec<Answer>, String
 fn parse_head(bytes: &[u8]) -> Result<(Answer, &[u8]), String> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").ok_or("a head without an end")?;
     let (head, rest) = (&bytes[..end], &bytes[end + 4..]);
-    // also rules out that anything but the line breaks between them ends a line
+    // this also ensures that lines end only with CRLF
     let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n');
-    // what was said of an object may have other letters
+    // headers stored with an object may have other characters
     let is_s3 = head.windows(S3_MARK.len()).any(|part| part == S3_MARK);
     if !head.iter().all(|byte| is_text(byte) || (is_s3 && (*byte == b'\t' || *byte >= 0x80))) {
         return Err(format!("odd bytes in a head: {}", head.escape_ascii()));
@@ -211,9 +210,9 @@ fn read_chunks<'a>(answer: &mut Answer, mut bytes: &'a [u8]) -> Result<&'a [u8],
     }
 }
 
-/// The check itself can fail.
+/// Tests the checks themselves.
 #[test]
-fn what_is_no_answer_is_seen() {
+fn invalid_answers_are_detected() {
     let parse = |text: &str| parse(text.as_bytes(), false);
     assert!(parse("HTTP/1.1 302 Found\r\nlocation: http://a/b\r\ncontent-length: 0\r\n\r\n").is_ok());
     assert!(parse("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n").is_ok());

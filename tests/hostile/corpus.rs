@@ -1,4 +1,4 @@
-//! A corpus of hostile requests: families that are generated, and single ones with a name.
+//! A corpus of hostile requests: generated families, and single named ones.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use davkv::key::{Key, MAX_KEY_BYTES};
 
 use crate::target::{Target, for_each_byte};
 
-/// What hyper answers to a head that it can't read, and what we answer to one that makes no sense.
+/// The statuses of hyper for a head that it can't parse, and davkv's for an invalid request.
 const REFUSED: [u16; 4] = [400, 405, 414, 431];
 
 fn request(
@@ -31,23 +31,24 @@ fn put_framed(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     request("PUT", "/framed", headers, body)
 }
 
-/// `%41`, in either case.
+/// The percent-encoding of a byte, like `%41`, with hex digits of either case.
 fn escape(byte: u8) -> String {
     if byte.is_multiple_of(2) { format!("%{byte:02x}") } else { format!("%{byte:02X}") }
 }
 
-/// The status of a PUT of that key, decoded from a URL.
+/// The expected status of a PUT of that key, decoded from a URL.
 fn put_status(key: &[u8]) -> u16 {
     if Key::new(key).check().is_ok() { 201 } else { 400 }
 }
 
 #[test]
-fn every_byte_is_borne_everywhere() {
+fn every_byte_is_handled_in_every_place() {
     let target = Target::with_fallback();
     for_each_byte(|byte| {
         let raw = |before: &str, after: &str| [before.as_bytes(), &[byte], after.as_bytes()].concat();
         let what = |place: &str| format!("byte {byte:#04x} {place}");
-        // a byte that no URL has is refused; `?` begins a query, which a PUT hasn't; `#` ends the target
+        // bytes that URLs don't allow are refused; `?` begins a query, which a PUT can't have; `#` ends the
+        // target
         for (place, path) in [
             ("first in a path", raw(&format!("/{byte:02x}/raw/"), "a")),
             ("within a path", raw(&format!("/{byte:02x}/raw/a"), "b")),
@@ -197,7 +198,7 @@ fn keys_of_all_kinds_are_stored_or_refused() {
             path
         });
         let what = key[..key.len().min(60)].escape_ascii().to_string();
-        // beyond what a head may hold, the answer is the HTTP library's
+        // a target that exceeds the limit on heads is refused by the HTTP library
         let (expected, too_long) = (put_status(&key), escaped.len() > 65_000);
         let statuses = |status| if too_long { vec![414, 431] } else { vec![status] };
         target.attack(&what, &put(&escaped), &statuses(expected));
@@ -210,7 +211,7 @@ fn keys_of_all_kinds_are_stored_or_refused() {
     target.assert_unharmed();
 }
 
-/// Truncated and odd escapes.
+/// Truncated and unusual escapes.
 const ESCAPES: &str = "/% /%4 /%% /%4% /%zz /%4z /%u0041 /a% /a%2 /%-1 /%+1 /%0x41 /%\u{ff14}1 /?% /?list&start=% \
     /?list&start=%4 /?list&start=%zz /?list&%6c=1 /?l%69st";
 
@@ -218,12 +219,12 @@ const ESCAPES: &str = "/% /%4 /%% /%4% /%zz /%4z /%u0041 /a% /a%2 /%-1 /%+1 /%0x
 const SEGMENTS: &str = "/. /.. /../.. /a/../../b /..%2f /..%2f..%2fetc /%2e%2e/ /%2e%2e%2f // ///a /a//b /%2f /%2f%2f \
     /a%2f..%2fb /.%2e/%2e./ /a/. /a/..;/b /..\\ /%5c..%5c";
 
-/// Forms that a target may have, or not.
+/// Valid and invalid forms of targets.
 const FORMS: &str = "* a ?list evil:80 evil.example http://evil/key http://evil HTTP://EVIL/key https://evil/key \
     http://u:p@evil/key http://[::1]/key http://evil:99999/key http:///key http:// :// //evil/key ftp://evil/key \
     javascript:alert(1) file:///etc/passwd http://evil/key#a http://evil?list # /# /a? /a?? /a?# /a#?list /? /??list";
 
-/// Queries that look like ours.
+/// Queries that resemble davkv's.
 const QUERIES: &str = "list&list list&unlinked list=1 unlinked=0 list&limit list&limit= list&limit=-1 list&limit=+1 \
     list&limit=1e3 list&limit=0x10 list&limit=1.5 list&limit=18446744073709551615 list&limit=18446744073709551616 \
     list&limit=9999999999999999999999999 list&limit=0 list&limit=00 list&limit=1&limit=2 list&start=/&start=/a list&start \
@@ -255,9 +256,9 @@ fn targets_of_all_forms_are_keys_or_refused() {
     target.assert_unharmed();
 }
 
-/// Framings that two readers might read in two ways.
+/// Framings that two parsers might interpret differently.
 #[test]
-fn framings_that_contradict_themselves_are_refused() {
+fn contradictory_framings_are_refused() {
     let target = Target::with_fallback();
     let chunks = "5\r\nvalue\r\n0\r\n\r\n";
     let smuggled = "DELETE /victim HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -298,7 +299,7 @@ fn framings_that_contradict_themselves_are_refused() {
     ];
     for (what, headers) in refused {
         for body in ["value", chunks, smuggled, ""] {
-            // neither a length nor chunks, for us: then it is an empty value
+            // davkv sees neither a length nor chunks, and so an empty value
             target.attack(what, &put_framed(headers, body), &[400, 411, 431]);
             target.attack(what, &request("GET", "/a", headers, body), &[302, 400, 431]);
             target.attack(what, &request("DELETE", "/a", headers, body), &[400, 404, 431]);
@@ -307,7 +308,7 @@ fn framings_that_contradict_themselves_are_refused() {
     let lengths =
         ["9223372036854775807", "9223372036854775808", "18446744073709551613", "4294967296", "1000"];
     for length in lengths {
-        // never sent: whoever leaves early has stored nothing
+        // the body is never sent: a client that disconnects early stores nothing
         let headers = format!("Content-Length: {length}\r\n");
         target.attack("a length that is not kept", &put_framed(&headers, "value"), &[400, 431]);
         let answers = target.send("a length that is not kept", &put_framed(&headers, "value"));
@@ -317,7 +318,7 @@ fn framings_that_contradict_themselves_are_refused() {
 }
 
 #[test]
-fn chunks_of_all_kinds_are_read_or_refused() {
+fn chunks_of_all_kinds_are_decoded_or_refused() {
     let target = Target::with_fallback();
     let many = "1\r\na\r\n".repeat(20_000) + "0\r\n\r\n";
     let extension = |length| format!("5;{}\r\nvalue\r\n0\r\n\r\n", "x".repeat(length));
@@ -379,7 +380,7 @@ fn chunks_of_all_kinds_are_read_or_refused() {
 }
 
 #[test]
-fn requests_within_requests_are_none() {
+fn requests_inside_bodies_are_not_run() {
     let target = Target::with_fallback();
     let smuggled = "DELETE /victim HTTP/1.1\r\nHost: x\r\n\r\n";
     let length = smuggled.len();
@@ -449,7 +450,7 @@ fn requests_within_requests_are_none() {
 }
 
 #[test]
-fn heads_of_all_kinds_are_read_or_refused() {
+fn heads_of_all_kinds_are_parsed_or_refused() {
     let target = Target::with_fallback();
     let header = |name: usize, value: usize| format!("{}: {}\r\n", "n".repeat(name), "v".repeat(value));
     let ranges = "0-0,".repeat(5000);
@@ -521,7 +522,7 @@ fn heads_of_all_kinds_are_read_or_refused() {
 }
 
 #[test]
-fn expectations_and_md5s_that_lie_are_refused() {
+fn wrong_expectations_and_md5s_are_refused() {
     let target = Target::with_fallback();
     for (n, (headers, body)) in [
         ("Expect: 100-continue\r\nContent-Length: 5\r\n", "value"),

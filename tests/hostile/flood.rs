@@ -1,4 +1,4 @@
-//! Connections in great number that ask for nothing, or never finish asking.
+//! Very many connections that send no request, or never complete one.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,18 +14,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Above the master's default limit of 8,192.
 const IDLE: usize = 10_000;
 
-/// Heads that are never finished, each almost as long as a head may be.
+/// Heads that are never completed, each almost as long as a head may be.
 const SLOW: usize = 300;
 
-/// What a connection costs the master at most, in bytes, when nothing has come on it, …
+/// Upper bound on the master's memory per connection, in bytes, when nothing has arrived on it …
 const IDLE_COST: u64 = 32 * 1024;
-/// … and when as much of a head has come as is read at all: that, and the buffer's room to grow.
+/// … and when the longest possible incomplete head has arrived: the head, and the spare capacity of its
+/// buffer.
 const SLOW_COST: u64 = 192 * 1024;
 
-/// Descriptors that a test process needs besides.
+/// Descriptors that the test process needs for other purposes.
 const OTHERS: usize = 500;
 
-/// Allows this process so many connections; false where the system doesn't.
+/// Raises the limit on descriptors to allow this many connections; false if the system refuses.
 fn may_have(connections: usize) -> bool {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -33,7 +34,7 @@ fn may_have(connections: usize) -> bool {
     limit.maximum.is_none_or(|maximum| maximum >= (connections + OTHERS) as u64)
 }
 
-/// A connection from one of a few local addresses, so that none runs out of ports.
+/// Connects from one of several local addresses, so that none runs out of ports.
 fn connect(target: &Target, number: usize) -> TcpStream {
     let to: SocketAddr = target.cluster.master.addr().parse().unwrap();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -45,7 +46,7 @@ fn connect(target: &Target, number: usize) -> TcpStream {
 }
 
 #[test]
-fn ten_thousand_idle_connections_keep_nobody_out() {
+fn ten_thousand_idle_connections_do_not_block_others() {
     if !may_have(IDLE) {
         println!(
             "skipped: this needs {} descriptors, and the hard limit is lower (ulimit -Hn)",
@@ -54,11 +55,11 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
         return;
     }
     let target = Target::new(&[]);
-    // three times, because a leak adds up
+    // three rounds, because a leak would add up
     for _ in 0..3 {
         let mut idle: Vec<TcpStream> = (0..IDLE).map(|number| connect(&target, number)).collect();
         target.still_serves("10,000 connections were opened");
-        // the first ones have made room
+        // the oldest connections were closed to make room
         assert_eq!(idle[0].read(&mut [0]).unwrap(), 0);
         drop(idle);
         target.await_descriptors();
@@ -67,7 +68,7 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
 }
 
 #[test]
-fn heads_that_never_end_hold_nobody_up() {
+fn incomplete_heads_do_not_block_others() {
     if !may_have(SLOW) {
         println!("skipped: this needs {} descriptors", SLOW + OTHERS);
         return;

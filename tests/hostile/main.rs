@@ -1,11 +1,11 @@
 //! Hostile input: malformed and malicious requests through raw sockets, floods of connections, and volumes
-//! that lie to a rebuild.
+//! that give a rebuild false listings.
 //!
-//! Whatever comes, the master answers well-formed HTTP or hangs up, never 500; repeats nothing of the input
-//! in a header or a log line; and goes on serving others. Afterwards it is the same process, with the
-//! memory and the descriptors of before, and the volumes hold the files of live keys alone.
+//! Whatever arrives, the master answers well-formed HTTP or closes the connection, and never answers 500;
+//! repeats no input in a header or a log line; and keeps serving others. Afterwards it is the same process,
+//! with the same memory and descriptors as before, and the volumes hold only the files of live keys.
 //!
-//! The mutations come from a seed, which is printed; `DAVKV_SEED` sets it, and `DAVKV_INPUTS` their
+//! The mutations come from a seed, which is printed and can be set with `DAVKV_SEED`; `DAVKV_INPUTS` is their
 //! number: `DAVKV_INPUTS=1000000 cargo test --release --test hostile mutated -- --nocapture`.
 
 #![allow(

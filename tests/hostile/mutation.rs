@@ -1,14 +1,14 @@
-//! Valid requests, gone wrong at random.
+//! Random mutations of valid requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::Random;
 use crate::target::{Target, by_all_clients};
 
-/// Inputs, where `DAVKV_INPUTS` doesn't say how many.
+/// The number of inputs, unless `DAVKV_INPUTS` sets it.
 const INPUTS: usize = 4000;
 
-/// So many inputs, and others are served in between.
+/// The number of inputs between two checks that others are served.
 const BETWEEN: usize = 1000;
 
 const SEEDS: [&[u8]; 16] = [
@@ -30,7 +30,7 @@ const SEEDS: [&[u8]; 16] = [
     b"PUT /d HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /d HTTP/1.1\r\nHost: x\r\n\r\nDELETE /d HTTP/1.1\r\nHost: x\r\n\r\n",
 ];
 
-/// What means something somewhere.
+/// Byte sequences with a meaning somewhere in HTTP, S3 or the master.
 const TOKENS: [&[u8]; 44] = [
     b"\r\n",
     b"\r\n\r\n",
@@ -82,7 +82,7 @@ fn below(random: &mut Random, end: usize) -> usize {
     usize::try_from(random.below(end as u64)).unwrap()
 }
 
-/// A range of the input, short more often than long.
+/// A range of the input; short ranges are more likely.
 fn range(random: &mut Random, input: &[u8]) -> std::ops::Range<usize> {
     let start = below(random, input.len() + 1);
     let longest = (input.len() - start).min(1 << random.below(8));
@@ -116,7 +116,7 @@ fn mutated(random: &mut Random) -> Vec<u8> {
 }
 
 #[test]
-fn mutated_requests_harm_nobody() {
+fn mutated_requests_do_no_harm() {
     let inputs = std::env::var("DAVKV_INPUTS").map_or(INPUTS, |inputs| inputs.parse().unwrap());
     let seed = Random::seeded().next();
     let target = Target::new(&[]);
@@ -127,7 +127,7 @@ fn mutated_requests_harm_nobody() {
             if number >= inputs {
                 return;
             }
-            // by its number, whoever sends it
+            // depends only on the input's number, not on the thread that sends it
             let mut random = Random(Random(seed ^ number as u64).next());
             let input = mutated(&mut random);
             target.send(&format!("input {number}"), &input);

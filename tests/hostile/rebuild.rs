@@ -1,5 +1,5 @@
-//! Volumes that lie to a rebuild: it fails with one line that names the volume and leaves nothing, or
-//! tells what is junk and goes on.
+//! Volumes that give a rebuild false listings. The rebuild either fails with one line that names the volume
+//! and leaves nothing, or reports junk and continues.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -16,10 +16,10 @@ use crate::common::{Fake, Reply, eventually};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What a rebuild may take beyond what it reads of one listing, in bytes.
+/// Upper bound on a rebuild's memory beyond one listing, in bytes.
 const MEMORY: u64 = 96 * 1024 * 1024;
 
-/// The directories of the key `hello`, which minikeyvalue's own tests use: `/5d/41/aGVsbG8=`.
+/// The directories of the key `hello`, from minikeyvalue's tests: `/5d/41/aGVsbG8=`.
 const WAY: [(&str, &str); 2] = [("/", "5d"), ("/5d/", "41")];
 const DIRECTORY: &str = "/5d/41/";
 const GOOD: &str = r#"{"name":"aGVsbG8=","type":"file","mtime":"Sat, 21 Nov 2026 03:05:00 GMT","size":5}"#;
@@ -28,12 +28,12 @@ struct Ended {
     code: Option<i32>,
     out: String,
     err: String,
-    /// Whether there is an index, or anything of one.
+    /// Whether an index, or part of one, is left.
     left: bool,
 }
 
 impl Ended {
-    /// A count of the summary.
+    /// A count in the summary.
     fn count(&self, name: &str) -> u64 {
         let line = self.out.lines().find(|line| line.starts_with(name));
         let count = line.and_then(|line| line.split_whitespace().nth(1));
@@ -53,7 +53,7 @@ fn command(db: &Path, volumes: &str) -> Command {
     command
 }
 
-/// Rebuilds from that volume, and does something with the index, if there is one.
+/// Rebuilds from that volume, and runs `then` on the index if there is one.
 fn rebuild_and(volume: &str, then: impl FnOnce(&Path)) -> Ended {
     let directory = tempfile::tempdir().unwrap();
     let db = directory.path().join("db");
@@ -69,7 +69,7 @@ fn rebuild_and(volume: &str, then: impl FnOnce(&Path)) -> Ended {
     ended
 }
 
-/// Rebuilds from a volume that answers with these bytes where `hello` would be.
+/// Rebuilds from a volume that sends these bytes as the listing of the directory of `hello`.
 fn rebuild_from(raw: Vec<u8>) -> (Ended, String) {
     let fake = Fake::new(move |request| {
         let way = WAY.iter().find(|(path, _)| *path == request.target);
@@ -88,7 +88,7 @@ fn listing(body: impl AsRef<[u8]>) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// That it fails, with one line of that reason, and leaves nothing.
+/// Asserts that the rebuild fails with one line that gives this reason, and leaves nothing.
 #[track_caller]
 fn assert_refused(what: &str, raw: impl Into<Vec<u8>>, reason: &str) {
     let (ended, volume) = rebuild_from(raw.into());
@@ -99,7 +99,8 @@ fn assert_refused(what: &str, raw: impl Into<Vec<u8>>, reason: &str) {
     assert_eq!((*code, out.as_str(), *left), (Some(1), "", false), "{what}: {err}");
 }
 
-/// That the entries are so many pieces of junk, each told in a line, and the good file is found.
+/// Asserts that the entries are reported as `pieces` pieces of junk, one line each, and that the good file is
+/// found.
 #[track_caller]
 fn assert_junk(what: &str, entries: &[u8], pieces: u64) {
     let body = [b"[", entries, b",", GOOD.as_bytes(), b"]"].concat();
@@ -112,7 +113,7 @@ fn assert_junk(what: &str, entries: &[u8], pieces: u64) {
 }
 
 #[test]
-fn what_is_no_listing_fails_the_rebuild() {
+fn invalid_listings_fail_the_rebuild() {
     let nested = |open: &str, close: &str| listing(open.repeat(10_000) + &close.repeat(10_000));
     assert_refused("nested arrays", nested("[", "]"), "no JSON listing");
     assert_refused("nested objects", nested(r#"[{"name":"#, "}]"), "nested");
@@ -169,7 +170,7 @@ fn what_is_no_listing_fails_the_rebuild() {
 }
 
 #[test]
-fn what_is_no_answer_fails_the_rebuild() {
+fn invalid_answers_fail_the_rebuild() {
     let whole = listing(format!("[{GOOD}]"));
     let endless_header = [b"HTTP/1.1 200 OK\r\nX: ".to_vec(), b"y".repeat(1 << 20)].concat();
     let elsewhere = Fake::new(|_| Reply::Raw(listing("[]")));
@@ -178,7 +179,7 @@ fn what_is_no_answer_fails_the_rebuild() {
         elsewhere.addr()
     );
     assert_refused("a redirect", redirect, "301");
-    assert!(elsewhere.requests().is_empty(), "it was followed");
+    assert!(elsewhere.requests().is_empty(), "the redirect was followed");
     for (what, raw) in [
         ("a length that is not kept", whole[..whole.len() - 1].to_vec()),
         ("an endless header", endless_header),
@@ -199,7 +200,7 @@ fn what_is_no_answer_fails_the_rebuild() {
 }
 
 #[test]
-fn names_that_are_no_keys_are_junk() {
+fn names_that_are_not_keys_are_junk() {
     let long = "a".repeat(5000);
     let names = [
         "",
@@ -250,11 +251,11 @@ fn names_that_are_no_keys_are_junk() {
             4,
         );
     }
-    assert_junk("bytes that are no text", b"{\"name\":\"\xff\xfe\",\"type\":\"file\",\"size\":5}", 1);
+    assert_junk("bytes that are not text", b"{\"name\":\"\xff\xfe\",\"type\":\"file\",\"size\":5}", 1);
 }
 
 #[test]
-fn directories_of_odd_names_are_not_entered() {
+fn directories_with_unexpected_names_are_not_entered() {
     for name in [
         "",
         ".",
@@ -276,10 +277,10 @@ fn directories_of_odd_names_are_not_entered() {
 }
 
 #[test]
-fn what_is_said_twice_or_oddly_is_believed_once() {
+fn duplicate_and_unusual_entries_count_once() {
     for entry in [
         GOOD.to_owned(),
-        // a directory beside the file, of the same name and empty
+        // an empty directory with the same name as the file
         r#"{"name":"aGVsbG8=","type":"directory","size":5}"#.to_owned(),
         GOOD.replace("Sat, 21 Nov 2026 03:05:00 GMT", "yesterday"),
         GOOD.replace("Sat, 21 Nov 2026 03:05:00 GMT", "Thu, 01 Jan 1900 00:00:00 GMT"),
@@ -291,9 +292,9 @@ fn what_is_said_twice_or_oddly_is_believed_once() {
     }
 }
 
-/// Two files that are each as long as a number can say.
+/// Two files, each with the largest size that the type can hold.
 #[test]
-fn sizes_beyond_measure_do_no_harm() {
+fn huge_sizes_do_no_harm() {
     let (one, other) = (Key::new(b"/one"), Key::new(b"/other"));
     let paths = [one.path(Name::Plain), other.path(Name::Plain)];
     let volume = Fake::new(move |request| {
@@ -311,9 +312,9 @@ fn sizes_beyond_measure_do_no_harm() {
     assert!(ended.left);
 }
 
-/// A name can claim the last number that an attempt may have. An index that has none left can store nothing.
+/// A file name can claim the last generation. An index without a free generation can store nothing.
 #[test]
-fn generations_are_not_used_up_by_a_name() {
+fn a_file_name_cannot_use_up_the_generations() {
     let path = Key::new(b"hello").path(Name::Generation(MAX_GENERATION));
     let name = path.strip_prefix(DIRECTORY).unwrap();
     let volume = format!(r#"[{{"name":"{name}","type":"file","size":5}}]"#);
@@ -328,22 +329,22 @@ fn generations_are_not_used_up_by_a_name() {
     assert!(!ended.left);
 }
 
-/// What a [`Liar`] answers a listing with.
+/// A [`Liar`]'s answer to a listing.
 enum Says {
-    /// this body
+    /// This body.
     Once(String),
-    /// these bytes, as long as anybody reads them
+    /// These bytes, repeated as long as the client reads.
     Forever(Vec<u8>),
 }
 
-/// A volume whose listings don't end: each for itself, or all together.
+/// A volume with endless listings, or with endlessly many.
 struct Liar {
     addr: String,
     asked: Arc<AtomicUsize>,
 }
 
 impl Liar {
-    /// Serves until the test program ends, on threads that nobody waits for.
+    /// Serves on detached threads until the test program exits.
     fn new(says: impl Fn(&str) -> Says + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap().to_string();
@@ -352,7 +353,7 @@ impl Liar {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (says, counted) = (Arc::clone(&says), Arc::clone(&counted));
-                // an error is a reader that has gone
+                // an error means that the client is gone
                 std::thread::spawn(move || lie(&stream, &*says, &counted).ok());
             }
         });
@@ -383,7 +384,7 @@ fn lie(stream: &TcpStream, says: &dyn Fn(&str) -> Says, asked: &AtomicUsize) -> 
 }
 
 #[test]
-fn listings_without_end_fail_the_rebuild() {
+fn endless_listings_fail_the_rebuild() {
     for (what, bytes, reason) in [
         ("blanks", b" ".repeat(1 << 16), "no end"),
         (
@@ -395,7 +396,7 @@ fn listings_without_end_fail_the_rebuild() {
         let liar = Liar::new(move |_| Says::Forever(bytes.clone()));
         let ended = rebuild_and(&liar.addr, |_| {});
         let beginning = format!("davkv-rebuild: can't list http://{}/: ", liar.addr);
-        // lines on how far it is come before, where it takes its time
+        // a slow rebuild prints progress lines first
         let last = ended.err.lines().last().unwrap_or_default();
         let is_told = last.starts_with(&beginning) && last.contains(reason);
         assert!(is_told && ended.code == Some(1) && !ended.left, "{what}: {}", ended.err);
@@ -403,7 +404,7 @@ fn listings_without_end_fail_the_rebuild() {
 }
 
 #[test]
-fn directories_nested_without_end_are_left_at_some_depth() {
+fn endlessly_nested_directories_are_entered_to_a_bounded_depth() {
     let liar = Liar::new(|path| {
         let name = if path.len() < "/aa/bb/".len() { "ab" } else { "abcdefgh" };
         Says::Once(format!(r#"[{{"name":"{name}","type":"directory"}}]"#))
@@ -413,9 +414,9 @@ fn directories_nested_without_end_are_left_at_some_depth() {
     assert_eq!((ended.count("objects"), ended.count("junk")), (0, 1), "{}", ended.err);
 }
 
-/// A tree can have more directories than anybody can wait for. That takes time, and nothing else.
+/// A tree may have too many directories to list. The rebuild then takes time, but no memory.
 #[test]
-fn a_tree_without_end_is_walked_in_bounded_memory_until_it_is_stopped() {
+fn an_endless_tree_is_walked_in_bounded_memory_until_the_rebuild_is_killed() {
     let liar = Liar::new(|path| {
         let names = if path.len() < "/aa/bb/".len() { ["aa", "bb"] } else { ["abcdefgh", "ijklmnop"] };
         let entries = names.map(|name| format!(r#"{{"name":"{name}","type":"directory"}}"#));
@@ -424,17 +425,17 @@ fn a_tree_without_end_is_walked_in_bounded_memory_until_it_is_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let db = directory.path().join("db");
     let mut rebuild = Stopped(command(&db, &liar.addr).spawn().unwrap());
-    eventually("a lot is listed", PATIENCE, || liar.asked.load(Ordering::Relaxed) > 5000);
+    eventually("many directories are listed", PATIENCE, || liar.asked.load(Ordering::Relaxed) > 5000);
     let status = fs::read_to_string(format!("/proc/{}/status", rebuild.0.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak: u64 = peak.trim().strip_suffix(" kB").unwrap().parse().unwrap();
     assert!(peak * 1024 < MEMORY, "{peak} KiB");
-    assert!(rebuild.0.try_wait().unwrap().is_none(), "it goes on");
+    assert!(rebuild.0.try_wait().unwrap().is_none(), "the rebuild is still running");
     drop(rebuild);
     assert!(!db.exists());
 }
 
-/// A program that is ended with the test.
+/// A program that is killed when the test ends.
 struct Stopped(Child);
 
 impl Drop for Stopped {

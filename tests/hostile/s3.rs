@@ -1,13 +1,13 @@
-//! Hostile requests to the S3 API: bytes of all kinds in all places, XML, chunks of uploads, queries, ranges,
-//! and signatures.
+//! Hostile requests to the S3 API: all bytes in all places, XML, chunked uploads, queries, ranges, and
+//! signatures.
 
 use std::fmt::Write as _;
 
 use crate::target::{Target, for_each_byte};
 
-/// What a request that makes no sense is answered with.
+/// The statuses for an invalid request; 0 is a closed connection.
 const REFUSED: [u16; 8] = [400, 404, 411, 412, 416, 431, 501, 0];
-/// And one that may make some.
+/// The statuses for a request that may be valid.
 const ANY: [u16; 17] = [200, 204, 206, 304, 400, 403, 404, 405, 409, 411, 412, 414, 416, 431, 501, 503, 0];
 
 fn request(
@@ -21,7 +21,7 @@ fn request(
     [method.as_bytes(), b" ", target, mark, headers, b"\r\n", body].concat()
 }
 
-/// With a body of known length.
+/// A request with a content length.
 fn sized(method: &str, target: &str, headers: impl AsRef<[u8]>, body: impl AsRef<[u8]>) -> Vec<u8> {
     let length = format!("Content-Length: {}\r\n", body.as_ref().len());
     request(method, target, [length.as_bytes(), headers.as_ref()].concat(), body)
@@ -35,7 +35,7 @@ fn delete_all(xml: impl AsRef<[u8]>) -> Vec<u8> {
     sized("POST", "/bucket?delete", "", xml)
 }
 
-/// In chunks that nobody signed.
+/// A request in chunks without signatures.
 fn chunked(decoded: &str, trailer: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let headers = format!(
         "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\n\
@@ -44,14 +44,14 @@ fn chunked(decoded: &str, trailer: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     sized("PUT", "/bucket/chunks", headers, body)
 }
 
-/// A master with an object that nobody is asked to touch, beside the native one.
+/// A master with an object that hostile requests must not change, beside the one of the native API.
 fn target() -> Target {
     let target = Target::new(&[]);
     target.attack("an object", &sized("PUT", "/bucket/victim", "", "unharmed"), &[200]);
     target
 }
 
-/// That it is as it was.
+/// Asserts that the object is unchanged.
 #[track_caller]
 fn assert_unharmed(target: &Target) {
     let found = target.cluster.fetch("/bucket/victim");
@@ -61,7 +61,7 @@ fn assert_unharmed(target: &Target) {
 
 #[test]
 #[allow(clippy::too_many_lines, reason = "a list of places")]
-fn every_byte_is_borne_everywhere() {
+fn every_byte_is_handled_in_every_place() {
     let target = target();
     for_each_byte(|byte| {
         let raw = |before: &str, after: &str| [before.as_bytes(), &[byte], after.as_bytes()].concat();
@@ -172,7 +172,7 @@ fn every_byte_is_borne_everywhere() {
 }
 
 #[test]
-fn xml_of_all_kinds_is_read_or_refused() {
+fn xml_of_all_kinds_is_parsed_or_refused() {
     let target = target();
     let laughs = {
         let mut text = String::from("<!DOCTYPE a [<!ENTITY a0 \"laugh\">");
@@ -237,7 +237,7 @@ fn xml_of_all_kinds_is_read_or_refused() {
     ];
     for (what, xml, statuses) in &cases {
         target.attack(what, &delete_all(xml), statuses);
-        // wherever XML is read
+        // for every request that takes XML
         let completion = xml.replace("Delete", "CompleteMultipartUpload").replace("Object", "Part");
         target.attack(
             what,
@@ -254,7 +254,7 @@ fn xml_of_all_kinds_is_read_or_refused() {
 }
 
 #[test]
-fn lists_of_parts_of_all_kinds_are_read_or_refused() {
+fn lists_of_parts_of_all_kinds_are_parsed_or_refused() {
     let target = target();
     let begun = target.send("an upload", &request("POST", "/bucket/parts?uploads", "", ""));
     let xml = String::from_utf8(begun[0].body().to_vec()).unwrap();
@@ -319,7 +319,7 @@ fn lists_of_parts_of_all_kinds_are_read_or_refused() {
 }
 
 #[test]
-fn chunks_of_all_kinds_are_read_or_refused() {
+fn chunks_of_all_kinds_are_decoded_or_refused() {
     let target = target();
     let good = "5\r\nvalue\r\n0\r\n\r\n";
     let signature = "a".repeat(64);
@@ -401,7 +401,7 @@ fn chunks_of_all_kinds_are_read_or_refused() {
     assert_unharmed(&target);
 }
 
-/// Queries of listings, and of what there isn't.
+/// Queries of listings, and unknown ones.
 const QUERIES: &str = "max-keys=-1 max-keys=0 max-keys=1e3 max-keys=2147483648 max-keys=-2147483649 \
     max-keys=99999999999999999999 max-keys max-keys=&max-keys= max-keys=1&max-keys=2 list-type=2&list-type=2 \
     list-type list-type=3 list-type=2&continuation-token list-type=2&continuation-token=%00 \
@@ -489,7 +489,7 @@ fn headers_of_all_forms_are_answered() {
         let input = request("PUT", "/bucket/copy", &copied, "");
         let statuses: &[u16] = if source == "bucket/victim" { &[200] } else { &ANY };
         target.attack(&copied, &input, statuses);
-        // onto itself
+        // a copy of the object onto itself
         target.attack(&copied, &request("PUT", "/bucket/victim", &copied, ""), &REFUSED);
     }
     let long = format!("x-amz-copy-source: bucket/{}\r\n", "a".repeat(30_000));
@@ -546,9 +546,9 @@ fn headers_of_all_forms_are_answered() {
     assert_unharmed(&target);
 }
 
-/// Where nobody looks at signatures, they may be anything.
+/// Without credentials, signatures are not verified and may have any form.
 #[test]
-fn signatures_of_all_forms_are_taken_off() {
+fn signatures_of_all_forms_are_removed() {
     let target = target();
     for authorization in [
         "AWS4-HMAC-SHA256",

@@ -1,4 +1,4 @@
-//! A master under attack, and what it looked like before.
+//! A master under attack, and its state before the attack.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,32 +14,32 @@ use crate::answer::{Answer, parse};
 use crate::common::http::{Response, request};
 use crate::common::{Cluster, Volume, eventually};
 
-/// Where the master sends readers of keys that do not exist: every key a client names comes back in a
+/// Where the master redirects readers of keys that don't exist, so that each requested key is repeated in a
 /// `Location`.
 const FALLBACK: &str = "fallback.example:80";
 
-/// A value that nobody is asked to touch; hostile requests try.
+/// A value that hostile requests must not change.
 const VICTIM: &str = "/victim";
 
-/// Asked after a hostile request on the same connection, and longer than any body that one announces by
-/// way of a byte gone wrong.
+/// Sent after a hostile request on the same connection. It is longer than any body that a mutated length
+/// announces.
 const PROBE: &[u8] = b"GET /victim HTTP/1.1\r\nHost: a-name.that-makes-this.longer-than-ninety-nine.bytes.example\r\nX: yz\r\n\r\n";
 
-/// Whatever comes, the answer is one of these. 503 is for a key with many uploads that were cut short.
+/// All statuses of the native API. 503 is for a key with many interrupted uploads.
 const ANSWERS: [u16; 14] = [100, 200, 201, 204, 302, 400, 403, 404, 405, 409, 411, 414, 431, 503];
 
-/// What the S3 API answers besides.
+/// Additional statuses of the S3 API.
 const S3_ANSWERS: [u16; 6] = [206, 304, 307, 412, 416, 501];
 
-/// By so much may the master have grown at its largest, in bytes. Most of it is LevelDB's, whose tables in
-/// memory have 4 MiB each; after 400,000 inputs it grows no more.
+/// Upper bound on the growth of the master's peak memory, in bytes. Most of it is LevelDB's, whose tables in
+/// memory have 4 MiB each; after 400,000 inputs it stops growing.
 const GROWTH: u64 = 32 * 1024 * 1024;
 
-/// So many attack at a time.
+/// The number of attacking threads.
 const CLIENTS: usize = 4;
 
-/// The master keeps connections to volumes for later, but not for more requests than there were at a
-/// time: those of the clients, and of as many that they have left.
+/// Upper bound on the connections to volumes that the master keeps open: one for each request that can be
+/// under way at a time, of the clients and of as many that have disconnected.
 const TO_VOLUMES: usize = 3 * 2 * CLIENTS;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,15 +50,15 @@ pub(crate) struct Target {
     descriptors: usize,
     memory: u64,
     tried: AtomicUsize,
-    /// how many of each status
+    /// The number of answers by status.
     answers: Mutex<BTreeMap<u16, usize>>,
     fresh: AtomicUsize,
 }
 
 impl Target {
-    /// A master over three volumes that has been used a little.
+    /// A master over three volumes that has served a few requests.
     pub(crate) fn new(flags: &[&str]) -> Self {
-        // what is left over goes soon, and no volume is too slow
+        // leftovers are deleted soon, and no volume is too slow
         let ours = ["--cache 1", "--readergrace 1s", "--quarantine 1s", "--voltimeout 10s"];
         let ours: Vec<&str> = ours.iter().flat_map(|flag| flag.split(' ')).collect();
         let cluster = Cluster::new(3, &[&ours, flags].concat());
@@ -83,7 +83,7 @@ impl Target {
         Self::new(&["--fallback", FALLBACK])
     }
 
-    /// Sends these bytes and nothing after them, and returns the answers.
+    /// Sends these bytes, ends the sending side, and returns the answers.
     #[track_caller]
     pub(crate) fn send(&self, what: &str, input: &[u8]) -> Vec<Answer> {
         self.tried.fetch_add(1, Ordering::Relaxed);
@@ -99,7 +99,7 @@ impl Target {
             let is_known =
                 ANSWERS.contains(&answer.status) || (answer.is_s3() && S3_ANSWERS.contains(&answer.status));
             assert!(is_known, "{answer:?} after {}", shown());
-            // that of a bucket that was made is its path
+            // the location of a new bucket is its path
             let is_ours = |location| self.is_ours(location) || (answer.is_s3() && answer.status == 200);
             let location = answer.header("location").is_none_or(is_ours);
             assert!(location, "{answer:?} after {}", shown());
@@ -108,22 +108,25 @@ impl Target {
         answers
     }
 
-    /// Sends a request and another one after it, on the same connection. The first is answered with one
-    /// of these statuses (0 for not at all), and the connection then serves the second one or ends.
+    /// Sends a request and another one after it, on the same connection. Asserts that the first gets one of
+    /// these statuses (0: no answer), and that the connection then serves the second one or closes.
     #[track_caller]
     pub(crate) fn attack(&self, what: &str, input: &[u8], statuses: &[u16]) {
         let answers = self.send(what, &[input, PROBE].concat());
         let finals: Vec<_> = answers.iter().filter(|answer| answer.status != 100).collect();
         let first = finals.first().map_or(0, |answer| answer.status);
         let shown = input[..input.len().min(300)].escape_ascii();
-        assert!(statuses.contains(&first), "{what}: {first} is none of {statuses:?} after {shown}");
+        assert!(statuses.contains(&first), "{what}: {first} is not among {statuses:?} after {shown}");
         let served_on = |answer: &Answer| answer.header("etag").is_some();
         let ended = |answer: &Answer| answer.last || answer.status >= 400;
         let sound = finals.last().is_none_or(|answer| served_on(answer) || ended(answer));
-        assert!(sound, "{what}: it neither served on nor ended: {answers:?} after {shown}");
+        assert!(
+            sound,
+            "{what}: the connection neither served the next request nor closed: {answers:?} after {shown}"
+        );
     }
 
-    /// That a fresh key can be written, read and deleted.
+    /// Asserts that a new key can be written, read and deleted.
     #[track_caller]
     pub(crate) fn still_serves(&self, after: &str) {
         let key = format!("/fresh/{}", self.fresh.fetch_add(1, Ordering::Relaxed));
@@ -133,14 +136,14 @@ impl Target {
         }
     }
 
-    /// That all is as before, but for what well-formed requests have stored; and tells how many inputs
-    /// were tried.
+    /// Asserts that the state is as before, except for what well-formed requests have stored; prints how many
+    /// inputs were tried.
     #[track_caller]
     pub(crate) fn assert_unharmed(&self) {
         self.assert_unharmed_but_grown_by(GROWTH);
     }
 
-    /// As [`Target::assert_unharmed`], where the master may have grown by so many bytes at its largest.
+    /// As [`Target::assert_unharmed`], where the master's peak memory may grow by `most` bytes.
     #[track_caller]
     pub(crate) fn assert_unharmed_but_grown_by(&self, most: u64) {
         println!("inputs tried: {}", self.tried.load(Ordering::Relaxed));
@@ -150,11 +153,11 @@ impl Target {
         assert_eq!((victim.status, victim.text().as_str()), (200, "unharmed"));
         assert_eq!(self.cluster.master.pid(), self.pid);
         let growth = self.cluster.master.peak_memory() - self.memory;
-        println!("memory at its peak: {} KiB more than at first", growth / 1024);
+        println!("peak memory: {} KiB more than at first", growth / 1024);
         assert!(growth < most, "the master grew by {growth} bytes");
         self.assert_log_is_clean();
         let mut untidy = Vec::new();
-        eventually("the volumes hold the live keys' files alone", PATIENCE, || {
+        eventually("the volumes hold only the live keys' files", PATIENCE, || {
             let before = std::mem::replace(&mut untidy, self.untidy());
             if !untidy.is_empty() && untidy != before {
                 println!("not yet tidy: {untidy:?}");
@@ -167,13 +170,13 @@ impl Target {
     /// Waits until the master has no more descriptors than before.
     #[track_caller]
     pub(crate) fn await_descriptors(&self) {
-        eventually("the descriptors are back", PATIENCE, || {
+        eventually("the descriptors are closed", PATIENCE, || {
             let (to_volumes, others) = self.descriptors();
             others <= self.descriptors && to_volumes <= TO_VOLUMES
         });
     }
 
-    /// Open descriptors of the master, without the files of its index: connections to volumes, and others.
+    /// The master's open descriptors, except its index's files: connections to volumes, and others.
     fn descriptors(&self) -> (usize, usize) {
         let db = self.cluster.tempdir.path().join("db");
         let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid)).unwrap();
@@ -193,12 +196,14 @@ impl Target {
         (ours.len(), others.len())
     }
 
-    /// All that the master says until it closes; it has to, as nothing more is sent.
+    /// Everything that the master sends until it closes the connection, which it must do because no more
+    /// input follows.
     fn converse(&self, input: &[u8]) -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(self.cluster.master.addr())?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        // it may refuse and close before it has read all: then what it said counts
+        // the master may refuse and close before it has read everything; its answer counts more than the
+        // failed send
         drop(stream.write_all(input).and_then(|()| stream.shutdown(Shutdown::Write)));
         let mut bytes = Vec::new();
         match stream.read_to_end(&mut bytes) {
@@ -207,7 +212,7 @@ impl Target {
         }
     }
 
-    /// Whether a redirect leads to a volume's file, or to the fallback, and nothing else is in it.
+    /// Whether a location is exactly that of a volume's file, or of a key at the fallback.
     fn is_ours(&self, location: &str) -> bool {
         let Some((server, path)) = location.strip_prefix("http://").and_then(|rest| rest.split_once('/'))
         else {
@@ -223,7 +228,7 @@ impl Target {
         path.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
     }
 
-    /// The listing of all keys of a state.
+    /// Lists all keys in a state.
     #[track_caller]
     fn keys(&self, query: &str) -> BTreeSet<String> {
         let answer: Response = request(&self.cluster.master.addr(), "GET", query, &[], b"");
@@ -231,7 +236,8 @@ impl Target {
         list["keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()).collect()
     }
 
-    /// Files that are no listed key's nor a part's of an upload, and those of which there are not three.
+    /// Files of neither a listed key nor a part of an upload, and files that are not on exactly three
+    /// volumes.
     fn untidy(&self) -> Vec<String> {
         let keys = self.keys("/?list").into_iter().chain(self.keys("/?unlinked"));
         let mut missing: BTreeMap<String, i32> = keys.map(|key| (key, 3)).collect();
@@ -253,7 +259,7 @@ impl Target {
         untidy
     }
 
-    /// That each line of the log is one of its own, and none tells of an error or a panic.
+    /// Asserts that no log line is broken, and that none reports an error or a panic.
     #[track_caller]
     fn assert_log_is_clean(&self) {
         for line in self.cluster.master.log().lines() {
@@ -266,7 +272,7 @@ impl Target {
     }
 }
 
-/// Does something with each of the 256 bytes, several at a time.
+/// Calls `attack` with each of the 256 bytes, several at a time.
 pub(crate) fn for_each_byte(attack: impl Fn(u8) + Sync) {
     let next = AtomicUsize::new(0);
     by_all_clients(|| {
@@ -276,7 +282,7 @@ pub(crate) fn for_each_byte(attack: impl Fn(u8) + Sync) {
     });
 }
 
-/// Does something in several threads at once.
+/// Runs `work` on several threads at once.
 pub(crate) fn by_all_clients(work: impl Fn() + Sync) {
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
@@ -285,7 +291,7 @@ pub(crate) fn by_all_clients(work: impl Fn() + Sync) {
     });
 }
 
-/// An IPv4 address as /proc/net/tcp has it: `0100007F:1F90` for 127.0.0.1:8080.
+/// An IPv4 address in the form of /proc/net/tcp: `0100007F:1F90` for 127.0.0.1:8080.
 fn tcp_table_form(addr: &str) -> String {
     let addr: std::net::SocketAddrV4 = addr.parse().unwrap();
     format!("{:08X}:{:04X}", u32::from_ne_bytes(addr.ip().octets()), addr.port())

@@ -1,11 +1,11 @@
-//! Answers: their numbers, the form of errors, and what is not supported.
+//! Answers: request numbers, the form of errors, and unsupported requests.
 
 use crate::common::http::{Connection, request};
 use crate::rig::{Client, check, cluster, etag, fails, open, tag_of};
 use crate::xml;
 
 #[test]
-fn every_answer_has_a_number_of_its_own() {
+fn every_answer_has_a_unique_number() {
     let (_cluster, s3) = open();
     s3.put("/bucket/a", b"value");
     let asked = [
@@ -28,7 +28,7 @@ fn every_answer_has_a_number_of_its_own() {
 }
 
 #[test]
-fn errors_of_head_have_no_body_and_the_connection_goes_on() {
+fn errors_of_head_have_no_body_and_keep_the_connection() {
     let (cluster, s3) = open();
     s3.put("/bucket/a", b"value");
     let mut connection = Connection::open(None, &cluster.master.addr()).unwrap();
@@ -106,7 +106,7 @@ fn ranges() {
         ("bytes=10-", 416, "", "bytes */10"),
         ("bytes=10-20", 416, "", "bytes */10"),
         ("bytes=-0", 416, "", "bytes */10"),
-        // what is no range of bytes is no wish at all (RFC 9110 section 14.2), and several ranges are all of it
+        // an invalid range is ignored (RFC 9110 section 14.2), and several ranges return the whole object
         ("bytes=0-1,3-4", 200, "0123456789", ""),
         ("bytes=4-2", 200, "0123456789", ""),
         ("bytes=a-b", 200, "0123456789", ""),
@@ -134,7 +134,7 @@ fn ranges() {
 }
 
 #[test]
-fn what_is_said_of_an_object_comes_back() {
+fn headers_stored_with_an_object_are_returned() {
     let (_cluster, s3) = open();
     let said = [
         ("content-type", "text/x-test; charset=utf-8"),
@@ -156,7 +156,7 @@ fn what_is_said_of_an_object_comes_back() {
         assert_eq!(answer.header("accept-ranges"), Some("bytes"));
         assert!(answer.header("last-modified").is_some_and(|date| httpdate::parse_http_date(date).is_ok()));
     }
-    // but for what the reader wants otherwise
+    // unless the reader overrides them
     let target = "/bucket/a?response-content-type=text%2Fplain&response-cache-control=no-store\
                   &response-content-disposition=inline&response-content-language=en\
                   &response-content-encoding=identity&response-expires=Thu%2C%2001%20Jan%202032%2000%3A00%3A00%20GMT";
@@ -172,16 +172,16 @@ fn what_is_said_of_an_object_comes_back() {
         assert_eq!(answer.header(name), Some(value), "{name}");
     }
     fails(&s3.get("/bucket/a?response-content-type=a%0D%0Ab:c"), 400, "InvalidRequest");
-    // an overwrite keeps nothing of it
+    // an overwrite keeps none of them
     s3.put("/bucket/a", b"other");
     let answer = s3.head("/bucket/a");
     assert_eq!(answer.header("x-amz-meta-a"), None);
     assert_eq!(answer.header("content-type"), Some("binary/octet-stream"));
 }
 
-/// What is asked of buckets and objects that nobody here does.
+/// Requests of S3 that davkv doesn't implement.
 #[test]
-fn what_is_not_supported_says_so_and_changes_nothing() {
+fn unsupported_requests_are_refused_and_change_nothing() {
     let cluster = cluster(&["--s3-buckets", "strict"]);
     let s3 = Client::of(&cluster.master);
     for bucket in ["/bucket", "/empty"] {
@@ -235,7 +235,7 @@ fn what_is_not_supported_says_so_and_changes_nothing() {
         ("POST", "select&select-type=2"),
         ("DELETE", "restore"),
         ("PUT", "restore"),
-        // what S3 may come to know some day must not be taken for what it isn't
+        // unknown requests must not be treated as known ones
         ("PUT", "newer"),
         ("DELETE", "newer"),
         ("POST", "newer"),
@@ -285,9 +285,9 @@ fn what_is_not_supported_says_so_and_changes_nothing() {
     assert_eq!(xml::texts(&s3.get("/").text(), "Name"), ["bucket", "empty"]);
 }
 
-/// An upload as browsers make it.
+/// An HTML form upload.
 #[test]
-fn forms_are_not_supported() {
+fn form_uploads_are_not_supported() {
     let (cluster, s3) = open();
     let form = "--x\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\na\r\n\
                 --x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"b\"\r\n\r\nvalue\r\n--x--\r\n";
@@ -296,7 +296,7 @@ fn forms_are_not_supported() {
         fails(&s3.ask("POST", "/bucket", &headers, form.as_bytes()), 501, "NotImplemented");
     }
     assert!(s3.keys("bucket").is_empty());
-    // without a mark it is none of S3's
+    // without a mark, it is not a request of S3
     let headers = [("content-type", "multipart/form-data; boundary=x")];
     let answer = request(&cluster.master.addr(), "POST", "/bucket", &headers, form.as_bytes());
     assert_eq!((answer.status, answer.header("x-amz-request-id")), (405, None));

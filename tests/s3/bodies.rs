@@ -1,4 +1,4 @@
-//! Requests in XML, and what must be true of their bodies.
+//! Requests in XML, and the checks of their bodies.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ fn md5_base64(body: &[u8]) -> String {
 }
 
 #[test]
-fn a_deletion_tells_of_each_object_what_came_of_it() {
+fn a_deletion_reports_the_result_for_each_object() {
     let (_cluster, s3) = open();
     let tag = s3.put("/bucket/a", b"value");
     s3.put("/bucket/b", b"value");
@@ -39,7 +39,7 @@ fn a_deletion_tells_of_each_object_what_came_of_it() {
     let expected = [("a", "PreconditionFailed"), ("b", "NoSuchVersion"), ("", "UserKeyMustBeSpecified")];
     assert_eq!(errors, expected.map(|(key, code)| (key.to_owned(), code.to_owned())));
     assert_eq!(s3.keys("bucket"), ["a", "b"]);
-    // in quiet of failures alone
+    // in quiet mode, only failures
     let answer = delete(&format!(
         "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\n  <Quiet>true</Quiet>\n  \
          <Object>\n<Key>a</Key><ETag>{tag}</ETag></Object><Object><Key>b</Key><VersionId>null</VersionId></Object>\
@@ -69,7 +69,7 @@ fn a_request_deletes_at_most_1000_objects() {
 }
 
 #[test]
-fn a_body_of_xml_is_what_its_headers_say() {
+fn an_xml_body_must_match_its_headers() {
     let (_cluster, s3) = open();
     s3.put("/bucket/a", b"value");
     let body = DELETE_A.as_bytes();
@@ -112,7 +112,7 @@ fn a_body_of_xml_is_what_its_headers_say() {
 }
 
 #[test]
-fn what_is_wrong_with_xml_is_the_clients_fault() {
+fn invalid_xml_is_a_client_error() {
     let (_cluster, s3) = open();
     s3.put("/bucket/a", b"value");
     for body in [
@@ -137,7 +137,7 @@ fn what_is_wrong_with_xml_is_the_clients_fault() {
     }
     let answer = s3.ask("POST", "/bucket?delete", &[], b"");
     assert_eq!(answer.status, 400, "{}", answer.text());
-    // shorter than announced, and then nothing more
+    // shorter than announced
     let mut connection = Connection::open(None, &s3.addr).unwrap();
     let headers = [("x-amz-a", "b")];
     connection.send(&head(&s3.addr, "POST", b"/bucket?delete", &headers, 1000)).unwrap();
@@ -146,25 +146,25 @@ fn what_is_wrong_with_xml_is_the_clients_fault() {
     let answer = connection.receive("POST").unwrap();
     check(&answer, "POST");
     fails(&answer, 400, "IncompleteBody");
-    // longer than any can be
+    // longer than the limit
     let body = format!("<Delete>{}</Delete>", " ".repeat(5 << 20));
     fails(&s3.ask("POST", "/bucket?delete", &[], body.as_bytes()), 400, "MaxMessageLengthExceeded");
     assert_eq!(s3.keys("bucket"), ["a"]);
 }
 
 #[test]
-fn xml_is_read_from_who_may_send_it_alone() {
+fn xml_is_read_only_from_clients_that_may_send_it() {
     let keys =
         "[[key]]\naccess = \"root\"\nsecret = \"root-secret\"\nbuckets = [\"*\"]\nallow = [\"admin\"]\n";
     let guarded = Guarded::new(keys, &[]);
     let root = guarded.client("root");
     root.put("/bucket/a", b"value");
-    // nobody's is asked for
+    // the body of any other client isn't asked for
     let mut connection = Connection::open(None, &root.addr).unwrap();
     let headers = [("x-amz-a", "b"), ("expect", "100-continue")];
     connection.send(&head(&root.addr, "POST", b"/bucket?delete", &headers, 1000)).unwrap();
     fails(&connection.receive_any("POST").unwrap(), 403, "AccessDenied");
-    // and one that was changed on its way is refused
+    // a body that was changed on its way is refused
     let signed = root.headers("POST", "/bucket?delete", &[], &sha256(DELETE_A.as_bytes()));
     let signed: Vec<_> = signed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let other = DELETE_A.replace('a', "b");
@@ -176,9 +176,9 @@ fn xml_is_read_from_who_may_send_it_alone() {
     assert!(root.keys("bucket").is_empty());
 }
 
-/// A body that comes in HTTP's own chunks has no length to be held to.
+/// A body in HTTP chunks has no content length to check.
 #[test]
-fn bodies_may_come_in_chunks_of_http() {
+fn bodies_may_be_in_http_chunks() {
     let (_cluster, s3): (_, Client) = open();
     let framed = b"3\r\nval\r\n2\r\nue\r\n0\r\n\r\n";
     let chunked = [("transfer-encoding", "chunked")];
@@ -186,7 +186,7 @@ fn bodies_may_come_in_chunks_of_http() {
     assert_eq!(s3.bytes("/bucket/a"), b"value");
     assert_eq!(s3.ask("PUT", "/bucket/empty", &chunked, b"0\r\n\r\n").status, 200);
     assert_eq!(s3.bytes("/bucket/empty"), b"");
-    // cut short
+    // truncated
     let mut connection = Connection::open(None, &s3.addr).unwrap();
     let headers = [("x-amz-a", "b"), ("transfer-encoding", "chunked")];
     connection.send(&head(&s3.addr, "PUT", b"/bucket/a", &headers, 0)).unwrap();

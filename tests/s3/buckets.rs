@@ -1,4 +1,4 @@
-//! Buckets: implicit ones, strict ones, and that nothing is stored in one that isn't there.
+//! Buckets: implicit and strict ones, and that no object is stored in a bucket that doesn't exist.
 
 use std::collections::BTreeMap;
 use std::sync::Barrier;
@@ -25,7 +25,7 @@ fn names(s3: &Client) -> Vec<String> {
 }
 
 #[test]
-fn a_bucket_is_what_keys_begin_with() {
+fn an_implicit_bucket_exists_while_it_has_keys() {
     let (_cluster, s3) = open();
     assert!(names(&s3).is_empty());
     assert_eq!(s3.head("/bucket").status, 404);
@@ -41,7 +41,7 @@ fn a_bucket_is_what_keys_begin_with() {
     assert_eq!(s3.delete("/bucket/a").status, 204);
     assert!(names(&s3).is_empty());
     fails(&s3.delete("/bucket"), 404, "NoSuchBucket");
-    // unless it was made
+    // unless it was created
     make(&s3, "/bucket");
     make(&s3, "/empty");
     s3.put("/bucket/a", b"value");
@@ -53,7 +53,7 @@ fn a_bucket_is_what_keys_begin_with() {
 }
 
 #[test]
-fn a_strict_bucket_is_made_first() {
+fn a_strict_bucket_must_be_created_first() {
     let (mut cluster, s3) = strict();
     make(&s3, "/bucket");
     s3.put("/bucket/a", b"value");
@@ -101,7 +101,7 @@ fn a_strict_bucket_is_made_first() {
 }
 
 #[test]
-fn a_missing_bucket_is_told_before_the_body_is_sent() {
+fn a_missing_bucket_is_reported_before_the_body_is_sent() {
     let (_cluster, s3) = strict();
     let mut connection = Connection::open(None, &s3.addr).unwrap();
     let headers = [("expect", "100-continue"), ("x-amz-a", "b")];
@@ -110,7 +110,7 @@ fn a_missing_bucket_is_told_before_the_body_is_sent() {
 }
 
 #[test]
-fn a_bucket_ends_with_its_uploads() {
+fn deleting_a_bucket_ends_its_uploads() {
     let (cluster, s3) = strict();
     make(&s3, "/bucket");
     make(&s3, "/buckets");
@@ -134,19 +134,19 @@ fn a_bucket_ends_with_its_uploads() {
 }
 
 #[test]
-fn a_bucket_that_is_written_into_stays_and_holds_nobody_up() {
+fn a_bucket_with_a_write_under_way_cannot_be_deleted_and_blocks_nothing() {
     let (cluster, s3) = strict();
     make(&s3, "/bucket");
     let body = value(1, 100_000);
     let upload = Halted::begin(&s3, "/bucket/a", &[], &body);
     fails(&s3.delete("/bucket"), 409, "OperationAborted");
-    // clients make sure of their buckets all the time
+    // clients often create a bucket to make sure that it exists
     fails(&s3.ask("PUT", "/bucket", &[], b""), 409, "BucketAlreadyOwnedByYou");
     s3.put("/bucket/b", b"value");
     assert_eq!(s3.keys("bucket"), ["b"]);
     assert_eq!(upload.finish().status, 200);
     assert_eq!(s3.keys("bucket"), ["a", "b"]);
-    // one whose client has left is over soon
+    // an upload whose client has disconnected ends soon
     drop(Halted::begin(&s3, "/bucket/a", &[], &body));
     assert_eq!(s3.delete("/bucket/a").status, 204);
     assert_eq!(s3.delete("/bucket/b").status, 204);
@@ -154,7 +154,7 @@ fn a_bucket_that_is_written_into_stays_and_holds_nobody_up() {
     eventually_holds_only(&cluster, &[]);
 }
 
-/// Stores an object in parts; the status of what failed, or 200.
+/// Stores an object in parts; returns the status of the first failed request, or 200.
 fn put_in_parts(s3: &Client, target: &str) -> u16 {
     let begun = s3.ask("POST", &format!("{target}?uploads"), &[], b"");
     let Some(upload) = xml::text(&begun.text(), "UploadId") else { return begun.status };
@@ -164,9 +164,9 @@ fn put_in_parts(s3: &Client, target: &str) -> u16 {
     s3.ask("POST", &target, &[], completion(&[tag.to_owned()]).as_bytes()).status
 }
 
-/// Whatever the order in which they meet: no object is in a bucket that isn't there.
+/// Whatever the order of the requests, no object exists without its bucket.
 #[test]
-fn objects_and_their_bucket_agree() {
+fn no_object_is_left_in_a_deleted_bucket() {
     const ROUNDS: usize = 40;
     let (cluster, s3) = strict();
     make(&s3, "/sources");
@@ -200,7 +200,7 @@ fn objects_and_their_bucket_agree() {
             assert!([200, 404].contains(&status), "{key}: {status}");
             let stored = list.contains(&format!("\"/bucket/{key}\""));
             assert_eq!(stored, status == 200, "{key}: {status}, {list}");
-            assert!(!stored || found == 200, "{key} is in no bucket: {list}");
+            assert!(!stored || found == 200, "{key} is stored without its bucket: {list}");
             if stored {
                 assert_eq!(s3.delete(&format!("/bucket/{key}")).status, 204);
             }

@@ -1,4 +1,4 @@
-//! Writes that are conditional, also where many meet.
+//! Conditional writes, also concurrent ones.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use crate::xml;
 const CLIENTS: usize = 32;
 
 #[test]
-fn of_many_who_want_to_be_first_one_is() {
+fn of_many_concurrent_creations_one_succeeds() {
     let (cluster, s3) = open();
     for round in 0..4 {
         let target = format!("/bucket/{round}");
@@ -37,7 +37,7 @@ fn of_many_who_want_to_be_first_one_is() {
 }
 
 #[test]
-fn counters_lose_nothing() {
+fn counters_lose_no_increment() {
     const COUNTERS: usize = 8;
     const COUNTS: usize = 10;
     let (cluster, s3) = open();
@@ -68,7 +68,7 @@ fn counters_lose_nothing() {
 }
 
 #[test]
-fn a_write_takes_effect_under_its_condition_alone() {
+fn a_write_takes_effect_only_if_its_condition_holds() {
     let (cluster, s3) = open();
     let put = |target: &str, condition: (&str, &str), body: &[u8]| s3.ask("PUT", target, &[condition], body);
     fails(&put("/bucket/a", ("If-Match", &tag_of(b"1")), b"2"), 404, "NoSuchKey");
@@ -76,7 +76,7 @@ fn a_write_takes_effect_under_its_condition_alone() {
     fails(&put("/bucket/a", ("If-None-Match", "*"), b"2"), 412, "PreconditionFailed");
     fails(&put("/bucket/a", ("If-Match", &tag_of(b"2")), b"2"), 412, "PreconditionFailed");
     assert_eq!(put("/bucket/a", ("If-Match", &tag_of(b"1")), b"2").status, 200);
-    // quotes or none
+    // with or without quotes
     assert_eq!(put("/bucket/a", ("If-Match", tag_of(b"2").trim_matches('"')), b"1").status, 200);
     for condition in [("If-Match", "*"), ("If-None-Match", "\"x\"")] {
         fails(&put("/bucket/a", condition, b"3"), 501, "NotImplemented");
@@ -93,7 +93,7 @@ fn a_write_takes_effect_under_its_condition_alone() {
 }
 
 #[test]
-fn a_condition_holds_at_the_end_too() {
+fn a_condition_must_also_hold_at_the_end() {
     let (cluster, s3) = open();
     let body = value(1, 100_000);
     let tag = s3.put("/bucket/a", b"old");
@@ -105,7 +105,7 @@ fn a_condition_holds_at_the_end_too() {
         let answer = upload.finish();
         assert!([409, 412].contains(&answer.status), "{}", answer.text());
     }
-    // where the value has gone, or has come back
+    // the value is gone, or is the same again
     let tag = tag_of(b"other");
     let gone = Halted::begin(&s3, "/bucket/a", &[("If-Match", &tag)], &body);
     assert_eq!(s3.delete("/bucket/a").status, 204);
@@ -114,7 +114,7 @@ fn a_condition_holds_at_the_end_too() {
 }
 
 #[test]
-fn a_refusal_comes_before_the_body() {
+fn a_refusal_is_sent_before_the_body() {
     let (_cluster, s3) = open();
     let tag = s3.put("/bucket/a", b"old");
     for (target, headers, status) in [
@@ -136,7 +136,7 @@ fn a_refusal_comes_before_the_body() {
 }
 
 #[test]
-fn copies_are_conditional_by_both_ends() {
+fn copies_may_have_conditions_on_source_and_target() {
     let (_cluster, s3) = open();
     let (source, target) = (s3.put("/bucket/source", b"source"), s3.put("/bucket/target", b"target"));
     let ago = "Mon, 01 Jan 2001 00:00:00 GMT";

@@ -1,4 +1,4 @@
-//! Browsers: what they ask before they let a page use the store, and what they may read of the answers.
+//! Browsers: preflight requests, and the headers that let a page read the answers.
 
 use crate::common::http::{Response, request};
 use crate::rig::{Client, Guarded, check, cluster, fails, open};
@@ -20,10 +20,10 @@ fn allowed(answer: &Response, origin: &str) {
 }
 
 #[test]
-fn a_page_of_an_allowed_origin_may_ask_before() {
+fn a_preflight_of_an_allowed_origin_succeeds() {
     let cluster = cluster(&FLAGS);
     let addr = cluster.master.addr();
-    // without a signature, wherever it wants to go
+    // without a signature, for every target
     for target in ["/bucket/a", "/bucket", "/", "/bucket/a?partNumber=1&uploadId=x"] {
         for origin in [ORIGIN, "http://other.example:8080"] {
             let asked = [("access-control-request-headers", "authorization, x-amz-date")];
@@ -47,7 +47,7 @@ fn a_page_of_an_allowed_origin_may_ask_before() {
 }
 
 #[test]
-fn a_page_may_read_what_its_origin_is_allowed() {
+fn a_page_may_read_answers_if_its_origin_is_allowed() {
     let cluster = cluster(&FLAGS);
     let s3 = Client::of(&cluster.master);
     s3.put("/bucket/a", b"value");
@@ -77,7 +77,7 @@ fn any_origin_may_be_allowed() {
 }
 
 #[test]
-fn keys_are_not_asked_for_by_a_preflight_alone() {
+fn only_a_preflight_needs_no_credentials() {
     let keys = "[[key]]\naccess = \"a\"\nsecret = \"a-secret\"\nbuckets = [\"*\"]\nallow = [\"admin\"]\n";
     let guarded = Guarded::new(keys, &FLAGS);
     let anybody = guarded.anybody();
@@ -88,12 +88,12 @@ fn keys_are_not_asked_for_by_a_preflight_alone() {
 }
 
 #[test]
-fn without_the_flag_no_page_may_anything() {
+fn without_the_flag_no_origin_is_allowed() {
     let (cluster, s3) = open();
     s3.put("/bucket/a", b"value");
     let answer = s3.ask("GET", "/bucket/a", &[("origin", ORIGIN)], b"");
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None));
-    // the native API's answer, as ever
+    // the native API answers as without CORS
     let answer = preflight(&cluster.master.addr(), "/bucket/a", ORIGIN, &[]);
     assert_eq!((answer.status, answer.header("x-amz-request-id")), (405, None));
     assert_eq!(answer.header("access-control-allow-origin"), None);

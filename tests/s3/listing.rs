@@ -1,4 +1,4 @@
-//! Listings, compared with a look at every key; and that a page reads no more than it shows.
+//! Listings, compared with a scan of all keys; and a page reads no more of the index than it shows.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,8 @@ use crate::common::{Master, Random};
 use crate::rig::{Client, encode, fails, open};
 use crate::xml;
 
-/// Keys, and whether they are live, in an index before its master starts. No volume is asked for them.
+/// Writes keys, and whether they are live, into an index before its master starts. Their volumes are never
+/// contacted.
 fn load(db: &Path, keys: &BTreeMap<Vec<u8>, bool>, headers: impl Fn() -> Vec<(String, String)>) {
     let index = Index::open(db, Options { create: true, cache_bytes: 8 << 20, sync: false }).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -42,7 +43,7 @@ fn master(db: &Path) -> (Master, Client) {
     (master, client)
 }
 
-/// What is asked for.
+/// The parameters of a listing.
 struct Asked {
     prefix: String,
     delimiter: String,
@@ -51,14 +52,14 @@ struct Asked {
 }
 
 impl Asked {
-    /// All items, by looking at every key of the bucket.
+    /// All items, computed by looking at every key of the bucket.
     fn expected(&self, keys: &[String]) -> Vec<String> {
         let Self { prefix, delimiter, after, .. } = self;
         let mut items: Vec<String> = Vec::new();
         for key in keys.iter().filter(|key| key.starts_with(prefix) && *key > after) {
             let end = key[prefix.len()..].find(delimiter).filter(|_| !delimiter.is_empty());
             let item = end.map_or(&key[..], |end| &key[..prefix.len() + end + delimiter.len()]);
-            // who goes on after a common prefix has seen what is in it
+            // a listing that continues after a common prefix skips its keys
             let seen = end.is_some() && item == after;
             if !seen && items.last().is_none_or(|last| last != item) {
                 items.push(item.to_owned());
@@ -76,7 +77,7 @@ enum Form {
     Versions,
 }
 
-/// A page: its items in order, and what goes on after it.
+/// A page: its items in order, and the token or key with which the next page begins.
 fn page(s3: &Client, asked: &Asked, form: Form, next: &str, encoded: bool) -> (Vec<String>, Option<String>) {
     let parameter = |name: &str, value: &str| format!("&{name}={}", encode(value, ""));
     let mut query = match form {
@@ -121,7 +122,7 @@ fn page(s3: &Client, asked: &Asked, form: Form, next: &str, encoded: bool) -> (V
     };
     let more = xml::text(&text, "IsTruncated").unwrap() == "true";
     match form {
-        // where there are no common prefixes, clients go on after the last key
+        // without common prefixes, clients continue after the last key
         Form::One if asked.delimiter.is_empty() => assert_eq!(token, None, "{text}"),
         _ => assert_eq!(token.is_some(), more, "{text}"),
     }
@@ -133,7 +134,7 @@ fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8().unwrap().into_owned()
 }
 
-/// Keys of few letters, so that they have much in common; also beside the bucket, and unlinked ones.
+/// Keys of few letters, so that they share prefixes; also some outside the bucket, and unlinked ones.
 fn random_keys(random: &mut Random) -> BTreeMap<Vec<u8>, bool> {
     let pieces = ["a", "b", "/", "//", "-", " ", "&", "+", "\u{e4}", "\u{1f600}", "a/", "ab"];
     let mut keys = BTreeMap::new();
@@ -150,7 +151,7 @@ fn random_keys(random: &mut Random) -> BTreeMap<Vec<u8>, bool> {
 }
 
 #[test]
-fn pages_are_those_of_a_look_at_every_key() {
+fn pages_equal_a_scan_of_all_keys() {
     let mut random = Random::seeded();
     let mut pages = 0;
     for _ in 0..6 {
@@ -206,9 +207,9 @@ fn pages_are_those_of_a_look_at_every_key() {
     println!("{pages} pages");
 }
 
-/// S3's own rules for what a request may say.
+/// S3's rules for the parameters.
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_parameters_are_refused() {
     let (_cluster, s3) = open();
     s3.put("/bucket/a", b"value");
     for query in [
@@ -243,7 +244,7 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn a_listing_tells_of_objects() {
+fn a_listing_describes_its_objects() {
     let (_cluster, s3) = open();
     let tag = s3.put("/bucket/a", b"value");
     let one = s3.get("/bucket").text();
@@ -266,9 +267,9 @@ fn a_listing_tells_of_objects() {
     assert_eq!(xml::text(&versions, "IsLatest").as_deref(), Some("true"));
 }
 
-/// Keys that S3 has no name for, or the listing would never end.
+/// Keys that S3 can't name must not make a listing endless.
 #[test]
-fn what_has_no_name_is_left_out() {
+fn keys_that_s3_cannot_name_are_left_out() {
     let tempdir = tempfile::tempdir().unwrap();
     let db = tempdir.path().join("db");
     let keys: [&[u8]; 9] = [
@@ -309,14 +310,14 @@ fn what_has_no_name_is_left_out() {
 const FOLDERS: usize = 10;
 const IN_EACH: usize = 10_000;
 
-/// What each record holds that no listing shows, in bytes.
+/// Bytes in each record that no listing shows.
 const PADDING: usize = 320;
 
-/// A listing of the folders reads no more from the index's files, in bytes: some blocks of 4 KiB for each. All
-/// rows are 20 times as much, and more.
+/// Upper bound on the bytes of the index's files that a listing of the folders reads: some blocks of 4 KiB
+/// for each. All rows are more than 20 times as much.
 const READ: u64 = 1 << 20;
 
-/// Bytes that the process has read from files, and other things, so far.
+/// The bytes that the process has read so far, from files and otherwise.
 fn read_so_far(master: &Master) -> u64 {
     let io = std::fs::read_to_string(format!("/proc/{}/io", master.pid())).unwrap();
     io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
@@ -330,7 +331,7 @@ fn a_listing_of_folders_does_not_read_what_is_in_them() {
     let keys = (0..FOLDERS * IN_EACH).map(|n| (key(n / IN_EACH, n % IN_EACH), true));
     let random = std::sync::Mutex::new(Random(1));
     let padding = || {
-        // LevelDB would make little of what is the same all over
+        // LevelDB would compress repetitive data
         let mut random = random.lock().unwrap();
         let digits = std::iter::repeat_with(|| format!("{:016x}", random.next()));
         vec![("x-amz-meta-padding".to_owned(), digits.take(PADDING / 16).collect())]
@@ -356,7 +357,7 @@ fn a_listing_of_folders_does_not_read_what_is_in_them() {
         println!("{query}: {} KiB read", read / 1024);
         assert!(read < READ, "{query}: {read} bytes were read");
     }
-    // the measure itself: a page of all keys is another thing
+    // checks the measurement: a page of all keys reads much more
     let before = read_so_far(&master);
     s3.get("/bucket?list-type=2");
     let page = read_so_far(&master) - before;
@@ -364,7 +365,7 @@ fn a_listing_of_folders_does_not_read_what_is_in_them() {
     assert!(page > 1000 * (PADDING as u64) / 2, "{page}");
 }
 
-/// What is asked for of uploads: as objects, but several to each key.
+/// Uploads are listed by the rules for objects, except that a key may have several.
 #[test]
 fn uploads_and_parts_are_listed_in_pages() {
     let (_cluster, s3) = open();
@@ -421,7 +422,7 @@ fn uploads_and_parts_are_listed_in_pages() {
     assert_eq!(xml::texts(&list("&prefix=b/"), "Key"), ["b/1", "b/2", "b/2"]);
     assert_eq!(xml::texts(&list("&key-marker=c"), "Key").len(), 6);
     assert_eq!(xml::text(&list("&max-uploads=0"), "IsTruncated").as_deref(), Some("false"));
-    // and parts
+    // parts
     let (key, upload) = &uploads[0];
     let numbers = [1, 2, 3, 10, 11, 9999, 10_000];
     for number in numbers {

@@ -1,17 +1,17 @@
-//! What the master logs of requests to S3.
+//! What the master logs about S3 requests.
 
 use crate::common::{Cluster, eventually};
 use crate::rig::{Client, Guarded, PATIENCE, fails, open, tag_of};
 use crate::signer::{Headers, Signer};
 
-/// What the master has logged since it listens.
+/// The log lines since the master started to listen.
 fn logged(cluster: &Cluster) -> Vec<String> {
     let log = cluster.master.log();
     log.lines().skip_while(|line| !line.contains("listening")).skip(1).map(str::to_owned).collect()
 }
 
 #[test]
-fn one_line_per_refused_request_and_none_for_answers() {
+fn refused_requests_are_logged_in_one_line_and_others_are_not() {
     let (cluster, s3) = open();
     s3.put("/bucket/a", b"value");
     for (method, target, headers, status) in [
@@ -43,7 +43,7 @@ fn one_line_per_refused_request_and_none_for_answers() {
         let before = logged(&cluster).len();
         let answer = s3.ask(method, target, headers, b"");
         assert_eq!(answer.status, status, "{method} {target}");
-        eventually("it is logged", PATIENCE, || logged(&cluster).len() > before);
+        eventually("the refusal is logged", PATIENCE, || logged(&cluster).len() > before);
         let lines = logged(&cluster);
         assert_eq!(lines.len(), before + 1, "{lines:#?}");
         let id = answer.header("x-amz-request-id").unwrap();
@@ -90,15 +90,15 @@ fn no_secret_and_no_signature_is_logged() {
             client.get(target);
         }
     }
-    // what comes last is in the log when all else is
+    // when the last request is in the log, so are the others
     fails(&guarded.anybody().get("/last/a"), 403, "AccessDenied");
     let log = || guarded.cluster.master.log();
-    eventually("all is logged", PATIENCE, || log().contains("/last/a"));
+    eventually("the last request is logged", PATIENCE, || log().contains("/last/a"));
     let log = log();
     for secret in secrets {
         assert!(!log.contains(&secret), "{secret} in {log}");
     }
-    // good ones are told of where that is asked for
+    // successful requests are logged only if that is asked for
     assert!(
         log.lines()
             .any(|line| ["PUT", "/photos/a", "200", "answered"].iter().all(|word| line.contains(word)))
@@ -108,7 +108,7 @@ fn no_secret_and_no_signature_is_logged() {
 }
 
 #[test]
-fn nothing_of_a_request_breaks_a_line_of_the_log() {
+fn a_request_cannot_break_a_log_line() {
     let cluster = crate::rig::cluster(&["-v"]);
     let s3 = Client::of(&cluster.master);
     for key in ["a%0Ainjected", "a%1B[31minjected", "%C2%9Binjected", "\u{2028}injected", "%E2%80%A8injected"]
@@ -124,7 +124,7 @@ fn nothing_of_a_request_breaks_a_line_of_the_log() {
         s3.get(&format!("/bucket?max-keys={}", crate::rig::encode(value, "")));
     }
     fails(&s3.ask("PUT", "/last", &[("x-amz-acl", "public-read")], b""), 501, "NotImplemented");
-    eventually("all is logged", PATIENCE, || cluster.master.log().contains("/last"));
+    eventually("the last request is logged", PATIENCE, || cluster.master.log().contains("/last"));
     let log = cluster.master.log();
     assert!(!log.contains(|c: char| c.is_control() && c != '\n'), "{log:?}");
     assert!(!log.lines().any(|line| line.starts_with("injected")), "{log}");

@@ -1,4 +1,4 @@
-//! The S3 API at the level of HTTP, without any SDK: on the real master over real nginx.
+//! The S3 API at the level of HTTP, without an SDK, on the real master over real nginx.
 
 #![allow(
     clippy::unwrap_used,

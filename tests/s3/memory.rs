@@ -1,4 +1,4 @@
-//! The master's memory is bounded, however many and however large the objects that pass through it.
+//! The master's memory is bounded, however many and large the objects.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
@@ -15,22 +15,22 @@ use crate::xml;
 
 const MIB: usize = 1 << 20;
 
-/// What the master's peak of resident memory stays under.
+/// Upper bound on the master's peak of resident memory.
 const MOST: u64 = 96 * MIB as u64;
 
 const OBJECTS: u8 = 16;
 const SIZE: usize = 64 * MIB;
 
-/// What the largest of these writes: sixteen objects to three volumes, and something to spare.
+/// Disk space that the largest test needs: sixteen objects on three volumes, and a reserve.
 const ROOM: u64 = 4 << 30;
 
-/// One at a time: each of these needs gigabytes of room.
+/// Runs these tests one at a time, because each needs gigabytes of disk space.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A cluster where gigabytes are written fastest: in memory, if it has the room.
+/// A cluster in the fastest directory for gigabytes of files: in memory, if there is enough.
 fn cluster() -> (Cluster, Client) {
     let memory = Path::new("/dev/shm");
     let room = rustix::fs::statvfs(memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
@@ -43,11 +43,11 @@ fn cluster() -> (Cluster, Client) {
 #[track_caller]
 fn assert_small(master: &Master) {
     let peak = master.peak_memory();
-    println!("{} MiB at most", peak / MIB as u64);
+    println!("peak memory: {} MiB", peak / MIB as u64);
     assert!(peak < MOST, "{} MiB were resident", peak / MIB as u64);
 }
 
-/// Each object is one byte, again and again, and the MiB's number in front of each.
+/// One MiB of an object: one byte repeated, with the piece's number in front.
 fn piece(seed: u8, n: usize) -> Vec<u8> {
     let mut piece = vec![seed; MIB];
     piece[..8].copy_from_slice(&n.to_be_bytes());
@@ -60,7 +60,7 @@ fn tag(seed: u8) -> String {
     format!("\"{}\"", hex(&md5.finalize()))
 }
 
-/// Sends an object that it never holds.
+/// Sends an object without holding it in memory.
 fn upload(
     s3: &Client,
     target: &str,
@@ -83,7 +83,7 @@ fn upload(
     answer
 }
 
-/// Reads an object that it never holds, and returns its tag.
+/// Reads an object without holding it in memory, and returns its tag.
 fn download(s3: &Client, target: &str) -> String {
     let mut stream = TcpStream::connect(&s3.addr).unwrap();
     let headers = [("x-amz-a", "b"), ("connection", "close")];
@@ -114,7 +114,7 @@ fn all_at_once(work: impl Fn(u8) + Sync) {
 }
 
 #[test]
-fn sixteen_large_objects_at_once_each_way_stay_in_bounds() {
+fn memory_is_bounded_during_sixteen_uploads_and_downloads_at_once() {
     let _alone = alone();
     let (cluster, s3) = cluster();
     let key = |n| format!("/bucket/{n}");
@@ -128,7 +128,7 @@ fn sixteen_large_objects_at_once_each_way_stay_in_bounds() {
 }
 
 #[test]
-fn sixteen_objects_of_one_large_chunk_each_stay_in_bounds() {
+fn memory_is_bounded_during_sixteen_uploads_of_one_large_chunk_each() {
     let _alone = alone();
     let (cluster, s3) = cluster();
     let length = SIZE.to_string();
@@ -144,7 +144,7 @@ fn sixteen_objects_of_one_large_chunk_each_stay_in_bounds() {
 }
 
 #[test]
-fn large_objects_of_parts_and_their_copies_stay_in_bounds() {
+fn memory_is_bounded_during_uploads_in_parts_and_copies() {
     let _alone = alone();
     let (cluster, s3) = cluster();
     let id = s3.begin("/bucket/a", &[]);

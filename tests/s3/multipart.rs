@@ -16,13 +16,13 @@ use crate::rig::{
 use crate::signer::sha256_sum;
 use crate::xml;
 
-/// S3's tag of an object of these parts.
+/// S3's tag of an object with these parts.
 fn tag_of_parts(parts: &[&[u8]]) -> String {
     let sums: Vec<u8> = parts.iter().flat_map(Md5::digest).collect();
     format!("\"{}-{}\"", hex(&Md5::digest(sums).into()), parts.len())
 }
 
-/// The parts' tags, numbered from 1 on.
+/// Stores these parts, numbered from 1, and returns their tags.
 fn put_parts(s3: &Client, target: &str, upload: &str, parts: &[&[u8]]) -> Vec<String> {
     (1..).zip(parts).map(|(number, part)| s3.put_part(target, upload, number, part)).collect()
 }
@@ -51,10 +51,10 @@ fn parts_become_one_object() {
     for (name, value) in said {
         assert_eq!(found.header(name), Some(value), "{name}");
     }
-    // one plain file on each volume, and no part
+    // one plain file on each volume, and no files of parts
     eventually_holds_only(&cluster, &[("/bucket/a", &whole)]);
     assert!(cluster.fetch("/bucket/a").body == whole);
-    // readers may ask for parts
+    // readers may request single parts
     for (number, part, range) in [
         (1, parts[0], format!("bytes 0-{}/{}", PART - 1, whole.len())),
         (2, parts[1], format!("bytes {PART}-{}/{}", 2 * PART, whole.len())),
@@ -70,7 +70,7 @@ fn parts_become_one_object() {
 }
 
 #[test]
-fn parts_are_seen_by_nobody_who_does_not_ask_for_them() {
+fn parts_are_visible_only_in_requests_for_uploads() {
     let (cluster, s3) = open();
     let upload = s3.begin("/bucket/a", &[]);
     let tag = s3.put_part("/bucket/a", &upload, 7, b"part");
@@ -93,7 +93,7 @@ fn parts_are_seen_by_nobody_who_does_not_ask_for_them() {
 }
 
 #[test]
-fn an_upload_survives_the_end_of_the_master() {
+fn an_upload_survives_a_restart_of_the_master() {
     let (mut cluster, s3) = open();
     s3.put("/bucket/a", b"old");
     let parts = [&value(1, PART)[..], &value(2, PART), &value(3, 10)];
@@ -107,7 +107,7 @@ fn an_upload_survives_the_end_of_the_master() {
     assert_eq!(s3.bytes("/bucket/a"), b"old");
     let answer = s3.complete("/bucket/a", &upload, &tags);
     assert_eq!(completed(&answer), tag_of_parts(&parts));
-    // who didn't hear the answer asks again
+    // a client that missed the answer repeats the request
     cluster.master.kill();
     cluster.master.restart();
     assert_eq!(s3.complete("/bucket/a", &upload, &tags).text(), answer.text());
@@ -128,10 +128,10 @@ fn an_upload_ends_once() {
     fails(&s3.get(&by_id), 404, "NoSuchUpload");
     let part = format!("/bucket/a?partNumber=2&uploadId={upload}");
     fails(&s3.ask("PUT", &part, &[], b"more"), 404, "NoSuchUpload");
-    // another object has taken its place
+    // after another object has replaced it
     s3.put("/bucket/a", b"other");
     fails(&s3.complete("/bucket/a", &upload, &tags), 404, "NoSuchUpload");
-    // aborted
+    // after an abort
     let upload = s3.begin("/bucket/a", &[]);
     let tags = put_parts(&s3, "/bucket/a", &upload, &[b"value"]);
     let by_id = format!("/bucket/a?uploadId={upload}");
@@ -149,7 +149,7 @@ fn an_upload_ends_once() {
 }
 
 #[test]
-fn an_upload_is_to_one_object() {
+fn an_upload_belongs_to_one_object() {
     let (cluster, s3) = open();
     let upload = s3.begin("/bucket/a", &[]);
     let tags = put_parts(&s3, "/bucket/a", &upload, &[b"value"]);
@@ -206,7 +206,7 @@ fn the_list_of_parts_is_checked() {
         );
         let answer = s3.ask("POST", &target, &[("x-amz-mp-object-size", size)], body.as_bytes());
         if is_good {
-            // not all parts have to be used
+            // the completion may leave parts out
             assert_eq!(completed(&answer), tag_of_parts(&[parts[1], parts[3]]));
         } else {
             fails(&answer, 400, "InvalidRequest");
@@ -216,7 +216,7 @@ fn the_list_of_parts_is_checked() {
 }
 
 #[test]
-fn a_part_that_comes_again_takes_the_place_of_the_first() {
+fn a_part_that_is_sent_again_replaces_the_first() {
     let (cluster, s3) = open();
     let upload = s3.begin("/bucket/a", &[]);
     let old = s3.put_part("/bucket/a", &upload, 1, b"old");
@@ -236,13 +236,13 @@ fn a_completion_may_be_conditional() {
     fails(&complete(("If-None-Match", "*")), 412, "PreconditionFailed");
     fails(&complete(("If-Match", "\"x\"")), 412, "PreconditionFailed");
     assert_eq!(s3.bytes("/bucket/a"), b"old");
-    // the upload is as it was
+    // the refused completions have not changed the upload
     completed(&complete(("If-Match", &old)));
     eventually_holds_only(&cluster, &[("/bucket/a", b"value")]);
 }
 
 #[test]
-fn who_ends_an_upload_together_with_others_agrees_with_them() {
+fn concurrent_completions_and_aborts_have_one_outcome() {
     let (cluster, s3) = open();
     let mut objects: Vec<(String, Vec<u8>)> = Vec::new();
     for round in 0..12 {
@@ -277,7 +277,7 @@ fn who_ends_an_upload_together_with_others_agrees_with_them() {
 }
 
 #[test]
-fn parts_are_copied() {
+fn parts_can_be_copied() {
     let (cluster, s3) = open();
     let source = value(1, PART + 100);
     s3.put("/bucket/source%20%C3%A4", &source);
@@ -310,10 +310,10 @@ fn parts_are_copied() {
 }
 
 #[test]
-fn checksums_of_parts_become_those_of_the_object() {
+fn an_object_gets_a_checksum_from_its_parts() {
     let (_cluster, s3) = open();
     let parts = [&value(1, PART)[..], b"end"];
-    // of the parts' checksums
+    // composite: computed from the checksums of the parts
     let upload = s3.begin("/bucket/a", &[("x-amz-checksum-algorithm", "SHA256")]);
     let tags: Vec<String> = (1..)
         .zip(parts)
@@ -333,7 +333,7 @@ fn checksums_of_parts_become_those_of_the_object() {
     assert_eq!(xml::text(&answer.text(), "ChecksumType").as_deref(), Some("COMPOSITE"));
     let found = s3.ask("HEAD", "/bucket/a", &[("x-amz-checksum-mode", "ENABLED")], b"");
     assert_eq!(found.header("x-amz-checksum-sha256"), Some(&*expected));
-    // of all bytes
+    // of the full object
     let whole = parts.concat();
     let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
     crc.update(&whole);
@@ -355,13 +355,13 @@ fn checksums_of_parts_become_those_of_the_object() {
 }
 
 #[test]
-fn uploads_that_nobody_completes_are_aborted() {
+fn uploads_that_are_never_completed_are_aborted() {
     let mut cluster = cluster(&["--upload-expiry", "1s"]);
     let s3 = Client::of(&cluster.master);
     s3.put("/bucket/b", b"kept");
     let upload = s3.begin("/bucket/a", &[]);
     let tags = put_parts(&s3, "/bucket/a", &upload, &[b"value"]);
-    // they are looked for at the start
+    // each start looks for expired uploads
     eventually("the upload is aborted", PATIENCE, || {
         cluster.master.restart();
         !s3.get("/bucket?uploads").text().contains("<Upload>")
@@ -370,9 +370,9 @@ fn uploads_that_nobody_completes_are_aborted() {
     eventually_holds_only(&cluster, &[("/bucket/b", b"kept")]);
 }
 
-/// A master whose volumes are behind gates.
+/// A master whose volumes have gates in front of them.
 struct Gated {
-    // in this order
+    // fields drop in this order
     master: Master,
     gates: Vec<Gate>,
     volumes: Vec<Volume>,
@@ -392,7 +392,7 @@ impl Gated {
     }
 }
 
-/// A completion that takes so long that its answer has begun: the status, and a first white space.
+/// Starts a completion that takes so long that its answer begins before it ends, and reads the answer's head.
 fn long_completion(gated: &Gated, s3: &Client, upload: &str, tags: &[String]) -> Connection {
     for gate in &gated.gates {
         gate.order("PUT", Order::Hold);
@@ -413,18 +413,18 @@ fn long_completion(gated: &Gated, s3: &Client, upload: &str, tags: &[String]) ->
     }
     assert!(numbered);
     let held = |gate: &Gate| gate.count("PUT", Stage::Held) == 1;
-    eventually("the object waits before all volumes", PATIENCE, || gated.gates.iter().all(held));
+    eventually("all gates hold the object", PATIENCE, || gated.gates.iter().all(held));
     connection
 }
 
-/// The rest of such an answer, in HTTP's chunks.
+/// The body of such an answer, without its chunk framing.
 fn late(connection: &mut Connection) -> String {
     let mut text = String::new();
     loop {
         let size = usize::from_str_radix(&connection.line().unwrap(), 16).unwrap();
         let mut chunk = String::new();
         while chunk.len() < size {
-            // XML of ours has no line ends
+            // the master's XML contains no line ends
             chunk += &connection.line().unwrap();
         }
         assert_eq!(chunk.len(), size, "{chunk}");
@@ -436,7 +436,7 @@ fn late(connection: &mut Connection) -> String {
 }
 
 #[test]
-fn a_long_completion_keeps_its_client_waiting_with_white_space() {
+fn a_long_completion_sends_white_space_to_keep_the_connection() {
     let gated = Gated::new();
     let s3 = Client::of(&gated.master);
     let upload = s3.begin("/bucket/a", &[]);
@@ -460,7 +460,7 @@ fn a_long_completion_may_still_fail() {
     let s3 = Client::of(&gated.master);
     s3.put("/bucket/a", b"old");
     let begin = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
-    // because the upload has ended meanwhile, …
+    // because the upload has ended before it, …
     let upload = s3.begin("/bucket/a", &[]);
     let tags = put_parts(&s3, "/bucket/a", &upload, &[b"value"]);
     let mut connection = long_completion(&gated, &s3, &upload, &tags);
@@ -487,20 +487,22 @@ fn a_long_completion_may_still_fail() {
     let error = text.strip_prefix(begin).unwrap_or_else(|| panic!("{text}")).trim_start();
     assert!(error.starts_with("<Error><Code>ServiceUnavailable</Code><Message>"), "{text}");
     let failed = |line: &&str| line.contains("ServiceUnavailable");
-    // its line is on its way from the master to the test
-    eventually("it is logged", PATIENCE, || gated.master.log().lines().any(|line| failed(&line)));
+    // the log line may arrive after the answer
+    eventually("the failure is logged", PATIENCE, || gated.master.log().lines().any(|line| failed(&line)));
     let log = gated.master.log();
     let line = log.lines().find(failed).unwrap();
     assert!(["WARN", "POST", "/bucket/a", "request="].iter().all(|word| line.contains(word)), "{line}");
-    // and can be tried again
+    // the completion can be repeated
     gated.volumes[1].restart();
-    eventually("it is completed", PATIENCE, || s3.complete("/bucket/a", &upload, &tags).status == 200);
+    eventually("the upload is completed", PATIENCE, || {
+        s3.complete("/bucket/a", &upload, &tags).status == 200
+    });
     assert_eq!(s3.bytes("/bucket/a"), b"value");
 }
 
-/// Its parts are gone before their upload's note could be written: no orphans.
+/// The parts are deleted before the note of their upload can be, so that no part is left without an upload.
 #[test]
-fn the_master_may_end_at_any_moment_of_a_completion() {
+fn a_completion_survives_a_crash_at_any_moment() {
     let (mut cluster, s3): (Cluster, Client) = open();
     let parts = [&value(1, PART)[..], &value(2, PART), &value(3, PART)];
     let whole = parts.concat();
@@ -512,7 +514,7 @@ fn the_master_may_end_at_any_moment_of_a_completion() {
         let headers = [("x-amz-a", "b")];
         connection.send(&head(&s3.addr, "POST", target.as_bytes(), &headers, body.len())).unwrap();
         connection.send(body.as_bytes()).unwrap();
-        // a little later each time
+        // a little later in each round
         let before = std::time::Instant::now();
         eventually("some time has passed", PATIENCE, || before.elapsed() > Duration::from_millis(30 * round));
         cluster.master.kill();

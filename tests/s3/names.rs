@@ -7,7 +7,7 @@ use crate::xml;
 const ROOT: &str =
     "[[key]]\naccess = \"root\"\nsecret = \"root-secret\"\nbuckets = [\"*\"]\nallow = [\"admin\"]\n";
 
-/// Odd ones, but names. In byte order.
+/// Unusual but valid keys, in byte order.
 const KEYS: [&str; 38] = [
     " ",
     " a ",
@@ -50,7 +50,7 @@ const KEYS: [&str; 38] = [
 ];
 
 #[test]
-fn odd_keys_are_keys() {
+fn unusual_keys_are_valid() {
     let guarded = Guarded::new(ROOT, &[]);
     let (open_cluster, anybody) = open();
     let signed = guarded.client("root");
@@ -68,7 +68,7 @@ fn odd_keys_are_keys() {
         assert_eq!(s3.keys("bucket"), KEYS);
         let encoded = s3.get("/bucket?list-type=2&encoding-type=url").text();
         assert_eq!(xml::texts(&encoded, "Key"), KEYS.map(|key| encode(key, "/*")));
-        // copied and deleted by name
+        // they can be copied and deleted by name
         for key in KEYS {
             let source = encode(&format!("bucket/{key}"), "/");
             let copied = s3.ask("PUT", "/other/copy", &[("x-amz-copy-source", &source)], b"");
@@ -88,7 +88,7 @@ fn odd_keys_are_keys() {
 }
 
 #[test]
-fn a_key_is_what_its_path_stands_for() {
+fn a_key_is_its_decoded_path() {
     let (_cluster, s3) = open();
     for (target, key) in [
         ("/bucket/a+b", "a+b"),
@@ -134,7 +134,7 @@ fn a_key_has_at_most_1024_bytes() {
 }
 
 #[test]
-fn what_is_no_key_is_refused() {
+fn invalid_keys_are_refused() {
     let (cluster, s3) = open();
     for bad in ["%FF", "a%C3", "%ED%A0%80", "%C0%AF"] {
         for method in ["GET", "PUT", "DELETE", "POST"] {
@@ -142,7 +142,7 @@ fn what_is_no_key_is_refused() {
         }
         assert_eq!(s3.head(&format!("/bucket/{bad}")).status, 400);
     }
-    // no control characters, which would break lines
+    // control characters would break lines
     for bad in ["%00", "a%0Ab", "%0D", "%09", "%1F", "%7F", "%C2%85", "%C2%9F"] {
         let target = format!("/bucket/{bad}");
         fails(&s3.ask("PUT", &target, &[], b"value"), 400, "InvalidArgument");
@@ -175,7 +175,7 @@ fn names_of_buckets() {
         "a%20b",
         "a%00b",
     ];
-    // those that are made have S3's names, in either mode
+    // created buckets need S3's names, in either mode
     for mode in ["implicit", "strict"] {
         let cluster = cluster(&["--s3-buckets", mode]);
         let s3 = Client::of(&cluster.master);
@@ -189,7 +189,7 @@ fn names_of_buckets() {
         sorted.sort_unstable();
         assert_eq!(xml::texts(&s3.get("/").text(), "Name"), sorted);
     }
-    // but where they are not made, any segment is one
+    // implicit buckets may have any segment as a name
     let (_cluster, s3) = open();
     for name in ["ab", "Abc", "a_b", "%C3%A4bc", "a%20b", ".", "..", "192.168.0.1"] {
         s3.put(&format!("/{name}/key"), b"value");
@@ -202,16 +202,16 @@ fn names_of_buckets() {
     }
 }
 
-/// Which requests S3 names a host for: none here does, so that no `Host` hides a bucket.
+/// davkv doesn't support bucket names in `Host`, so that no `Host` hides a bucket.
 #[test]
-fn the_host_names_no_bucket() {
+fn the_host_never_names_a_bucket() {
     let (_cluster, s3) = open();
     s3.put("/bucket/a", b"value");
     for host in ["bucket.s3.example.com", "other", "other.localhost:3000", "[::1]", "x y", "\"", "*"] {
         let answer = s3.ask("GET", "/bucket/a", &[("host", host)], b"");
         assert_eq!((answer.status, answer.text().as_str()), (200, "value"), "{host}");
     }
-    // and HTTP/1.0 has none
+    // a request in HTTP/1.0 has no `Host`
     let mut connection = Connection::open(None, &s3.addr).unwrap();
     connection.send(b"GET /bucket/a HTTP/1.0\r\nx-amz-a: b\r\n\r\n").unwrap();
     let answer = connection.receive("GET").unwrap();

@@ -1,4 +1,4 @@
-//! Overwrites: readers see the old object or the new one, to its end.
+//! Overwrites: each read returns one version of the object, completely.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use crate::rig::{Client, Halted, eventually_holds_only, fails, open, tag_of, val
 
 const LARGE: usize = 48 << 20;
 
-/// A reader who has the head of the answer, and reads no further.
+/// A reader that has read the answer's head and nothing else.
 fn slow_reader(client: &Client, target: &str) -> Connection {
     let mut connection = Connection::open(None, &client.addr).unwrap();
     let headers = [("x-amz-a", "b"), ("connection", "close")];
@@ -18,7 +18,7 @@ fn slow_reader(client: &Client, target: &str) -> Connection {
 }
 
 #[test]
-fn who_reads_an_object_reads_it_to_its_end() {
+fn a_reader_gets_the_old_object_completely_despite_an_overwrite() {
     let (cluster, s3) = open();
     let (old, new) = (value(1, LARGE), value(2, 1000));
     s3.put("/bucket/a", &old);
@@ -27,15 +27,15 @@ fn who_reads_an_object_reads_it_to_its_end() {
     s3.put("/bucket/a", &new);
     assert_eq!(s3.bytes("/bucket/a"), new);
     assert_eq!(s3.delete("/bucket/b").status, 204);
-    // also when the files are gone
+    // also after the old files have been deleted
     eventually_holds_only(&cluster, &[("/bucket/a", &new)]);
     for reader in &mut readers {
-        assert!(reader.rest().unwrap() == old, "other bytes, or too few");
+        assert!(reader.rest().unwrap() == old, "the old object is incomplete or has wrong bytes");
     }
 }
 
 #[test]
-fn an_object_stays_as_it_is_until_the_new_one_is_whole() {
+fn an_object_is_unchanged_until_its_replacement_is_complete() {
     let (cluster, s3) = open();
     let (old, new) = (value(1, 10_000), value(2, 300_000));
     s3.put("/bucket/a", &old);
@@ -44,13 +44,13 @@ fn an_object_stays_as_it_is_until_the_new_one_is_whole() {
     assert_eq!(s3.head("/bucket/a").header("etag"), Some(&*tag_of(&old)));
     assert_eq!(upload.finish().status, 200);
     assert_eq!(s3.bytes("/bucket/a"), new);
-    // one that breaks off changes nothing
+    // an interrupted upload changes nothing
     drop(Halted::begin(&s3, "/bucket/a", &[], &old));
     eventually_holds_only(&cluster, &[("/bucket/a", &new)]);
     assert_eq!(s3.bytes("/bucket/a"), new);
 }
 
-/// Ends the readers, also where a writer has failed.
+/// Tells the readers to stop, also when a writer panics.
 struct Done<'a>(&'a AtomicBool);
 
 impl Drop for Done<'_> {
@@ -60,7 +60,7 @@ impl Drop for Done<'_> {
 }
 
 #[test]
-fn each_read_is_of_one_write() {
+fn each_read_returns_exactly_one_write() {
     let (cluster, s3) = open();
     let (writing, reads) = (AtomicBool::new(true), AtomicUsize::new(0));
     s3.put("/bucket/a", &value(0, 1000));
@@ -105,9 +105,9 @@ fn each_read_is_of_one_write() {
     eventually_holds_only(&cluster, &[("/bucket/a", &last)]);
 }
 
-/// As it would have been if the slow one had been stored a moment before the quick one.
+/// The result is the same as if the slow write had finished just before the fast one.
 #[test]
-fn who_is_overtaken_has_written_all_the_same() {
+fn an_overtaken_write_succeeds() {
     let (cluster, s3) = open();
     let (slow, quick) = (value(1, 300_000), value(2, 1000));
     let upload = Halted::begin(&s3, "/bucket/a", &[], &slow);
@@ -116,7 +116,7 @@ fn who_is_overtaken_has_written_all_the_same() {
     assert_eq!((answer.status, answer.header("etag")), (200, Some(&*tag_of(&slow))), "{}", answer.text());
     assert_eq!(s3.bytes("/bucket/a"), quick);
     eventually_holds_only(&cluster, &[("/bucket/a", &quick)]);
-    // after a deletion nothing has overtaken it
+    // a deletion doesn't overtake it
     let upload = Halted::begin(&s3, "/bucket/a", &[], &slow);
     s3.put("/bucket/a", &quick);
     assert_eq!(s3.delete("/bucket/a").status, 204);
@@ -141,13 +141,13 @@ fn an_object_may_be_empty() {
     // in both APIs
     assert_eq!(cluster.fetch("/bucket/a").status, 200);
     eventually_holds_only(&cluster, &[("/bucket/a", b"")]);
-    // from bytes to none, and back
+    // an empty object and a non-empty one can replace each other
     s3.put("/bucket/a", b"value");
     s3.put("/bucket/a", b"");
     assert_eq!(s3.bytes("/bucket/a"), b"");
     s3.put("/bucket/a", b"value");
     eventually_holds_only(&cluster, &[("/bucket/a", b"value")]);
-    // copies of it
+    // an empty object can be copied
     s3.put("/bucket/empty", b"");
     let copied = s3.ask("PUT", "/bucket/a", &[("x-amz-copy-source", "/bucket/empty")], b"");
     assert_eq!(copied.status, 200, "{}", copied.text());

@@ -1,10 +1,10 @@
-//! `--s3-redirect`: readers are sent to the volumes.
+//! `--s3-redirect`: readers are redirected to the volumes.
 
 use crate::common::http::{get_url, request};
 use crate::rig::{Client, cluster, etag, fails, tag_of, value};
 
 #[test]
-fn readers_are_sent_to_where_the_bytes_are() {
+fn readers_are_redirected_to_a_volume() {
     let cluster = cluster(&["--s3-redirect"]);
     let s3 = Client::of(&cluster.master);
     let body = value(1, 10_000);
@@ -20,18 +20,18 @@ fn readers_are_sent_to_where_the_bytes_are() {
         assert!(cluster.volumes.iter().any(|volume| location.contains(&volume.addr())), "{location}");
         assert!(get_url(location).body == body);
     }
-    // with their range, which they send again
+    // the client repeats its range at the volume
     let answer = s3.ask("GET", "/bucket/a", &[("range", "bytes=1-3")], b"");
     assert_eq!(answer.status, 307);
     let (addr, path) = answer.header("location").unwrap()["http://".len()..].split_once('/').unwrap();
     let part = request(addr, "GET", format!("/{path}"), &[("range", "bytes=1-3")], b"");
     assert_eq!((part.status, &part.body[..]), (206, &body[1..4]));
-    // a HEAD is answered here
+    // the master answers a HEAD itself
     let answer = s3.head("/bucket/a");
     assert_eq!((answer.status, answer.header("location")), (200, None));
     assert_eq!(answer.header("content-length"), Some("10000"));
     assert_eq!(answer.header("x-amz-meta-a"), Some("b"));
-    // and what a volume can't say, too
+    // and requests that a volume can't answer
     for target in ["/bucket/a?response-content-type=text%2Fhtml", "/bucket/parts?partNumber=1"] {
         let answer = s3.get(target);
         assert!([200, 206].contains(&answer.status), "{target}: {}", answer.status);
@@ -40,7 +40,7 @@ fn readers_are_sent_to_where_the_bytes_are() {
 }
 
 #[test]
-fn what_is_not_there_leads_nowhere() {
+fn missing_objects_are_not_redirected() {
     let cluster = cluster(&["--s3-redirect"]);
     let s3 = Client::of(&cluster.master);
     let tag = s3.put("/bucket/a", b"value");
@@ -48,7 +48,7 @@ fn what_is_not_there_leads_nowhere() {
     fails(&s3.ask("GET", "/bucket/a", &[("range", "bytes=9-")], b""), 416, "InvalidRange");
     fails(&s3.ask("GET", "/bucket/a", &[("if-match", &tag_of(b"x"))], b""), 412, "PreconditionFailed");
     assert_eq!(s3.ask("GET", "/bucket/a", &[("if-none-match", &tag)], b"").status, 304);
-    // an empty object lies on volumes, too
+    // an empty object has files on volumes, too
     s3.put("/bucket/empty", b"");
     let answer = s3.get("/bucket/empty");
     assert_eq!(answer.status, 307);
@@ -57,7 +57,7 @@ fn what_is_not_there_leads_nowhere() {
 }
 
 #[test]
-fn without_the_flag_the_bytes_pass_through() {
+fn without_the_flag_the_master_sends_the_bytes() {
     let (_cluster, s3) = crate::rig::open();
     s3.put("/bucket/a", b"value");
     let answer = s3.get("/bucket/a");

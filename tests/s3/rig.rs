@@ -1,4 +1,4 @@
-//! What the tests share: clients, answers, and what lies on the volumes.
+//! Shared parts of these tests: clients, answers, and the contents of the volumes.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,13 +18,13 @@ use crate::xml;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// By this the master knows a request of an unsigned client, on the port that both APIs share.
+/// A header by which the master recognises an unsigned S3 request, on the port that both APIs share.
 const MARK: (&str, &str) = ("amz-sdk-request", "attempt=1");
 
-/// Each part of an upload but the last has at least so many bytes.
+/// The minimum size of each part of an upload but the last.
 pub(crate) const PART: usize = 5 << 20;
 
-/// An S3 client, with a key or without.
+/// An S3 client, with a credential or without.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) addr: String,
@@ -32,18 +32,18 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Nobody in particular.
+    /// A client without a credential.
     pub(crate) fn of(master: &Master) -> Self {
         Self { addr: master.addr(), signer: None }
     }
 
-    /// One with a key, the secret of which is its name and `-secret`.
+    /// A client with a credential, whose secret is its name and `-secret`.
     pub(crate) fn with_key(master: &Master, access: &str) -> Self {
         let signer = Signer::new(access, &format!("{access}-secret"));
         Self { addr: master.addr(), signer: Some(signer) }
     }
 
-    /// The headers of a request, signed where the client has a key.
+    /// The headers of a request, signed if the client has a credential.
     pub(crate) fn headers(
         &self,
         method: &str,
@@ -60,7 +60,7 @@ impl Client {
         all
     }
 
-    /// Sends a request and returns its answer, whatever it is.
+    /// Sends a request and returns its answer, whatever its status.
     #[track_caller]
     pub(crate) fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let payload = if self.signer.is_some() { sha256(body) } else { String::new() };
@@ -86,7 +86,7 @@ impl Client {
         self.ask("DELETE", target, &[], b"")
     }
 
-    /// Stores an object, and returns its tag, with its quotes.
+    /// Stores an object, and returns its tag, including the quotes.
     #[track_caller]
     pub(crate) fn put(&self, target: &str, body: &[u8]) -> String {
         let answer = self.ask("PUT", target, &[], body);
@@ -116,7 +116,7 @@ impl Client {
         self.put(&format!("{target}?partNumber={number}&uploadId={upload}"), body)
     }
 
-    /// Completes an upload with parts of these tags, numbered from 1 on.
+    /// Completes an upload with parts of these tags, numbered from 1.
     #[track_caller]
     pub(crate) fn complete(&self, target: &str, upload: &str, tags: &[String]) -> Response {
         self.complete_if(target, upload, tags, &[])
@@ -134,7 +134,7 @@ impl Client {
         self.ask("POST", &target, headers, completion(tags).as_bytes())
     }
 
-    /// Deletes objects by one request.
+    /// Deletes objects with one request.
     #[track_caller]
     pub(crate) fn delete_all(&self, bucket: &str, keys: &[&str]) -> Response {
         let body = keys.iter().fold(String::new(), |mut body, key| {
@@ -153,7 +153,7 @@ impl Client {
     }
 }
 
-/// The list of parts of these tags, numbered from 1 on.
+/// The XML list of parts with these tags, numbered from 1.
 pub(crate) fn completion(tags: &[String]) -> String {
     let mut parts = String::new();
     for (number, tag) in (1..).zip(tags) {
@@ -162,7 +162,7 @@ pub(crate) fn completion(tags: &[String]) -> String {
     format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>")
 }
 
-/// What any answer of the S3 API has: a number, and where it is an error, XML that says which.
+/// Asserts what holds for every S3 answer: it has a number, and an error has XML with its code.
 #[track_caller]
 pub(crate) fn check(answer: &Response, method: &str) {
     let id = answer.header("x-amz-request-id").unwrap_or_else(|| panic!("no number: {answer:?}"));
@@ -179,7 +179,7 @@ pub(crate) fn check(answer: &Response, method: &str) {
     }
 }
 
-/// That an answer is this error.
+/// Asserts that an answer is this error.
 #[track_caller]
 pub(crate) fn fails(answer: &Response, status: u16, code: &str) {
     let text = answer.text();
@@ -192,24 +192,24 @@ pub(crate) fn etag(answer: &Response) -> String {
     answer.header("etag").unwrap_or_else(|| panic!("no ETag: {answer:?}")).to_owned()
 }
 
-/// The tag of an object that came in one piece.
+/// The tag of an object that was uploaded in one piece.
 pub(crate) fn tag_of(body: &[u8]) -> String {
     format!("\"{}\"", hex(&Md5::digest(body).into()))
 }
 
-/// Three volumes and a master with these flags; replaced files go soon.
+/// Three volumes and a master with these flags; replaced files are deleted soon.
 pub(crate) fn cluster(flags: &[&str]) -> Cluster {
     Cluster::new(3, &[&["--readergrace", "1s", "--quarantine", "1s"], flags].concat())
 }
 
-/// A master that everything is allowed to everybody by, and a client of it.
+/// A master without credentials, which allows everything, and a client.
 pub(crate) fn open() -> (Cluster, Client) {
     let cluster = cluster(&[]);
     let client = Client::of(&cluster.master);
     (cluster, client)
 }
 
-/// A master that knows keys.
+/// A master with credentials.
 pub(crate) struct Guarded {
     pub(crate) cluster: Cluster,
     file: PathBuf,
@@ -233,24 +233,24 @@ impl Guarded {
         Client::of(&self.cluster.master)
     }
 
-    /// Has the master read other keys, and waits until it has.
+    /// Replaces the credentials, and waits until the master has reloaded them.
     #[track_caller]
     pub(crate) fn reload(&self, keys: &str) {
         write(&self.file, keys);
         let said = || self.cluster.master.log().matches("the keys were read again").count();
         let before = said();
         self.cluster.master.hang_up();
-        eventually("the keys are read again", PATIENCE, || said() > before);
+        eventually("the credentials are reloaded", PATIENCE, || said() > before);
     }
 }
 
-/// A file that its owner alone can read.
+/// Writes a file that only its owner can read.
 fn write(path: &PathBuf, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// An upload that stands still: the master has asked for the body, and got all but the last byte.
+/// An upload that stands still: the master has asked for the body, and received all but the last byte.
 pub(crate) struct Halted {
     connection: Connection,
     last: u8,
@@ -281,13 +281,13 @@ impl Halted {
     }
 }
 
-/// That the volumes come to hold these values, one file on each volume, and nothing else.
+/// Waits until each volume holds exactly these values, one file each.
 #[track_caller]
 pub(crate) fn eventually_holds_only(cluster: &Cluster, values: &[(&str, &[u8])]) {
     let mut expected: Vec<(Vec<u8>, Vec<u8>)> =
         values.iter().map(|(key, value)| (key.as_bytes().to_vec(), value.to_vec())).collect();
     expected.sort();
-    eventually("the volumes hold the values alone", PATIENCE, || {
+    eventually("the volumes hold only the values", PATIENCE, || {
         cluster.volumes.iter().all(|volume| {
             let key = |path: &str| Key::from_path(&path["sv00".len()..]).unwrap().0.as_bytes().to_vec();
             let mut found: Vec<_> =
@@ -298,7 +298,7 @@ pub(crate) fn eventually_holds_only(cluster: &Cluster, values: &[(&str, &[u8])])
     });
 }
 
-/// Percent-encodes all but what S3's signatures leave, and `leave`.
+/// Percent-encodes everything except the characters that S3's signatures leave, and `leave`.
 pub(crate) fn encode(text: &str, leave: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
@@ -312,7 +312,7 @@ pub(crate) fn encode(text: &str, leave: &str) -> String {
     encoded
 }
 
-/// A value of so many bytes that is not the same all over, and differs with the seed.
+/// A value of `length` bytes that doesn't repeat itself, and depends on the seed.
 pub(crate) fn value(seed: u64, length: usize) -> Vec<u8> {
     let mut random = crate::common::Random(seed);
     let mut value = Vec::with_capacity(length + 8);

@@ -1,4 +1,4 @@
-//! Masters that know keys: signatures, rights, and what is refused.
+//! Masters with credentials: signatures, rights, and refusals.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn as_given(headers: &Headers) -> Vec<(&str, &str)> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// Sends a request as it is: signed beforehand, or not at all.
+/// Sends a request without changing it: signed before, or unsigned.
 #[track_caller]
 fn send(client: &Client, method: &str, target: &str, headers: &Headers, body: &[u8]) -> Response {
     let answer = request(&client.addr, method, target, &as_given(headers), body);
@@ -59,7 +59,7 @@ fn send(client: &Client, method: &str, target: &str, headers: &Headers, body: &[
     answer
 }
 
-/// PUTs a body that is framed already, signed with that payload.
+/// PUTs a body that is already framed, signed with that payload.
 #[track_caller]
 fn put_framed(
     client: &Client,
@@ -76,7 +76,7 @@ fn put_framed(
 }
 
 #[test]
-fn bodies_are_signed_in_many_ways() {
+fn bodies_can_be_signed_in_every_way() {
     let guarded = guarded();
     let root = guarded.client("root");
     let body = value(1, 200_000);
@@ -139,7 +139,7 @@ fn bodies_are_signed_in_many_ways() {
 }
 
 #[test]
-fn a_body_that_is_not_what_was_signed_is_not_stored() {
+fn a_body_that_does_not_match_its_signature_is_not_stored() {
     let guarded = guarded();
     let root = guarded.client("root");
     root.put("/photos/a", b"old");
@@ -169,7 +169,7 @@ fn a_body_that_is_not_what_was_signed_is_not_stored() {
             wrong_chunk(&body, &spoilt, signer, seed)
         });
         fails(&answer, 403, "SignatureDoesNotMatch");
-        // good chunks, and no end
+        // valid chunks without an end
         let answer = put_framed(&root, target, &[decoded], SIGNED_CHUNKS, |signer, seed| {
             let mut chunks = signer.chunks(seed);
             body.chunks(65_536).flat_map(|data| chunks.chunk(data)).collect()
@@ -180,7 +180,7 @@ fn a_body_that_is_not_what_was_signed_is_not_stored() {
             [format!("{:x}\r\n", body.len()).as_bytes(), &body, b"\r\n0\r\n\r\n"].concat()
         });
         fails(&answer, 403, "SignatureDoesNotMatch");
-        // another seed
+        // a wrong seed signature
         let answer = put_framed(&root, target, &[decoded], SIGNED_CHUNKS, |signer, _| {
             wrong_chunk(&body, &body, signer, "0".repeat(64))
         });
@@ -208,7 +208,7 @@ fn a_body_that_is_not_what_was_signed_is_not_stored() {
 }
 
 #[test]
-fn who_signs_wrongly_is_refused() {
+fn wrong_signatures_are_refused() {
     let guarded = guarded();
     let root = guarded.client("root");
     root.put("/photos/a", b"value");
@@ -258,9 +258,9 @@ fn who_signs_wrongly_is_refused() {
     assert_eq!(root.bytes("/photos/a"), b"value");
 }
 
-/// Whoever was given a signed URL must not make it do something else by adding a header.
+/// The holder of a signed URL must not be able to change its meaning with an additional header.
 #[test]
-fn headers_of_s3_are_signed() {
+fn s3_headers_must_be_signed() {
     let guarded = guarded();
     let (editor, root) = (guarded.client("editor"), guarded.client("root"));
     root.put("/photos/secret", b"secret");
@@ -279,7 +279,7 @@ fn headers_of_s3_are_signed() {
         fails(&send(&editor, "PUT", "/photos/upload", &headers, b""), 403, "AccessDenied");
     }
     fails(&root.get("/photos/upload"), 404, "NoSuchKey");
-    // signed ones are fine
+    // signed ones are accepted
     let meta: Headers = vec![("x-amz-meta-a".into(), "b".into())];
     let target = signer.presign("PUT", &editor.addr, "/photos/upload", &meta, 60);
     let answer = send(&editor, "PUT", &target, &meta, b"value");
@@ -288,7 +288,7 @@ fn headers_of_s3_are_signed() {
 }
 
 #[test]
-fn urls_are_signed_beforehand() {
+fn presigned_urls_work() {
     let guarded = guarded();
     let editor = guarded.client("editor");
     let signer = editor.signer.clone().unwrap();
@@ -307,7 +307,7 @@ fn urls_are_signed_beforehand() {
     // a range needn't be signed
     let range = vec![("range".to_owned(), "bytes=1-2".to_owned())];
     assert_eq!(send(&editor, "GET", &get, &range, b"").text(), "al");
-    // for this method, object, query and host alone
+    // valid only for this method, object, query and host
     for (method, target) in [
         ("HEAD", get.clone()),
         ("DELETE", get.clone()),
@@ -330,7 +330,7 @@ fn urls_are_signed_beforehand() {
     // no longer than a week
     let long = presign(&signer.earlier(Duration::from_hours(24 * 8)), "GET", "/photos/a", 30 * 24 * 3600);
     fails(&send(&editor, "GET", &long, &none, b""), 400, "AuthorizationQueryParametersError");
-    // with the rights of whoever signed it
+    // with the rights of the client that signed it
     let reader = guarded.client("reader").signer.unwrap();
     let answer = send(&editor, "PUT", &presign(&reader, "PUT", "/photos/a", 60), &none, b"other");
     fails(&answer, 403, "AccessDenied");
@@ -338,7 +338,7 @@ fn urls_are_signed_beforehand() {
 }
 
 #[test]
-fn a_key_may_do_what_its_rights_allow() {
+fn a_credential_allows_exactly_its_rights() {
     let guarded = guarded();
     let root = guarded.client("root");
     for target in ["/photos/a", "/inbox/a", "/shared-1/a", "/other/a"] {
@@ -365,7 +365,7 @@ fn a_key_may_do_what_its_rights_allow() {
         (writers, "GET", "/photos?uploads", &[], ""),
         (&["editor", "admin", "root"], "PUT", "/photos/copy", from_photos, ""),
         (&["root"], "PUT", "/photos/copy", from_other, ""),
-        // who may write there, and not read here
+        // the client may write there, but not read the source
         (&["root"], "PUT", "/inbox/copy", from_photos, ""),
         (&["root"], "GET", "/other/a", &[], ""),
         (&["reader", "root"], "GET", "/shared-1/a", &[], ""),
@@ -382,14 +382,14 @@ fn a_key_may_do_what_its_rights_allow() {
         let answer = guarded.anybody().ask(method, target, headers, body.as_bytes());
         assert_eq!(answer.status, 403, "anybody {method} {target}");
     }
-    // buckets are made and deleted by their admins
+    // only admins create and delete buckets
     for access in ["reader", "writer", "editor"] {
         fails(&guarded.client(access).delete("/photos"), 403, "AccessDenied");
         fails(&guarded.client(access).ask("PUT", "/photos", &[], b""), 403, "AccessDenied");
     }
     assert_eq!(guarded.client("admin").ask("PUT", "/photos", &[], b"").status, 200);
     fails(&guarded.client("admin").delete("/photos"), 409, "BucketNotEmpty");
-    // each sees the buckets that it may read
+    // each client sees the buckets that it may read
     for (access, seen) in [
         ("reader", &["photos", "shared-1"][..]),
         ("writer", &[]),
@@ -402,7 +402,7 @@ fn a_key_may_do_what_its_rights_allow() {
 }
 
 #[test]
-fn a_part_is_copied_by_who_may_read_its_source() {
+fn copying_a_part_needs_the_right_to_read_its_source() {
     let guarded = guarded();
     let (root, editor) = (guarded.client("root"), guarded.client("editor"));
     root.put("/other/a", b"secret");
@@ -415,7 +415,7 @@ fn a_part_is_copied_by_who_may_read_its_source() {
 }
 
 #[test]
-fn anybody_may_read_a_public_bucket() {
+fn a_public_bucket_can_be_read_without_credentials() {
     let guarded = guarded();
     guarded.client("root").put("/www/index.html", b"hello");
     let anybody = guarded.anybody();
@@ -427,14 +427,14 @@ fn anybody_may_read_a_public_bucket() {
         fails(&anybody.ask(method, target, &[], b""), 403, "AccessDenied");
     }
     fails(&anybody.delete_all("www", &["index.html"]), 403, "AccessDenied");
-    // a wrong signature is refused all the same
+    // a wrong signature is refused nevertheless
     let wrong = Client { signer: Some(Signer::new("root", "wrong")), ..anybody.clone() };
     fails(&wrong.get("/www/index.html"), 403, "SignatureDoesNotMatch");
     assert_eq!(anybody.bytes("/www/index.html"), b"hello");
 }
 
 #[test]
-fn the_native_api_has_the_same_keys() {
+fn the_native_api_has_the_same_credentials() {
     let guarded = guarded();
     let root = guarded.client("root");
     root.put("/photos/a", b"value");
@@ -446,7 +446,7 @@ fn the_native_api_has_the_same_keys() {
     assert_eq!(ask("Basic ZWRpdG9yOmVkaXRvci1zZWNyZXQ=", "PUT", "/photos/b").status, 201);
     assert_eq!(root.bytes("/photos/b"), b"x");
     assert_eq!(request(&root.addr, "GET", "/photos/a", &[], b"").status, 401);
-    // in S3 they are no credentials
+    // S3 doesn't accept them as credentials
     for authorization in ["Bearer root-secret", "Basic cm9vdDpyb290LXNlY3JldA=="] {
         let headers = vec![("authorization".into(), authorization.into()), ("x-amz-a".into(), "b".into())];
         let answer = send(&root, "GET", "/photos/a", &headers, b"");
@@ -455,7 +455,7 @@ fn the_native_api_has_the_same_keys() {
 }
 
 #[test]
-fn keys_are_read_again() {
+fn credentials_are_reloaded() {
     let guarded = guarded();
     let (root, reader) = (guarded.client("root"), guarded.client("reader"));
     root.put("/photos/a", b"value");
@@ -470,12 +470,12 @@ fn keys_are_read_again() {
 }
 
 #[test]
-fn old_signatures_are_good_in_urls_alone() {
+fn version_2_signatures_are_valid_in_urls_only() {
     let guarded = guarded();
     let root = guarded.client("root");
     root.put("/photos/a", b"value");
     let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-    // signatures that are good
+    // valid signatures
     let signature = |text: &str| crate::signer::sha1_mac("root-secret", text);
     let header = format!("AWS root:{}", signature(&format!("GET\n\n\n{date}\n/photos/a")));
     let headers = vec![("authorization".into(), header), ("date".into(), date)];
@@ -493,7 +493,7 @@ fn old_signatures_are_good_in_urls_alone() {
 }
 
 #[test]
-fn without_keys_any_signature_will_do() {
+fn without_credentials_any_signature_is_accepted() {
     let cluster = crate::rig::cluster(&[]);
     let stranger = Client::with_key(&cluster.master, "stranger");
     let body = value(3, 100_000);
@@ -508,7 +508,7 @@ fn without_keys_any_signature_will_do() {
     }
     let target = "/bucket/a?AWSAccessKeyId=a&Signature=b&Expires=1";
     assert!(send(&stranger, "GET", target, &Headers::new(), b"").body == body);
-    // chunks of any signature, but whole
+    // chunks with any signatures, but complete ones
     let length = body.len().to_string();
     let decoded = [("x-amz-decoded-content-length", &*length)];
     let answer = put_framed(&stranger, "/bucket/b", &decoded, SIGNED_CHUNKS, |_, _| {
@@ -521,5 +521,5 @@ fn without_keys_any_signature_will_do() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let answer = put_framed(&stranger, "/bucket/c", &[], &sha256(b"other"), |_, _| body.clone());
     fails(&answer, 400, "XAmzContentSHA256Mismatch");
-    eventually("only what was whole is there", PATIENCE, || stranger.keys("bucket") == ["a", "b"]);
+    eventually("only complete bodies are stored", PATIENCE, || stranger.keys("bucket") == ["a", "b"]);
 }

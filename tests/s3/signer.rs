@@ -1,5 +1,5 @@
-//! Signatures as clients make them: AWS Signature Version 4, written from its description and not from the
-//! master's code.
+//! Signatures as clients make them: AWS Signature Version 4, implemented from its specification rather than
+//! from the master's code.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,10 +15,10 @@ pub(crate) const SIGNED_CHUNKS: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
 pub(crate) const SIGNED_CHUNKS_TRAILER: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
 pub(crate) const CHUNKS_TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
-/// Headers of a request, names in lower case.
+/// Headers of a request; names in lower case.
 pub(crate) type Headers = Vec<(String, String)>;
 
-/// A client's key, at a time.
+/// A client's credential, at a given time.
 #[derive(Clone)]
 pub(crate) struct Signer {
     pub(crate) access: String,
@@ -26,7 +26,7 @@ pub(crate) struct Signer {
     pub(crate) time: SystemTime,
 }
 
-/// What signs the chunks of a body, one after the other.
+/// Signs the chunks of a body, one after the other.
 pub(crate) struct ChunkSigner<'s> {
     signer: &'s Signer,
     previous: String,
@@ -45,7 +45,7 @@ impl Signer {
         Self { time: self.time - by, ..self.clone() }
     }
 
-    /// Signs a request by its headers: all that are given, `host` and the date. The signature.
+    /// Signs a request in its headers: all given ones, `host` and the date. Returns the signature.
     pub(crate) fn sign(
         &self,
         method: &str,
@@ -75,7 +75,7 @@ impl Signer {
         signature
     }
 
-    /// The target with a signature in its query, good for so long.
+    /// The target with a signature in its query, valid for `seconds`.
     pub(crate) fn presign(
         &self,
         method: &str,
@@ -135,7 +135,7 @@ impl Signer {
 }
 
 impl ChunkSigner<'_> {
-    /// The chunk, framed; one of no bytes is the last.
+    /// A framed chunk; an empty one is the last.
     pub(crate) fn chunk(&mut self, data: &[u8]) -> Vec<u8> {
         let lines = ["AWS4-HMAC-SHA256-PAYLOAD", &self.signer.date(), &self.signer.scope(), &self.previous];
         let text = format!("{}\n{}\n{}", lines.join("\n"), sha256(b""), sha256(data));
@@ -145,7 +145,7 @@ impl ChunkSigner<'_> {
         [head.as_bytes(), data, end].concat()
     }
 
-    /// A trailer with its signature, and the body's end.
+    /// A signed trailer, and the body's end.
     pub(crate) fn trailer(&mut self, name: &str, value: &str) -> Vec<u8> {
         let lines = ["AWS4-HMAC-SHA256-TRAILER", &self.signer.date(), &self.signer.scope(), &self.previous];
         let hash = sha256(format!("{name}:{value}\n").as_bytes());
@@ -154,7 +154,7 @@ impl ChunkSigner<'_> {
     }
 }
 
-/// Names, separated by semicolons, and lines.
+/// The header names, separated by semicolons, and the header lines.
 fn canonical_headers(headers: &Headers) -> (String, String) {
     let mut headers: Vec<(String, &str)> =
         headers.iter().map(|(name, value)| (name.to_lowercase(), value.trim())).collect();
@@ -164,7 +164,7 @@ fn canonical_headers(headers: &Headers) -> (String, String) {
     (names.join(";"), lines.concat())
 }
 
-/// The pairs of a query, which are encoded already, by name.
+/// The pairs of a query, which are already encoded, sorted by name.
 fn canonical_query<'p>(pairs: impl Iterator<Item = &'p str>) -> String {
     let pair = |pair: &str| if pair.contains('=') { pair.to_owned() } else { format!("{pair}=") };
     let mut pairs: Vec<String> = pairs.map(pair).collect();
@@ -183,26 +183,26 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     digits.concat()
 }
 
-/// In hex.
+/// The hash in hex.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// In base64, as a checksum.
+/// The hash in base64, as a checksum.
 pub(crate) fn sha256_sum(bytes: &[u8]) -> String {
     STANDARD.encode(Sha256::digest(bytes))
 }
 
-/// In base64, as signatures of version 2 are.
+/// The MAC in base64, as in signatures of version 2.
 pub(crate) fn sha1_mac(key: &str, text: &str) -> String {
     let mut mac = Hmac::<sha1::Sha1>::new_from_slice(key.as_bytes()).unwrap();
     mac.update(text.as_bytes());
     STANDARD.encode(mac.finalize().into_bytes())
 }
 
-/// The examples of the S3 API Reference: the signer itself can be wrong.
+/// The examples of the S3 API Reference verify the signer itself.
 #[test]
-fn the_examples_are_signed_as_they_are() {
+fn the_reference_examples_have_these_signatures() {
     let mut signer = Signer::new("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
     signer.time = httpdate::parse_http_date("Fri, 24 May 2013 00:00:00 GMT").unwrap();
     let host = "examplebucket.s3.amazonaws.com";

@@ -1,22 +1,22 @@
-//! Which API a request speaks, and that both have the same objects.
+//! How the master tells the two APIs apart, and that both have the same objects.
 
 use crate::common::http::{Response, get_url, request};
 use crate::common::{Cluster, free_port};
 use crate::rig::{Client, check, cluster, eventually_holds_only, fails, open, tag_of};
 use crate::signer::Signer;
 
-/// A request as it is, with no mark of S3 but what is in it.
+/// Sends a request without adding a mark of S3.
 fn plain(cluster: &Cluster, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
     request(&cluster.master.addr(), method, target, headers, body)
 }
 
-/// Whether the S3 API answered: it alone numbers its answers.
+/// Whether the S3 API answered; only it numbers its answers.
 fn is_s3(answer: &Response) -> bool {
     answer.header("x-amz-request-id").is_some()
 }
 
 #[test]
-fn a_request_is_s3_by_a_header_a_query_or_a_signature() {
+fn a_header_a_query_or_a_signature_marks_an_s3_request() {
     let cluster = cluster(&[]);
     let addr = cluster.master.addr();
     let ask = |target: &str, headers: &[(&str, &str)]| plain(&cluster, "GET", target, headers, b"");
@@ -100,7 +100,7 @@ fn a_request_is_s3_by_a_header_a_query_or_a_signature() {
 }
 
 #[test]
-fn on_a_port_of_its_own_all_is_s3() {
+fn on_a_separate_port_every_request_is_s3() {
     let port = free_port();
     let cluster = cluster(&["--s3-port", &port.to_string()]);
     let addr = format!("127.0.0.1:{port}");
@@ -115,13 +115,13 @@ fn on_a_port_of_its_own_all_is_s3() {
     assert!(ask("GET", "/", b"").text().contains("<Name>bucket</Name>"));
     assert_eq!(ask("GET", "/bucket?list", b"").status, 200);
     fails(&ask("UNLINK", "/bucket/key", b""), 501, "NotImplemented");
-    // the other port speaks both
+    // the other port serves both APIs
     assert_eq!(cluster.fetch("/bucket/key").text(), "value");
     assert_eq!(Client::of(&cluster.master).bytes("/bucket/key"), b"value");
 }
 
 #[test]
-fn an_object_is_the_same_in_both() {
+fn an_object_is_the_same_in_both_apis() {
     let (cluster, s3) = open();
     s3.put("/bucket/a", b"from S3");
     let found = cluster.request("GET", "/bucket/a", b"");
@@ -136,7 +136,7 @@ fn an_object_is_the_same_in_both() {
     let list = cluster.request("GET", "/bucket/?list", b"").text();
     assert_eq!(list.trim(), r#"{"next":"","keys":["/bucket/a","/bucket/b"]}"#);
     assert_eq!(s3.keys("bucket"), ["a", "b"]);
-    // whatever the key: the same bytes by either way
+    // both APIs return the same bytes for any key
     for key in ["ä b", "a%2Fb", "q?list", "plus+", "#", "a//b", "é/", "'\"<&>"] {
         let target = format!("/bucket/{}", crate::rig::encode(key, "/"));
         s3.put(&target, key.as_bytes());
@@ -149,7 +149,7 @@ fn an_object_is_the_same_in_both() {
 }
 
 #[test]
-fn values_stay_immutable_in_the_native_api_alone() {
+fn values_are_immutable_only_in_the_native_api() {
     let (cluster, s3) = open();
     s3.put("/bucket/a", b"old");
     assert_eq!(cluster.request("PUT", "/bucket/a", b"other").status, 403);
@@ -161,19 +161,19 @@ fn values_stay_immutable_in_the_native_api_alone() {
 }
 
 #[test]
-fn what_is_unlinked_is_not_there_for_s3() {
+fn an_unlinked_key_does_not_exist_in_s3() {
     let (cluster, s3) = open();
     s3.put("/bucket/a", b"value");
     assert_eq!(cluster.request("UNLINK", "/bucket/a", b"").status, 204);
     fails(&s3.get("/bucket/a"), 404, "NoSuchKey");
     assert_eq!(s3.head("/bucket/a").status, 404);
     assert!(s3.keys("bucket").is_empty());
-    // and stays for RELINK
+    // and can still be relinked
     assert_eq!(s3.delete("/bucket/a").status, 204);
     assert!(s3.delete_all("bucket", &["a"]).text().contains("<Deleted>"));
     assert_eq!(cluster.request("RELINK", "/bucket/a", b"").status, 204);
     assert_eq!(s3.bytes("/bucket/a"), b"value");
-    // a new object takes its place
+    // a new object can replace it
     assert_eq!(cluster.request("UNLINK", "/bucket/a", b"").status, 204);
     let stored = s3.ask("PUT", "/bucket/a", &[("If-None-Match", "*")], b"new");
     assert_eq!(stored.status, 200, "{}", stored.text());
@@ -184,7 +184,7 @@ fn what_is_unlinked_is_not_there_for_s3() {
 }
 
 #[test]
-fn with_protect_objects_stay_until_they_are_unlinked() {
+fn with_protect_objects_are_kept_until_they_are_unlinked() {
     let cluster = cluster(&["--protect"]);
     let s3 = Client::of(&cluster.master);
     s3.put("/bucket/a", b"value");
@@ -193,7 +193,7 @@ fn with_protect_objects_stay_until_they_are_unlinked() {
     let all = s3.delete_all("bucket", &["a"]).text();
     assert!(all.contains("<Code>AccessDenied</Code>"), "{all}");
     assert_eq!(s3.bytes("/bucket/a"), b"value");
-    // parts of uploads are the store's own
+    // parts of uploads are not protected
     let upload = s3.begin("/bucket/b", &[]);
     s3.put_part("/bucket/b", &upload, 1, b"first");
     let tag = s3.put_part("/bucket/b", &upload, 1, b"second");

@@ -1,7 +1,7 @@
 //! When an object was written: to the millisecond in XML, to the second in headers.
 //!
-//! Clients that synchronise compare that time with the time of the file that they have, which existed before
-//! they sent it. A time that is cut to a second would make the object older than its file.
+//! Clients that synchronise compare this time with that of their local file, which existed before the upload.
+//! If the time were truncated to a second, the object would be older than its file.
 
 use std::time::SystemTime;
 
@@ -9,11 +9,12 @@ use crate::common::Cluster;
 use crate::rig::{Client, open};
 use crate::xml;
 
-/// The moment before the first request, and the newest time that an answer had since.
+/// The moment before the first request; no time in an answer may be before it.
 struct Clock(SystemTime);
 
 impl Clock {
-    /// The times of all elements of that name have milliseconds, and none is before the moment.
+    /// Asserts that the times of all elements of that name have milliseconds, and that none is before the
+    /// moment.
     #[track_caller]
     fn check(&self, answer: &str, name: &str) {
         let times = xml::texts(answer, name);
@@ -44,7 +45,7 @@ fn with_one() -> (Cluster, Client) {
 #[test]
 fn no_listed_object_is_older_than_its_request() {
     let (_cluster, s3) = open();
-    // so many that some of them begin in the second half of a second
+    // several rounds, so that some begin in the second half of a second
     for _ in 0..8 {
         let clock = Clock(SystemTime::now());
         s3.put("/bucket/a", b"value");
@@ -64,7 +65,7 @@ fn no_copy_is_older_than_its_request() {
 }
 
 #[test]
-fn nothing_of_an_upload_in_parts_is_older_than_its_request() {
+fn no_time_of_an_upload_in_parts_is_older_than_its_request() {
     let (_cluster, s3) = with_one();
     let clock = Clock(SystemTime::now());
     let upload = s3.begin("/parts/c", &[]);
@@ -89,19 +90,19 @@ fn no_bucket_is_older_than_its_request() {
 }
 
 #[test]
-fn what_replaces_an_object_is_not_older() {
+fn a_replacement_is_not_older_than_the_object() {
     let (_cluster, s3) = with_one();
     for n in 0..8_u8 {
         let before = last_modified(&s3);
         s3.put("/bucket/a", &[n]);
         let after = last_modified(&s3);
-        assert!(parsed(&after) >= parsed(&before), "{after} has replaced {before}");
+        assert!(parsed(&after) >= parsed(&before), "the time went back from {before} to {after}");
     }
 }
 
-/// A client has the object whose `Last-Modified` it knows, whatever milliseconds that lacks.
+/// A client that sends the object's `Last-Modified` has that object, although the header has no milliseconds.
 #[test]
-fn headers_and_conditions_know_seconds_alone() {
+fn headers_and_conditions_ignore_milliseconds() {
     let (_cluster, s3) = with_one();
     let listed = parsed(&last_modified(&s3));
     let header = s3.head("/bucket/a").header("last-modified").unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! Volumes that are down, fail in the middle, or hold what they shouldn't.
+//! Volumes that are down, that fail midway, or whose files are damaged.
 
 use std::fs;
 
@@ -41,13 +41,13 @@ fn writes_need_all_volumes_and_reads_one() {
     cluster.volumes[2].kill();
     let answer = s3.get("/bucket/a");
     refused(&answer);
-    // what the index knows it tells all the same
+    // the master answers from the index
     assert_eq!(s3.head("/bucket/a").header("etag"), Some(&*tag));
     assert_eq!(s3.keys("bucket"), ["a"]);
     for volume in &mut cluster.volumes {
         volume.restart();
     }
-    eventually("all volumes are back", PATIENCE, || {
+    eventually("all volumes are in use again", PATIENCE, || {
         s3.complete("/bucket/b", &upload, std::slice::from_ref(&part)).status == 200
     });
     eventually_holds_only(&cluster, &[("/bucket/a", b"value"), ("/bucket/b", b"part")]);
@@ -70,7 +70,7 @@ fn a_deletion_needs_no_volume() {
     eventually_holds_only(&cluster, &[]);
 }
 
-/// The volume that waits for its reader: it alone has sent what wasn't taken yet.
+/// The volume that waits for its reader: only its connection has unsent bytes.
 #[track_caller]
 fn serving(cluster: &Cluster) -> usize {
     let port = |volume: &Volume| volume.addr().rsplit(':').next().unwrap().parse::<u16>().unwrap();
@@ -91,13 +91,13 @@ fn serving(cluster: &Cluster) -> usize {
     found.unwrap()
 }
 
-/// How often a volume failed in the middle of an object.
+/// How often a read moved to another volume in the middle of an object.
 fn failovers(cluster: &Cluster) -> usize {
     cluster.master.log().matches("a replica can't be read to its end").count()
 }
 
 #[test]
-fn a_read_goes_on_at_another_volume() {
+fn a_read_continues_at_another_volume() {
     let (mut cluster, s3) = brief();
     let body = value(1, LARGE);
     s3.put("/bucket/a", &body);
@@ -110,7 +110,7 @@ fn a_read_goes_on_at_another_volume() {
             let status = connection.line().unwrap();
             assert!(status.starts_with("HTTP/1.1 20"), "{status}");
             while !connection.line().unwrap().is_empty() {}
-            // the answer is too long for what lies between the volume and its reader
+            // the object exceeds the buffers between the volume and its reader
             let killed = serving(&cluster);
             let before = failovers(&cluster);
             cluster.volumes[killed].kill();
@@ -122,7 +122,7 @@ fn a_read_goes_on_at_another_volume() {
 }
 
 #[test]
-fn a_read_that_cannot_go_on_does_not_look_whole() {
+fn a_read_that_cannot_continue_is_truncated() {
     let (mut cluster, s3) = brief();
     let body = value(1, LARGE);
     s3.put("/bucket/a", &body);
@@ -133,10 +133,12 @@ fn a_read_that_cannot_go_on_does_not_look_whole() {
     for volume in &mut cluster.volumes {
         volume.kill();
     }
-    // cut off, with less than was announced
+    // the answer ends before its announced length
     let read = connection.rest().map_or(0, |bytes| bytes.len());
     assert!(read < LARGE, "{read}");
-    eventually("it is logged", PATIENCE, || cluster.master.log().contains("an answer broke off"));
+    eventually("the truncated answer is logged", PATIENCE, || {
+        cluster.master.log().contains("an answer broke off")
+    });
 }
 
 #[test]
@@ -144,7 +146,7 @@ fn damage_is_not_absence() {
     let (cluster, s3) = brief();
     let body = value(1, 100_000);
     s3.put("/bucket/a", &body);
-    // torn, as a volume may leave it that lost its power: the others have it
+    // truncate replicas, as a power cut of a volume may; reads use the others
     for (n, volume) in cluster.volumes.iter().enumerate() {
         let path = volume.dir().join(&volume.paths()[0]);
         fs::write(path, &body[..50_000]).unwrap();
@@ -161,7 +163,7 @@ fn damage_is_not_absence() {
     let log = cluster.master.log();
     assert!(log.contains("replica missing, torn or stale"), "{log}");
     assert!(log.lines().any(|line| line.contains("InternalError") && line.contains("damaged")), "{log}");
-    // written anew, it is whole
+    // overwriting repairs the object
     s3.put("/bucket/a", &body);
     assert!(s3.bytes("/bucket/a") == body);
 }

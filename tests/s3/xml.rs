@@ -1,11 +1,11 @@
-//! As much of XML as the answers have: elements without attributes, and text.
+//! The subset of XML that the answers use: elements without attributes, and text.
 
-/// The content of the first element of that name, as it is written.
+/// The content of the first element of that name, not unescaped.
 pub(crate) fn inner<'x>(xml: &'x str, name: &str) -> Option<&'x str> {
     all_inner(xml, name).first().copied()
 }
 
-/// The contents of all elements of that name, none of which holds another.
+/// The contents of all elements of that name, which must not be nested.
 pub(crate) fn all_inner<'x>(xml: &'x str, name: &str) -> Vec<&'x str> {
     let (begin, end) = (format!("<{name}>"), format!("</{name}>"));
     let pieces = xml.split(&begin).skip(1);
@@ -28,7 +28,7 @@ fn unescape(text: &str) -> String {
     entities.iter().fold(text.to_owned(), |text, (entity, char)| text.replace(entity, char))
 }
 
-/// Text as it may stand in an element.
+/// Escapes text for an element.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,4 +1,4 @@
-//! What must hold at every moment, and what must be seen to come about.
+//! What must hold at every moment, and which situations the checker must reach.
 
 use stateright::{Model as _, Property};
 
@@ -15,7 +15,7 @@ pub(crate) const CLEAN: &str = "left alone, the reaper leaves the record's files
 /// What must hold at every moment.
 pub(crate) const KEPT: [&str; 6] = [WHOLE, NAMED, FORESEEN, OWNED, LINEARIZABLE, CLEAN];
 
-/// That, and what must be seen to come about, as a model in which nothing happens keeps every promise.
+/// These, and the situations that must be reached, because a model without events keeps every promise.
 pub(crate) fn all() -> Vec<Property<Protocol>> {
     vec![
         Property::always(WHOLE, |_, world| is_whole(world)),
@@ -54,13 +54,13 @@ fn is_whole(world: &World) -> bool {
     world.entry.record.is_none_or(|record| value(record.value, record.files))
 }
 
-/// The first invariant, for what is there …
+/// The first invariant, for existing files …
 fn is_named(world: &World) -> bool {
     let named = world.recorded().with(world.intended());
     world.stored.keys().all(|file| named.contains(*file))
 }
 
-/// … and for what may come. A record's files are safe from what is on its way.
+/// … and for files that may still appear. No request in the network affects a record's files.
 fn is_foreseen(world: &World) -> bool {
     let intended = world.intended();
     world.network.iter().all(|request| intended.contains(request.file))
@@ -72,7 +72,8 @@ fn is_owned(world: &World) -> bool {
     holders.map(Files::len).sum::<usize>() == world.recorded().with(world.intended()).len()
 }
 
-/// When nobody writes, a last round of the reaper on each intent, with all volumes answering, ends all.
+/// Without further writes, one last round of the reaper on each intent, with all volumes answering, removes
+/// everything but the record.
 fn ends_clean(protocol: &Protocol, world: &World) -> bool {
     if !world.writers.is_empty() {
         return true;
@@ -119,11 +120,11 @@ fn wakes_too_late(world: &World, work: &Work) -> bool {
         if attempt.presumed_dead && world.entry.record.is_some_and(|new| new.value > attempt.record.value))
 }
 
-/// An operation as its client knows it. Its number is its place in the history.
+/// An operation as its client sees it. Its number is its index in the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Operation {
     kind: Kind,
-    /// The operations that were answered before this one was sent, a bit for each.
+    /// The operations that were answered before this one was sent, one bit each.
     after: u8,
     pub(crate) answer: Option<Answer>,
 }
@@ -159,7 +160,7 @@ impl Operation {
         Operation { kind, after: earlier.map(|(number, _)| 1 << number).sum(), answer: None }
     }
 
-    /// What the operation makes of a key that nobody else touches, if its answer is one it can give.
+    /// The key after the operation, if no other operation interferes and its answer is possible.
     fn apply(self, number: u8, before: Seen) -> Option<Seen> {
         match (self.kind, before) {
             (Kind::Rebalance, _) => Some(before),
@@ -171,8 +172,8 @@ impl Operation {
     }
 }
 
-/// Whether the operations, put in some order, explain all answers and what is seen now. None comes
-/// before one that was answered before it was sent. Those without an answer happened, or not.
+/// Whether some order of the operations explains all answers and the current state. An operation comes after
+/// those that were answered before it was sent. One without an answer may have happened or not.
 fn is_linearizable(world: &World) -> bool {
     let seen = world.entry.record.map_or(Seen::Nothing, |record| {
         if record.live { Seen::Live(record.value) } else { Seen::Unlinked(record.value) }

@@ -1,4 +1,4 @@
-//! What can happen: the steps of the protocol, and what goes wrong around it.
+//! What can happen: the steps of the protocol, and the faults around it.
 
 use stateright::{Model, Property};
 
@@ -14,35 +14,35 @@ pub(crate) enum Action {
     Put { down: Option<u8> },
     /// A client's DELETE arrives.
     Delete,
-    /// A client's REBALANCE arrives, as that replica is not where the volumes want it.
+    /// A client's REBALANCE arrives, because that replica is not at its placement.
     Rebalance { away: File },
-    /// The attempt sends what it intends.
+    /// The attempt sends the requests that its intent names.
     Send(Who),
-    /// The attempt intends another volume in place of one that failed.
+    /// The attempt adds another volume to its intent, in place of one that failed.
     Replace(Who),
     /// The attempt, whole on all volumes, makes its record the key's.
     Commit(Who),
-    /// The attempt, out of volumes, gives up.
+    /// The attempt has no volume left, and gives up.
     Abandon(Who),
-    /// The attempt's client leaves, or its body was wrong.
+    /// The attempt's client disconnects, or its body was wrong.
     Leave(Who),
-    /// The reaper deletes an intent's files. If it is the last round, and confirmed, the intent ends.
+    /// The reaper deletes an intent's files. If the round is the last and confirmed, the intent ends.
     Reap { intent: Id, last: bool },
     /// The volume carries out the request, and its answer arrives.
     CarryOut(Request),
-    /// The volume answers that it did nothing, or can't be reached.
+    /// The volume answers that it did nothing, or is unreachable.
     Refuse(Request),
-    /// The asker waits for the answer no longer.
+    /// The asker stops waiting for the answer.
     GiveUp(Request),
-    /// The volume carries out a request that was given up: long ago, its answer lost, or just now.
+    /// The volume carries out a request whose asker has stopped waiting.
     Land(Request),
-    /// The master dies, and another begins with what is in the index.
+    /// The master dies, and another starts from the index.
     Crash,
-    /// The same, but the master isn't dead: that attempt of its will wake up, and commit.
+    /// The same, but the old master isn't dead: that attempt of it will wake up, and commit.
     FailOver(Who),
 }
 
-/// What became of a request, as its asker sees it.
+/// The result of a request, as its asker sees it.
 #[derive(Clone, Copy)]
 enum Outcome {
     Done,
@@ -50,35 +50,35 @@ enum Outcome {
     Unanswered,
 }
 
-/// A rule of the protocol, that a mutant leaves out.
+/// A rule of the protocol, which a mutant leaves out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// What may come to lie on a volume is in the index before it does.
+    /// The index names every file before it can exist.
     Intent,
-    /// A doubtful intent ends only when no request of its attempt can be on its way any more.
+    /// A doubtful intent ends only when no request of its attempt can be in the network.
     Quarantine,
-    /// A write of the index counts only where the key's intents are still those that the writer knows.
+    /// A write of the index takes effect only if the key's intents are still those that the writer knows.
     ConditionalCommit,
-    /// The plain name is taken only where the index knows nothing of the key.
+    /// An attempt takes the plain name only if the index knows nothing of the key.
     FreshNames,
-    /// A DELETE without an answer is not taken for done.
+    /// A DELETE without an answer doesn't count as done.
     AnsweredDelete,
-    /// One writer of a key at a time.
+    /// Only one writer of a key at a time.
     Claim,
-    /// A master that takes over closes the intents in the index, where the old one's commit meets it.
+    /// A master that takes over closes the intents in the index, where the old master's commit fails on them.
     WrittenClosing,
-    /// A replica moves to no name that an intent holds.
-    BurntNames,
-    /// No number is given out twice, whatever crashes.
+    /// A replica doesn't move to a name that an intent holds.
+    FreeNames,
+    /// No number is given out twice, even after a crash.
     DurableNumbers,
 }
 
-/// The protocol, whole or without one of its rules.
+/// The protocol, complete or without one of its rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Protocol {
     pub(crate) without: Option<Rule>,
     pub(crate) budget: Budget,
-    /// Whether states are looked at, too, that differ from others in nothing that matters.
+    /// Whether to check also states that differ from others only irrelevantly.
     pub(crate) unreduced: bool,
 }
 
@@ -149,20 +149,20 @@ impl Model for Protocol {
     }
 }
 
-/// When what can happen.
+/// The conditions of all steps.
 impl Protocol {
     fn keeps(&self, rule: Rule) -> bool {
         self.without != Some(rule)
     }
 
-    /// Whether the key can be claimed. Without claims, so many others are put up with.
+    /// Whether the key can be claimed. Without claims, up to `others` other writers are allowed.
     fn is_free(&self, world: &World, others: usize) -> bool {
         let dead = |work: &Work| matches!(work, Work::Attempt(attempt) if attempt.presumed_dead);
         let claims = world.writers.values().filter(|work| !dead(work)).count();
         claims == 0 || (!self.keeps(Rule::Claim) && claims <= others)
     }
 
-    /// Operations that would be refused aren't sent: they do nothing, and tell no more than a GET.
+    /// Operations that would be refused are left out: they do nothing, and reveal no more than a GET.
     fn operations(&self, world: &World, actions: &mut Vec<Action>) {
         if world.left.operations == 0 || !self.is_free(world, 1) {
             return;
@@ -185,7 +185,7 @@ impl Protocol {
         }
         for Intent { id, files, .. } in world.entry.intents.iter().copied() {
             let finds = self.unreduced || files.iter().any(|file| world.stored.contains_key(&file));
-            if finds && !world.certain.contains(&id) {
+            if finds && !world.all_answered.contains(&id) {
                 actions.push(Action::Reap { intent: id, last: false });
             }
             actions.push(Action::Reap { intent: id, last: true });
@@ -197,7 +197,7 @@ impl Protocol {
         let mut requests = world.network.clone();
         requests.dedup();
         if !self.unreduced {
-            // of those who answer the same asker, one answers first
+            // of several requests of one asker, the first is answered first
             requests.dedup_by(|next, first| first.asker.is_some() && next.asker == first.asker);
         }
         for request in requests {
@@ -213,7 +213,7 @@ impl Protocol {
     }
 
     fn crashes(&self, world: &World, actions: &mut Vec<Action>) {
-        let idle = world.writers.is_empty() && world.certain.is_empty();
+        let idle = world.writers.is_empty() && world.all_answered.is_empty();
         if world.left.crashes == 0 || (idle && !self.unreduced) {
             return;
         }
@@ -226,7 +226,7 @@ impl Protocol {
     }
 }
 
-/// What an attempt can do next.
+/// The possible next steps of an attempt.
 fn steps(world: &World, who: Who, attempt: &Attempt, actions: &mut Vec<Action>) {
     if !attempt.unsent.is_empty() {
         return actions.push(Action::Send(who));
@@ -256,7 +256,7 @@ impl Protocol {
         self.begin(world, Who::Client(number), id, record, candidates);
     }
 
-    /// Copies a replica to the volume that has none, so that another can go.
+    /// Copies a replica to the volume that has none, so that another can be deleted.
     fn rebalance(&self, world: &mut World, away: File) {
         let number = world.invoke(Kind::Rebalance);
         let id = world.next_id();
@@ -265,14 +265,15 @@ impl Protocol {
         let has = |volume: &u8| record.files.iter().any(|file| file.volume == *volume);
         let volume = (0..VOLUMES).find(|volume| !has(volume)).unwrap();
         let same = File { volume, name };
-        let burnt = self.keeps(Rule::BurntNames) && world.intended().contains(same);
+        let burnt = self.keeps(Rule::FreeNames) && world.intended().contains(same);
         let free = !burnt && !world.stored.contains_key(&same);
         let target = if free { same } else { File { volume, name: self.fresh_name(id) } };
         record.files = record.files.without(Files::from_iter([away]));
         self.begin(world, Who::Client(number), id, record, Files::from_iter([target]));
     }
 
-    /// The record out, a closed intent for its files in, and the key is gone; then the files go.
+    /// Deletes the record and writes a closed intent for its files in one step; the files are deleted
+    /// afterwards.
     fn delete(&self, world: &mut World) {
         let number = world.invoke(Kind::Delete);
         let id = world.next_id();
@@ -280,8 +281,14 @@ impl Protocol {
         let mut after = Entry { record: None, ..before.clone() };
         after.intents.push(Intent { id, open: false, files: world.recorded() });
         self.write(world, &before, &after);
-        let settling =
-            Settling { entry: after, id, last: true, certain: true, confirmed: true, answer: Answer::Done };
+        let settling = Settling {
+            entry: after,
+            id,
+            last: true,
+            all_answered: true,
+            confirmed: true,
+            answer: Answer::Done,
+        };
         self.settle(world, Who::Client(number), settling);
     }
 
@@ -295,7 +302,8 @@ impl Protocol {
     fn begin(&self, world: &mut World, who: Who, id: Id, record: Record, candidates: Files) {
         let entry = world.entry.clone();
         let unsent = Files::default();
-        let attempt = Attempt { entry, id, record, unsent, candidates, certain: true, presumed_dead: false };
+        let attempt =
+            Attempt { entry, id, record, unsent, candidates, all_answered: true, presumed_dead: false };
         self.intend(world, who, attempt);
     }
 
@@ -304,7 +312,7 @@ impl Protocol {
         self.intend(world, who, attempt);
     }
 
-    /// *Index write 1*: names where the missing replicas shall be, before they can be there.
+    /// *Index write 1*: names the files of the missing replicas before they can exist.
     fn intend(&self, world: &mut World, who: Who, mut attempt: Attempt) {
         let missing = REPLICAS - attempt.record.files.len() - world.awaited(who);
         let files: Files = attempt.candidates.iter().take(missing).collect();
@@ -326,11 +334,12 @@ impl Protocol {
         }
     }
 
-    /// *Index write 2*: the record in, its files out of the intent, an intent for what it replaces in.
+    /// *Index write 2*: writes the record, removes its files from the intent, and writes an intent for the
+    /// files that it replaces.
     ///
-    /// The answer leaves in the same step: a client who never gets it only knows less.
+    /// The client is answered in the same step: if it never gets the answer, it only knows less.
     fn commit(&self, world: &mut World, who: Who) {
-        let Attempt { entry: before, id, record, certain, presumed_dead, .. } = world.take_attempt(who);
+        let Attempt { entry: before, id, record, all_answered, presumed_dead, .. } = world.take_attempt(who);
         let mut after = before.clone();
         after.record = Some(record);
         for intent in after.intents.iter_mut().filter(|intent| intent.id == id) {
@@ -341,23 +350,23 @@ impl Protocol {
         let surplus = (!replaced.is_empty()).then(|| world.next_id());
         after.intents.extend(surplus.map(|id| Intent { id, open: false, files: replaced }));
         if !self.write(world, &before, &after) {
-            // what was written is left to the reaper, and the client without a good answer
+            // the reaper deletes the files, and the client gets no success
             return;
         }
         if !presumed_dead {
-            let left_over = Some(id).filter(|id| certain && after.intent(*id).is_some());
-            world.certain.extend(surplus.into_iter().chain(left_over));
+            let left_over = Some(id).filter(|id| all_answered && after.intent(*id).is_some());
+            world.all_answered.extend(surplus.into_iter().chain(left_over));
         }
         world.answer(number(who), Answer::Done);
     }
 
-    /// Closes the intent, and deletes what was written.
+    /// Closes the intent, and deletes the files of the attempt.
     fn abandon(&self, world: &mut World, who: Who) {
-        let Attempt { entry, id, mut certain, .. } = world.take_attempt(who);
-        certain &= world.awaited(who) == 0;
+        let Attempt { entry, id, mut all_answered, .. } = world.take_attempt(who);
+        all_answered &= world.awaited(who) == 0;
         world.stop_waiting(|asker| asker == who);
         let settling =
-            Settling { entry, id, last: certain, certain, confirmed: true, answer: Answer::Failed };
+            Settling { entry, id, last: all_answered, all_answered, confirmed: true, answer: Answer::Failed };
         self.settle(world, who, settling);
     }
 }
@@ -371,15 +380,15 @@ fn send(world: &mut World, who: Who) {
     world.writers.insert(who, Work::Attempt(attempt));
 }
 
-/// Deleting.
+/// Deletions.
 impl Protocol {
     fn reap(&self, world: &mut World, id: Id, last: bool) {
         if last && self.keeps(Rule::Quarantine) {
-            // the quarantine is over: what was on its way has landed by now, or never will
+            // the quarantine is over: delayed requests have arrived by now, or never will
             world.network.retain(|request| request.intent != id);
         }
-        let (entry, certain) = (world.entry.clone(), world.certain.contains(&id));
-        let settling = Settling { entry, id, last, certain, confirmed: true, answer: Answer::Done };
+        let (entry, all_answered) = (world.entry.clone(), world.all_answered.contains(&id));
+        let settling = Settling { entry, id, last, all_answered, confirmed: true, answer: Answer::Done };
         self.settle(world, Who::Reaper, settling);
     }
 
@@ -393,35 +402,35 @@ impl Protocol {
         self.end_if_answered(world, who);
     }
 
-    /// Tells the asker what became of a request.
+    /// Tells the asker the outcome of a request.
     fn tell(&self, world: &mut World, request: Request, outcome: Outcome) {
         let Some(who) = request.asker else { return };
         match (world.writers.get_mut(&who), outcome) {
             (Some(Work::Attempt(attempt)), Outcome::Done) => attempt.record.files.insert(request.file),
-            (Some(Work::Attempt(attempt)), Outcome::Unanswered) => attempt.certain = false,
+            (Some(Work::Attempt(attempt)), Outcome::Unanswered) => attempt.all_answered = false,
             (Some(Work::Settling(settling)), Outcome::Refused) => settling.confirmed = false,
             (Some(Work::Settling(settling)), Outcome::Unanswered) if self.keeps(Rule::AnsweredDelete) => {
                 settling.confirmed = false;
-                settling.certain = false;
+                settling.all_answered = false;
             }
             _ => {}
         }
         self.end_if_answered(world, who);
     }
 
-    /// With the last answer the intent ends, or is left to the reaper; the client is answered.
+    /// With the last answer, the intent ends or is left to the reaper, and the client is answered.
     fn end_if_answered(&self, world: &mut World, who: Who) {
         let Some(Work::Settling(settling)) = world.writers.get(&who) else { return };
         if world.awaited(who) > 0 {
             return;
         }
-        let Settling { entry, id, last, certain, confirmed, answer } = settling.clone();
+        let Settling { entry, id, last, all_answered, confirmed, answer } = settling.clone();
         world.writers.remove(&who);
-        world.certain.remove(&id);
+        world.all_answered.remove(&id);
         if last && confirmed {
             self.write(world, &entry, &entry.without_intent(id));
-        } else if certain {
-            world.certain.insert(id);
+        } else if all_answered {
+            world.all_answered.insert(id);
         }
         if who != Who::Reaper {
             world.answer(number(who), answer);
@@ -429,9 +438,9 @@ impl Protocol {
     }
 }
 
-/// The index, and who has it.
+/// The index, and changes of the master that owns it.
 impl Protocol {
-    /// One atomic batch that changes `before` to `after`, if the key's intents still are as before.
+    /// One atomic batch that changes `before` to `after`, if the key's intents still are those of `before`.
     fn write(&self, world: &mut World, before: &Entry, after: &Entry) -> bool {
         let conditional = self.keeps(Rule::ConditionalCommit) && self.keeps(Rule::Intent);
         if conditional && world.entry.intents != before.intents {
@@ -446,12 +455,12 @@ impl Protocol {
         true
     }
 
-    /// A new master: what was in memory is gone, all intents are closed and in doubt, and what was
-    /// sent is still on its way.
+    /// A new master starts: the memory is lost, all intents are closed and doubtful, and requests stay in the
+    /// network.
     fn take_over(&self, world: &mut World) {
         world.left.crashes -= 1;
         world.writers.clear();
-        world.certain.clear();
+        world.all_answered.clear();
         world.stop_waiting(|_| true);
         if self.keeps(Rule::WrittenClosing) {
             world.entry.intents.iter_mut().for_each(|intent| intent.open = false);
@@ -471,6 +480,6 @@ impl Protocol {
 fn number(who: Who) -> u8 {
     match who {
         Who::Client(number) => number,
-        Who::Reaper => panic!("the reaper is no operation"),
+        Who::Reaper => panic!("the reaper is not an operation"),
     }
 }

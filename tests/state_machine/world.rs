@@ -1,21 +1,21 @@
-//! What there is: an index, volumes, requests on their way between them, a master's memory, and what
-//! the clients know. All of it concerns one key.
+//! The state: an index, volumes, requests in the network between them, a master's memory, and what the
+//! clients know. All of it concerns one key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::promises::{Answer, Kind, Operation, Seen};
 
-/// Volumes, by rank: a new value goes to the first that seem healthy.
+/// Volumes, by rank: a new value goes to the first ones that seem healthy.
 pub(crate) const VOLUMES: u8 = 3;
 
 /// One less than the volumes, so that a volume that fails can be replaced.
 pub(crate) const REPLICAS: usize = 2;
 
-/// A number of which the index gives out each but once: of an intent, and of its generation name.
+/// The number of an intent and of its generation name; the index gives out each number once.
 pub(crate) type Id = u8;
 
-/// One more than the number of the PUT that brought it; 0 was there before.
+/// One more than the number of the PUT that wrote it; 0 existed before.
 pub(crate) type Value = u8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,14 +24,14 @@ pub(crate) enum Name {
     Generation(Id),
 }
 
-/// A name on a volume, whether or not there is a file.
+/// A name on a volume, whether or not the file exists.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct File {
     pub(crate) volume: u8,
     pub(crate) name: Name,
 }
 
-/// A set of files that costs nothing to copy, as there are millions: a bit for each name on a volume.
+/// A set of files, one bit for each name on a volume. It is cheap to copy, because there are millions.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Files(u64);
 
@@ -42,7 +42,7 @@ pub(crate) struct Record {
     pub(crate) files: Files,
 }
 
-/// Files that may lie on volumes, and that no record vouches for.
+/// Files that may exist on volumes, and that no record names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Intent {
     pub(crate) id: Id,
@@ -51,7 +51,7 @@ pub(crate) struct Intent {
     pub(crate) files: Files,
 }
 
-/// What the index holds of the key.
+/// What the index holds for the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Entry {
     pub(crate) record: Option<Record>,
@@ -61,7 +61,7 @@ pub(crate) struct Entry {
 /// A request from a master to a volume.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Request {
-    /// Who waits for the answer; nobody, once it was given up.
+    /// The writer that waits for the answer; `None` once it has given up.
     pub(crate) asker: Option<Who>,
     pub(crate) verb: Verb,
     pub(crate) file: File,
@@ -71,12 +71,12 @@ pub(crate) struct Request {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Verb {
-    /// A whole value: a volume shows no file before it has all of it.
+    /// A whole value: a volume shows a file only when it has all of it.
     Put(Value),
     Delete,
 }
 
-/// Who writes the key.
+/// A writer of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Who {
     /// An operation of a client, by its number in the history.
@@ -84,28 +84,28 @@ pub(crate) enum Who {
     Reaper,
 }
 
-/// How far a writer is.
+/// The progress of a writer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Work {
     Attempt(Attempt),
     Settling(Settling),
 }
 
-/// A PUT or a REBALANCE, up to its commit.
+/// A PUT or a REBALANCE, until its commit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Attempt {
-    /// The index's, as the attempt last read or wrote it.
+    /// The index's entry, as the attempt last read or wrote it.
     pub(crate) entry: Entry,
     pub(crate) id: Id,
-    /// The record to be, with the replicas that are whole so far.
+    /// The future record, with the replicas that are whole so far.
     pub(crate) record: Record,
-    /// Intended, and still to be sent.
+    /// Named by the intent, but not sent yet.
     pub(crate) unsent: Files,
     /// Where replicas may still go, by rank.
     pub(crate) candidates: Files,
     /// Every request that failed was answered.
-    pub(crate) certain: bool,
-    /// Another master took over; it knows nothing of this attempt but its intent.
+    pub(crate) all_answered: bool,
+    /// Another master has taken over; it knows only this attempt's intent.
     pub(crate) presumed_dead: bool,
 }
 
@@ -114,22 +114,22 @@ pub(crate) struct Attempt {
 pub(crate) struct Settling {
     pub(crate) entry: Entry,
     pub(crate) id: Id,
-    /// Whether the intent ends with this round, if every deletion is confirmed.
+    /// Whether the intent ends after this round, if every deletion is confirmed.
     pub(crate) last: bool,
     /// Every request of the attempt was answered.
-    pub(crate) certain: bool,
-    /// No deletion went unconfirmed so far.
+    pub(crate) all_answered: bool,
+    /// All deletions so far were confirmed.
     pub(crate) confirmed: bool,
-    /// What the client is told after it.
+    /// The client's answer after this round.
     pub(crate) answer: Answer,
 }
 
-/// How much may still happen.
+/// How many events may still happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Budget {
     /// PUTs, DELETEs and REBALANCEs.
     pub(crate) operations: u8,
-    /// Requests that are refused or given up, volumes that are down, clients that leave.
+    /// Requests that are refused or given up, volumes that are down, clients that disconnect.
     pub(crate) faults: u8,
     /// Crashes of the master, and fail-overs to another.
     pub(crate) crashes: u8,
@@ -141,23 +141,23 @@ pub(crate) struct World {
     pub(crate) entry: Entry,
     /// The last number that the index gave out.
     pub(crate) generation: Id,
-    /// What lies on the volumes.
+    /// The files on the volumes.
     pub(crate) stored: BTreeMap<File, Value>,
     /// Requests that were sent, and neither answered nor carried out. Sorted.
     pub(crate) network: Vec<Request>,
-    /// Memory: who has the key's claim, and attempts that are presumed dead.
+    /// Memory: the holder of the key's claim, and attempts that are presumed dead.
     pub(crate) writers: BTreeMap<Who, Work>,
     /// Memory: the closed intents of which all requests were answered.
-    pub(crate) certain: BTreeSet<Id>,
-    /// What was there before the history began.
+    pub(crate) all_answered: BTreeSet<Id>,
+    /// The key's state before the history began.
     pub(crate) origin: Seen,
-    /// What clients did, and were told.
+    /// The clients' operations and their answers.
     pub(crate) history: Vec<Operation>,
     pub(crate) left: Budget,
 }
 
 impl World {
-    /// A key that never was.
+    /// A key without a past.
     pub(crate) fn empty(left: Budget) -> Self {
         World {
             entry: Entry::default(),
@@ -165,14 +165,14 @@ impl World {
             stored: BTreeMap::new(),
             network: Vec::new(),
             writers: BTreeMap::new(),
-            certain: BTreeSet::new(),
+            all_answered: BTreeSet::new(),
             origin: Seen::Nothing,
             history: Vec::new(),
             left,
         }
     }
 
-    /// A key that was PUT once, without trouble.
+    /// A key that was PUT once, without faults.
     pub(crate) fn with_value(live: bool, left: Budget) -> Self {
         let mut world = World::empty(left);
         let files: Files =
@@ -190,14 +190,14 @@ impl World {
         self.generation
     }
 
-    /// An operation begins, and gets its number.
+    /// Begins an operation, and returns its number.
     pub(crate) fn invoke(&mut self, kind: Kind) -> u8 {
         self.left.operations -= 1;
         self.history.push(Operation::new(kind, &self.history));
         u8::try_from(self.history.len() - 1).unwrap()
     }
 
-    /// An operation ends, and its client knows.
+    /// Ends an operation with an answer.
     pub(crate) fn answer(&mut self, number: u8, answer: Answer) {
         self.history[usize::from(number)].answer = Some(answer);
     }
@@ -210,27 +210,27 @@ impl World {
         self.entry.intents.iter().fold(Files::default(), |files, intent| files.with(intent.files))
     }
 
-    /// The attempt, taken out.
+    /// Removes and returns the attempt.
     pub(crate) fn take_attempt(&mut self, who: Who) -> Attempt {
         match self.writers.remove(&who) {
             Some(Work::Attempt(attempt)) => attempt,
-            work => panic!("no attempt, but {work:?}"),
+            work => panic!("not an attempt: {work:?}"),
         }
     }
 
-    /// A request leaves the master.
+    /// Adds a request to the network.
     pub(crate) fn send(&mut self, request: Request) {
         self.network.push(request);
         self.network.sort_unstable();
     }
 
-    /// A request is on its way no longer.
+    /// Removes a request from the network.
     pub(crate) fn take_off(&mut self, request: Request) {
         let at = self.network.iter().position(|other| *other == request).unwrap();
         self.network.remove(at);
     }
 
-    /// A volume does what it is asked for.
+    /// A volume carries out a request.
     pub(crate) fn carry_out(&mut self, request: Request) {
         match request.verb {
             Verb::Put(value) => self.stored.insert(request.file, value),
@@ -238,12 +238,12 @@ impl World {
         };
     }
 
-    /// How many answers that writer waits for.
+    /// The number of answers that the writer waits for.
     pub(crate) fn awaited(&self, who: Who) -> usize {
         self.network.iter().filter(|request| request.asker == Some(who)).count()
     }
 
-    /// Those writers wait no longer; what they sent is on its way all the same.
+    /// These writers stop waiting; their requests stay in the network.
     pub(crate) fn stop_waiting(&mut self, whose: impl Fn(Who) -> bool) {
         for request in &mut self.network {
             request.asker = request.asker.filter(|asker| !whose(*asker));
@@ -332,7 +332,7 @@ impl fmt::Debug for Files {
     }
 }
 
-/// As `1/plain`, `1/7`.
+/// Prints `1/plain`, `1/7`.
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name {
@@ -342,7 +342,7 @@ impl fmt::Debug for File {
     }
 }
 
-/// As `Put(2) 0/plain for Client(1), intent 3`.
+/// Prints `Put(2) 0/plain for Client(1), intent 3`.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {:?} for ", self.verb, self.file)?;

@@ -1,4 +1,5 @@
-//! The store over real volumes, without an API: what its answers promise, and what is left on the volumes.
+//! The store over real volumes, without an API: the meaning of its answers, and what it leaves on the
+//! volumes.
 
 #![allow(
     clippy::unwrap_used,

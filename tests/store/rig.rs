@@ -1,4 +1,4 @@
-//! A store over volumes with gates before them, and one key.
+//! A store over volumes with gates in front of them, and one key.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::common::{Gate, Volume, eventually};
 const REPLICAS: usize = 3;
 
 pub(crate) struct Rig {
-    /// None while it is restarted.
+    /// `None` while it restarts.
     store: Option<Store>,
     options: Options,
     db: PathBuf,
@@ -37,7 +37,7 @@ impl Rig {
         Self::with(REPLICAS, |options| (options.reader_grace, options.protect) = (reader_grace, protect))
     }
 
-    /// Over so many volumes.
+    /// A store over this many volumes.
     pub(crate) fn with(volumes: usize, adapt: impl FnOnce(&mut Options)) -> Self {
         let tempdir = tempfile::tempdir().unwrap();
         let volume = |number| Volume::start(&tempdir.path().join(format!("volume{number}")));
@@ -68,8 +68,8 @@ impl Rig {
     fn open(&self) -> Index {
         let options = index::Options { create: true, cache_bytes: 1 << 20, sync: false };
         let mut opened = None;
-        // a scan that nobody waits for any more may outlast its store for a moment
-        eventually("the index is free", Duration::from_secs(20), || {
+        // an abandoned scan may keep the index open for a moment after its store has stopped
+        eventually("the index can be opened", Duration::from_secs(20), || {
             opened = Index::open(&self.db, options).ok();
             opened.is_some()
         });
@@ -86,7 +86,7 @@ impl Rig {
         }));
     }
 
-    /// Stops the store and starts it again; in between, something is done to the index.
+    /// Stops the store, runs `between` on the index, and starts the store again.
     pub(crate) fn restart(&mut self, between: impl AsyncFnOnce(&Index)) {
         self.runtime.block_on(self.store.take().unwrap().stop(Duration::from_secs(30)));
         let index = self.open();
@@ -108,7 +108,7 @@ impl Rig {
         self.runtime.block_on(self.store().remove(&self.key, when))
     }
 
-    /// Reads a part of the value; all, if none is given.
+    /// Reads a range of the value, or all of it.
     pub(crate) fn read(&self, part: Option<Range<u64>>) -> Result<Vec<u8>> {
         self.runtime.block_on(async {
             let record = self.store().stat(&self.key).await?;
@@ -126,7 +126,7 @@ impl Rig {
         self.runtime.block_on(self.store().begin_upload(&self.key, Headers::new())).unwrap()
     }
 
-    /// What is noted of the upload.
+    /// The note of the upload.
     pub(crate) fn upload(&self, key: &Key, upload: u64) -> Result<Record> {
         self.runtime.block_on(self.store().upload(key, upload))
     }
@@ -136,7 +136,7 @@ impl Rig {
         self.runtime.block_on(put)
     }
 
-    /// An upload of these parts.
+    /// An upload with these parts.
     pub(crate) fn uploaded(&self, parts: &[Vec<u8>]) -> u64 {
         let upload = self.begin();
         for (number, part) in (1..).zip(parts) {
@@ -167,7 +167,7 @@ impl Rig {
         self.runtime.block_on(completion).unwrap()
     }
 
-    /// A completion that goes on while the test does.
+    /// Starts a completion in the background.
     pub(crate) fn completion(
         &self,
         upload: u64,
@@ -190,18 +190,18 @@ impl Rig {
         self.volumes.iter().flat_map(|v| v.paths().into_iter().map(move |p| path(v, p))).collect()
     }
 
-    /// The gate before the volume at that address.
+    /// The gate in front of the volume at that address.
     pub(crate) fn gate(&self, address: &str) -> &Gate {
         self.gates.iter().find(|gate| gate.addr() == address).unwrap()
     }
 }
 
-/// A value that is sent in one piece.
+/// A body of one piece.
 pub(crate) fn whole(value: &[u8]) -> Incoming<Full<Bytes>> {
     Incoming { body: Full::new(Bytes::copy_from_slice(value)), length: Some(value.len() as u64), md5: None }
 }
 
-/// What the paths of the key's files have in common.
+/// The common part of the paths of the key's files.
 pub(crate) fn path_of(key: &Key) -> String {
     let path = key.path(Name::Generation(0));
     path.split(',').next().unwrap().to_owned()

@@ -1,4 +1,4 @@
-//! Uploads in parts, and values that are made of others.
+//! Uploads in parts, and values made of pieces of others.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,10 +16,10 @@ use md5::{Digest as _, Md5};
 use crate::common::{Gate, Order, Stage, eventually};
 use crate::rig::{Rig, path_of, whole};
 
-/// How long what is under way may take.
+/// Deadline for background work.
 const SOON: Duration = Duration::from_secs(20);
 
-/// So that five of them are several pieces each.
+/// Five parts of this size are several pieces each.
 const PART: u32 = 1_200_000;
 
 fn parts() -> Vec<Vec<u8>> {
@@ -33,7 +33,7 @@ fn rig() -> Rig {
 
 #[track_caller]
 fn assert_only_the_value_is_left(rig: &Rig) {
-    eventually("the files of the value alone are left", SOON, || rig.files().len() == 3);
+    eventually("only the value's files are left", SOON, || rig.files().len() == 3);
     assert!(rig.read(None).unwrap() == parts().concat());
 }
 
@@ -52,7 +52,7 @@ fn parts_become_one_value() {
         let (seen, headers) = (Arc::clone(&seen), headers.clone());
         move |received: Received| {
             assert_eq!(received, Received { size: 5 * u64::from(PART), md5: Some(md5) });
-            assert!(*seen.lock().unwrap() == parts().concat(), "all bytes were seen");
+            assert!(*seen.lock().unwrap() == parts().concat(), "the observer has seen all bytes");
             Ok(headers)
         }
     };
@@ -65,7 +65,7 @@ fn parts_become_one_value() {
 }
 
 #[test]
-fn an_upload_goes_on_after_a_restart() {
+fn an_upload_continues_after_a_restart() {
     let mut rig = rig();
     let headers = vec![("content-type".to_owned(), "c/d".to_owned())];
     let begun = rig.store().begin_upload(&rig.key, headers.clone());
@@ -94,7 +94,7 @@ fn an_upload_goes_on_after_a_restart() {
 }
 
 #[test]
-fn a_part_is_put_again() {
+fn a_part_can_be_replaced() {
     let rig = rig();
     let upload = rig.uploaded(&parts());
     let before = rig.parts(upload).unwrap();
@@ -107,7 +107,7 @@ fn a_part_is_put_again() {
 }
 
 #[test]
-fn parts_may_be_empty_and_come_in_any_order() {
+fn parts_may_be_empty_and_arrive_in_any_order() {
     let rig = rig();
     let upload = rig.begin();
     for (number, part) in [(9, b"".as_slice()), (10_000, b"end"), (2, b"begin, ")] {
@@ -121,7 +121,7 @@ fn parts_may_be_empty_and_come_in_any_order() {
 }
 
 #[test]
-fn a_completion_that_is_refused_leaves_the_upload_as_it_was() {
+fn a_refused_completion_leaves_the_upload_unchanged() {
     let rig = rig();
     let first = rig.replace(b"first", Precondition::Always).unwrap();
     let upload = rig.uploaded(&parts());
@@ -145,17 +145,17 @@ fn a_protected_value_is_kept_and_parts_are_not_protected() {
     rig.put_part(upload, 1, &parts()[0]).unwrap();
     assert!(matches!(rig.complete(upload, Precondition::Always), Err(Error::Protected)));
     rig.abort(upload).unwrap();
-    eventually("the files of the value alone are left", SOON, || rig.files().len() == 3);
+    eventually("only the value's files are left", SOON, || rig.files().len() == 3);
     assert_eq!(rig.read(None).unwrap(), b"first");
 }
 
 #[test]
-fn an_upload_that_ended_is_none() {
+fn an_upload_that_has_ended_is_unknown() {
     let rig = rig();
     let other = rig.begin();
     let upload = rig.uploaded(&parts());
     rig.abort(upload).unwrap();
-    eventually("its parts are deleted", SOON, || rig.files().is_empty());
+    eventually("the upload's parts are deleted", SOON, || rig.files().is_empty());
     for upload in [upload, other + 1000] {
         assert!(matches!(rig.upload(&rig.key, upload), Err(Error::NoUpload)));
         assert!(matches!(rig.parts(upload), Err(Error::NoUpload)));
@@ -169,7 +169,7 @@ fn an_upload_that_ended_is_none() {
 }
 
 #[test]
-fn nobody_writes_a_part_as_a_key() {
+fn parts_cannot_be_written_as_keys() {
     let rig = rig();
     let upload = rig.uploaded(&parts()[..1]);
     let part = Key::part(upload, 1);
@@ -183,7 +183,7 @@ fn nobody_writes_a_part_as_a_key() {
 }
 
 #[test]
-fn a_completion_goes_on_where_a_volume_fails_midway() {
+fn a_completion_survives_a_volume_that_fails_midway() {
     let rig = Rig::with(4, |_| ());
     let upload = rig.uploaded(&parts());
     let [worst, best] =
@@ -196,37 +196,37 @@ fn a_completion_goes_on_where_a_volume_fails_midway() {
     assert_only_the_value_is_left(&rig);
 }
 
-/// That the completion fails as expected, that all is as it was then, and that it succeeds once the volumes
-/// do as they should.
+/// Asserts that the completion fails as expected and changes nothing, and that it succeeds after the volumes
+/// recover.
 #[track_caller]
-fn assert_fails_and_can_be_made_again(rig: &Rig, upload: u64, is_expected: impl Fn(&Error) -> bool) {
+fn assert_fails_and_can_be_repeated(rig: &Rig, upload: u64, is_expected: impl Fn(&Error) -> bool) {
     let failed = rig.complete(upload, Precondition::Always).unwrap_err();
     assert!(is_expected(&failed), "{failed}");
     assert_eq!(rig.parts(upload).unwrap().len(), 5);
     rig.gates.iter().for_each(Gate::open);
     assert_eq!(rig.read(None).unwrap(), b"first");
-    eventually("it can be completed", SOON, || rig.complete(upload, Precondition::Always).is_ok());
+    eventually("the upload can be completed", SOON, || rig.complete(upload, Precondition::Always).is_ok());
     assert_only_the_value_is_left(rig);
 }
 
 #[test]
-fn a_completion_that_too_few_volumes_take_can_be_made_again() {
+fn a_completion_that_too_few_volumes_take_can_be_repeated() {
     let rig = rig();
     rig.replace(b"first", Precondition::Always).unwrap();
     let upload = rig.uploaded(&parts());
     rig.gates[1].order_for("PUT", &path_of(&rig.key), Order::CutAfter(3_000_000));
-    assert_fails_and_can_be_made_again(&rig, upload, |error| matches!(error, Error::TooFewVolumes { .. }));
+    assert_fails_and_can_be_repeated(&rig, upload, |error| matches!(error, Error::TooFewVolumes { .. }));
 }
 
 #[test]
-fn a_completion_whose_parts_are_out_of_reach_says_so_and_can_be_made_again() {
+fn a_completion_whose_parts_are_unreachable_says_so_and_can_be_repeated() {
     let rig = rig();
     rig.replace(b"first", Precondition::Always).unwrap();
     let upload = rig.uploaded(&parts());
     for gate in &rig.gates {
         gate.order_for("GET", &path_of(&Key::part(upload, 4)), Order::HalfAnswer);
     }
-    assert_fails_and_can_be_made_again(&rig, upload, |error| matches!(error, Error::Unreachable));
+    assert_fails_and_can_be_repeated(&rig, upload, |error| matches!(error, Error::Unreachable));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_completion_of_damaged_parts_says_so() {
     assert_only_the_value_is_left(&rig);
 }
 
-/// A completion that has sent all bytes, and waits for the volumes' word.
+/// Starts a completion, and waits until all volumes hold its bytes while their answers are held back.
 fn held_completion(rig: &Rig, upload: u64) -> tokio::task::JoinHandle<Result<Record>> {
     for gate in &rig.gates {
         gate.order_for("PUT", &path_of(&rig.key), Order::HoldAnswer);
@@ -281,19 +281,19 @@ fn readers_see_the_old_value_until_the_new_one_is_whole() {
 }
 
 #[test]
-fn a_completion_goes_on_without_its_client() {
+fn a_completion_continues_without_its_client() {
     let rig = rig();
     let upload = rig.uploaded(&parts());
     let completion = held_completion(&rig, upload);
     completion.abort();
     assert!(rig.runtime.block_on(completion).unwrap_err().is_cancelled());
     release(&rig);
-    eventually("the value is there", SOON, || rig.read(None).is_ok());
+    eventually("the value is stored", SOON, || rig.read(None).is_ok());
     assert_only_the_value_is_left(&rig);
 }
 
 #[test]
-fn of_two_completions_one_ends_the_upload() {
+fn of_two_completions_exactly_one_succeeds() {
     let rig = rig();
     let upload = rig.uploaded(&parts());
     let completion = held_completion(&rig, upload);
@@ -312,11 +312,11 @@ fn an_abort_at_the_last_moment_wins() {
     rig.abort(upload).unwrap();
     release(&rig);
     assert!(matches!(rig.runtime.block_on(completion).unwrap(), Err(Error::NoUpload)));
-    eventually("the files of the value alone are left", SOON, || rig.files().len() == 3);
+    eventually("only the value's files are left", SOON, || rig.files().len() == 3);
     assert_eq!(rig.read(None).unwrap(), b"first");
 }
 
-/// The parts that it hasn't read yet are gone then.
+/// It deletes the parts that the completion hasn't read yet.
 #[test]
 fn an_abort_in_the_middle_of_a_completion_wins() {
     let rig = rig();
@@ -335,7 +335,7 @@ fn an_abort_in_the_middle_of_a_completion_wins() {
 }
 
 #[test]
-fn a_part_whose_upload_ends_meanwhile_leaves_nothing() {
+fn a_part_whose_upload_ends_before_it_leaves_nothing() {
     let rig = rig();
     let upload = rig.begin();
     for gate in &rig.gates {
@@ -356,12 +356,12 @@ fn a_part_whose_upload_ends_meanwhile_leaves_nothing() {
 }
 
 #[test]
-fn what_a_crash_leaves_of_an_upload_that_ended_is_swept_away_and_nothing_else() {
+fn a_restart_deletes_only_the_parts_of_uploads_that_have_ended() {
     let mut rig = rig();
     let (kept, ended) = (rig.uploaded(&parts()), rig.uploaded(&parts()));
     let note = Note::Upload(rig.key.clone(), ended);
     rig.restart(async |index| assert!(index.end_note(&note).await.unwrap()));
-    eventually("the parts of the one are deleted", SOON, || rig.files().len() == 3 * 5);
+    eventually("the parts of the ended upload are deleted", SOON, || rig.files().len() == 3 * 5);
     rig.complete(kept, Precondition::Always).unwrap();
     assert_only_the_value_is_left(&rig);
 }
@@ -373,12 +373,12 @@ fn uploads_expire() {
     let rig = Rig::with(3, |options| (options.upload_expiry, options.sweep_every) = (expiry, often));
     let upload = rig.begin();
     rig.put_part(upload, 1, b"part").unwrap();
-    eventually("it has expired", SOON, || rig.upload(&rig.key, upload).is_err());
-    eventually("its part is deleted", SOON, || rig.files().is_empty());
+    eventually("the upload has expired", SOON, || rig.upload(&rig.key, upload).is_err());
+    eventually("the part is deleted", SOON, || rig.files().is_empty());
     assert!(matches!(rig.upload(&rig.key, upload), Err(Error::NoUpload)));
 }
 
-/// Pieces of the rig's value: from which byte to which.
+/// Pieces of the rig's value, as ranges of bytes.
 fn spliced(rig: &Rig, pieces: &[(u64, u64)]) -> Incoming<Spliced> {
     let record = rig.runtime.block_on(rig.store().record(&rig.key)).unwrap();
     let piece =
@@ -398,7 +398,7 @@ fn a_value_is_made_of_pieces_of_others() {
     rig.runtime.block_on(put).unwrap();
     rig.complete(upload, Precondition::Always).unwrap();
     assert!(rig.read(None).unwrap() == [&value[10..3_000_000], &value[..10]].concat());
-    // in the place of what it is a piece of
+    // replaces the value of which it is a piece
     let body = spliced(&rig, &[(1, 2_000_000)]);
     let replaced = rig.store().replace(&rig.key, body, Precondition::Always, |_| Ok(Headers::new()));
     rig.runtime.block_on(replaced).unwrap();
@@ -406,7 +406,7 @@ fn a_value_is_made_of_pieces_of_others() {
 }
 
 #[test]
-fn a_value_whose_pieces_cannot_be_read_fails_as_they_do() {
+fn a_value_made_of_unreadable_pieces_fails_with_their_error() {
     let rig = rig();
     rig.replace(&parts().concat(), Precondition::Always).unwrap();
     let copy = |body| {

@@ -19,14 +19,14 @@ fn long() -> Vec<u8> {
 }
 
 #[test]
-fn a_value_takes_the_place_of_another_and_brings_its_headers() {
+fn an_overwrite_replaces_the_value_and_its_headers() {
     let rig = Rig::new(Duration::ZERO, false);
     let first = rig.replace(b"one", Precondition::Absent).unwrap();
     assert_eq!(rig.read(None).unwrap(), b"one");
     assert_eq!(first.headers, [("content-type".to_owned(), "a/b".to_owned())]);
     let second = rig.replace(&long(), Precondition::Tagged(first.tag())).unwrap();
     assert_eq!(rig.read(None).unwrap(), long());
-    assert_eq!(rig.files().len(), 3, "the files of the second alone");
+    assert_eq!(rig.files().len(), 3, "only the files of the second value");
     assert!(matches!(rig.replace(b"x", Precondition::Tagged(first.tag())), Err(Error::Changed)));
     assert!(matches!(rig.replace(b"x", Precondition::Absent), Err(Error::Exists)));
     assert_eq!(rig.runtime.block_on(rig.store().stat(&rig.key)).unwrap(), second);
@@ -37,7 +37,7 @@ fn a_value_takes_the_place_of_another_and_brings_its_headers() {
 }
 
 #[test]
-fn an_empty_value_is_a_value() {
+fn a_value_may_be_empty() {
     let rig = Rig::new(Duration::ZERO, false);
     assert_eq!(rig.replace(b"", Precondition::Always).unwrap().size, Some(0));
     assert_eq!(rig.read(None).unwrap(), b"");
@@ -47,7 +47,7 @@ fn an_empty_value_is_a_value() {
 }
 
 #[test]
-fn what_is_refused_at_its_end_leaves_what_was_there() {
+fn a_write_that_is_refused_at_its_end_keeps_the_old_value() {
     let rig = Rig::new(Duration::ZERO, false);
     rig.replace(b"one", Precondition::Always).unwrap();
     let replace = |length, body: &'static [u8]| {
@@ -61,9 +61,9 @@ fn what_is_refused_at_its_end_leaves_what_was_there() {
     assert_eq!(rig.files().len(), 3);
 }
 
-/// Files that were replaced are kept for their readers, but not so many that nothing more can be begun.
+/// Replaced files are kept for their readers, but their number is bounded so that writes are still possible.
 #[test]
-fn a_key_that_is_overwritten_again_and_again_stays_writable() {
+fn a_key_that_is_overwritten_often_stays_writable() {
     let rig = Rig::new(READER_GRACE, false);
     for number in 0..200_u32 {
         rig.replace(&number.to_le_bytes(), Precondition::Always).unwrap();
@@ -77,7 +77,7 @@ fn a_protected_value_is_not_overwritten() {
     let rig = Rig::new(Duration::ZERO, true);
     rig.replace(b"one", Precondition::Always).unwrap();
     assert!(matches!(rig.replace(b"two", Precondition::Always), Err(Error::Protected)));
-    // before its body is read, which is shorter than it says
+    // the refusal comes before the body is read, which is shorter than announced
     let upload = Incoming { body: Full::new(Bytes::new()), length: Some(3), md5: None };
     let replaced = rig.store().replace(&rig.key, upload, Precondition::Always, |_| Ok(Vec::new()));
     assert!(matches!(rig.runtime.block_on(replaced), Err(Error::Protected)));
@@ -85,7 +85,7 @@ fn a_protected_value_is_not_overwritten() {
 }
 
 #[test]
-fn any_part_can_be_read() {
+fn any_range_can_be_read() {
     let rig = Rig::new(Duration::ZERO, false);
     let value = long();
     rig.replace(&value, Precondition::Always).unwrap();
@@ -97,7 +97,7 @@ fn any_part_can_be_read() {
 }
 
 #[test]
-fn a_read_goes_on_where_a_volume_fails_in_the_middle_of_it() {
+fn a_read_continues_at_another_volume_after_a_failure_midway() {
     let rig = Rig::new(Duration::ZERO, false);
     rig.replace(&long(), Precondition::Always).unwrap();
     for gate in &rig.gates[..2] {
@@ -110,7 +110,7 @@ fn a_read_goes_on_where_a_volume_fails_in_the_middle_of_it() {
 }
 
 #[test]
-fn torn_replicas_are_passed_over_and_if_all_are_that_is_damage() {
+fn torn_replicas_are_skipped_and_all_torn_is_damage() {
     let rig = Rig::new(Duration::ZERO, false);
     rig.replace(b"whole", Precondition::Always).unwrap();
     let files = rig.files();

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::rig::{Ended, REBALANCE, REBUILD, run};
 
-/// The program with exactly these arguments, and no environment.
+/// Runs the program with exactly these arguments, and an empty environment.
 fn with_arguments(program: &str, line: &str) -> Ended {
     run(Command::new(program).env_clear().args(line.split_whitespace().map(OsStr::new)))
 }
@@ -42,7 +42,7 @@ const WRONG_FOR_BOTH: [&str; 15] = [
 ];
 
 #[test]
-fn wrong_flags_of_rebuild_are_one_line() {
+fn invalid_flags_of_rebuild_are_reported_in_one_line() {
     assert_usage(REBUILD, &WRONG_FOR_BOTH);
     assert_usage(
         REBUILD,
@@ -57,7 +57,7 @@ fn wrong_flags_of_rebuild_are_one_line() {
 }
 
 #[test]
-fn wrong_flags_of_rebalance_are_one_line() {
+fn invalid_flags_of_rebalance_are_reported_in_one_line() {
     assert_usage(REBALANCE, &WRONG_FOR_BOTH);
     assert_usage(
         REBALANCE,
@@ -71,12 +71,12 @@ fn wrong_flags_of_rebalance_are_one_line() {
 }
 
 #[test]
-fn a_volume_both_used_and_forgotten_is_a_wrong_flag() {
+fn a_volume_cannot_be_both_used_and_forgotten() {
     assert_usage(REBALANCE, &["--db DB --volumes a:1,b:1,c:1 --forget c:1"]);
 }
 
 #[test]
-fn help_and_version_are_no_mistakes() {
+fn help_and_version_succeed() {
     for program in [REBUILD, REBALANCE] {
         for line in ["--help", "--version"] {
             let ended = with_arguments(program, line);

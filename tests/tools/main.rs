@@ -1,8 +1,8 @@
 //! The offline tools, run as an operator runs them: `davkv-rebuild` and `davkv-rebalance` on real volumes.
 //!
-//! A test fills a [`rig::Rig`], by a master or by hand, ends the master, runs a tool, and compares what the
-//! index names with what lies on the volumes. Random choices come from a seed, which is printed;
-//! `DAVKV_SEED` sets it.
+//! A test fills a [`rig::Rig`], through a master or by hand, stops the master, runs a tool, and compares the
+//! index with the files on the volumes. Random choices come from a seed, which is printed and can be set with
+//! `DAVKV_SEED`.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Volumes with a master over them or without, the tools run on them, and what is left afterwards.
+//! Volumes with or without a master, runs of the tools on them, and checks of the result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,17 +28,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) const REPLICAS: usize = 3;
 
-/// What is stored: each key's state and value.
+/// The stored keys, with their states and values.
 pub(crate) type Model = BTreeMap<Key, (State, Vec<u8>)>;
 
-/// A file: number of the volume, and path below its directory.
+/// A file: the index of its volume, and its path below the volume's directory.
 pub(crate) type Stored = (usize, String);
 
 /// `SplitMix64`.
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// Seeded anew, or by `DAVKV_SEED`.
+    /// Takes the seed from `DAVKV_SEED`, or chooses one, and prints it.
     pub(crate) fn new() -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let given = std::env::var("DAVKV_SEED").ok().map(|seed| seed.parse().unwrap());
@@ -68,8 +68,8 @@ pub(crate) fn key(text: &str) -> Key {
     Key::new(text.as_bytes())
 }
 
-/// Keys of all kinds: plain ones, ones whose base64 has a `/` within, at its end, or twice, and ones whose
-/// names are cut into pieces.
+/// Keys of all kinds: simple ones; ones whose base64 has a `/` inside, at the end, or twice; and ones whose
+/// file names are split.
 pub(crate) fn keys(count: usize) -> Vec<Key> {
     let one = |n: usize| match n % 6 {
         0 => format!("/plain/{n}"),
@@ -81,13 +81,13 @@ pub(crate) fn keys(count: usize) -> Vec<Key> {
     };
     let keys: Vec<_> = (0..count).map(|n| key(&one(n))).collect();
     if count >= 6 {
-        assert!(keys.iter().any(|key| !key.has_plain_name()), "one that only a generation name fits");
-        assert!(keys.iter().any(|key| key.path(Name::Plain).contains('~')), "one that is cut");
+        assert!(keys.iter().any(|key| !key.has_plain_name()), "one key has no plain name");
+        assert!(keys.iter().any(|key| key.path(Name::Plain).contains('~')), "one key's file name is split");
     }
     keys
 }
 
-/// What a program has said.
+/// Exit code and output of a program.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -96,7 +96,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// A figure of the summary: the count, or the exact number of bytes.
+    /// A number in the summary: the count, or the exact number of bytes.
     #[track_caller]
     pub(crate) fn figure(&self, name: &str) -> u64 {
         let line = self.out.lines().find(|line| line.split(' ').next() == Some(name));
@@ -112,12 +112,12 @@ impl Ended {
         self
     }
 
-    /// What it said to the operator, without its log.
+    /// The lines for the operator, without the log.
     pub(crate) fn said(&self) -> Vec<&str> {
         self.err.lines().filter(|line| !line.contains("Z  WARN ")).collect()
     }
 
-    /// That it failed with this one line, and nothing else was said.
+    /// Asserts that it failed with this one line and no other output.
     #[track_caller]
     pub(crate) fn assert_one_line(&self, code: i32, part: &str) {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -139,7 +139,7 @@ pub(crate) fn tool(program: &str, db: &Path, volumes: &[String], flags: &[&str])
     command
 }
 
-/// All that an index holds.
+/// Everything in an index.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) records: BTreeMap<Key, Record>,
@@ -148,7 +148,7 @@ pub(crate) struct Contents {
     pub(crate) notes: BTreeMap<Note, Record>,
 }
 
-/// An index that no master has open.
+/// Opens an index that no master has open.
 #[track_caller]
 pub(crate) fn open(db: &Path, create: bool) -> Index {
     let options = Options { create, cache_bytes: 1 << 20, sync: false };
@@ -189,13 +189,13 @@ pub(crate) fn contents(db: &Path) -> Contents {
     })
 }
 
-/// What a rebuild makes of a value's time when only its files tell: they know the second, and a value isn't older
-/// than its file.
+/// The time that a rebuild gives a value when only its files are known: they have seconds, and a value isn't
+/// older than its file.
 pub(crate) fn as_volumes_know(modified: Timestamp) -> Timestamp {
     Timestamp::end_of_second(modified.seconds())
 }
 
-/// All rows of an index that no master has open, as they are stored.
+/// All rows of an index that no master has open, in their stored form.
 pub(crate) fn rows(db: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let database = Database::open(db, &leveldb::Options { create: false, ..Default::default() }).unwrap();
     let mut rows = BTreeMap::new();
@@ -209,9 +209,9 @@ pub(crate) fn rows(db: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
     rows
 }
 
-/// Volumes, gates before them where a test wants some, and perhaps a master.
+/// Volumes, gates in front of them if a test needs them, and an optional master.
 pub(crate) struct Rig {
-    // in this order: the master goes first, the directory last
+    // fields drop in this order: the master first, the directory last
     pub(crate) master: Option<Master>,
     pub(crate) gates: Vec<Gate>,
     pub(crate) volumes: Vec<Volume>,
@@ -228,9 +228,9 @@ impl Rig {
         rig
     }
 
-    /// A gate before each volume.
+    /// Volumes with gates in front of them.
     pub(crate) fn gated(volumes: usize) -> Self {
-        // a gate keeps two connections per request
+        // a gate uses two connections per request
         let limit = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
         let mut rig = Self::new(volumes);
@@ -261,13 +261,13 @@ impl Rig {
         }
     }
 
-    /// A master over these volumes, in place of the one that runs.
+    /// Starts a master over these volumes, in place of the running one.
     pub(crate) fn serve_on(&mut self, volumes: &[String], flags: &[&str]) {
         self.end_master();
         self.master = Some(Master::start(&self.db(), volumes, flags));
     }
 
-    /// A master over all volumes.
+    /// Starts a master over all volumes.
     pub(crate) fn serve(&mut self, flags: &[&str]) {
         self.serve_on(&self.addresses(), flags);
     }
@@ -290,7 +290,7 @@ impl Rig {
         assert_eq!(answer.status, status, "{method} {key}: {}", answer.text());
     }
 
-    /// A store of that many keys, every fifth of them unlinked; the master has ended.
+    /// Stores `count` keys, every fifth of them unlinked, and stops the master.
     pub(crate) fn fill(&mut self, count: usize, random: &mut Random) -> Model {
         self.serve(&[]);
         let mut model = Model::new();
@@ -307,7 +307,7 @@ impl Rig {
         model
     }
 
-    /// A dump of the master's index, in a file of that name.
+    /// Saves a dump of the master's index in a file of that name.
     #[track_caller]
     pub(crate) fn dump(&self, name: &str) -> PathBuf {
         let answer = request(&self.master.as_ref().unwrap().addr(), "GET", "/?dump", &[], b"");
@@ -316,7 +316,7 @@ impl Rig {
         self.path(name)
     }
 
-    /// Where the file of that rank lies, with all volumes in use.
+    /// The replica of that rank, with all volumes in use.
     pub(crate) fn replica(&self, key: &Key, rank: usize, name: Name) -> Replica {
         let placement = Placement::new(self.addresses(), REPLICAS, 10);
         Replica { place: placement.rank(key)[rank].clone(), name }
@@ -332,7 +332,7 @@ impl Rig {
         self.volumes[*volume].dir().join(path)
     }
 
-    /// Lays a file of the key on the volume of that rank, as a PUT would have.
+    /// Creates a file of the key on the volume of that rank, as a PUT would have.
     pub(crate) fn lay(&self, key: &Key, rank: usize, name: Name, value: &[u8]) -> Stored {
         let stored = self.stored(key, &self.replica(key, rank, name));
         lay(&self.file(&stored), value);
@@ -347,13 +347,14 @@ impl Rig {
         run(&mut tool(REBALANCE, &self.db(), volumes, flags))
     }
 
-    /// What lies on the volumes.
+    /// All files on the volumes.
     pub(crate) fn files(&self) -> BTreeMap<Stored, Vec<u8>> {
         let volumes = self.volumes.iter().enumerate();
         volumes.flat_map(|(n, volume)| volume.files().into_iter().map(move |(p, v)| ((n, p), v))).collect()
     }
 
-    /// That each key's whole value lies where these volumes want it, and no other file anywhere.
+    /// Asserts that each key's whole value is at its placement on these volumes, and that there are no other
+    /// files.
     #[track_caller]
     pub(crate) fn assert_tidy(&self, volumes: &[String], model: &Model) {
         let seen = contents(&self.db());
@@ -379,7 +380,8 @@ impl Rig {
     }
 }
 
-/// Makes the file, in directories in which the volume's workers, which may be another user's, can delete it.
+/// Creates the file, in directories in which the volume's workers can delete it, even if they run as another
+/// user.
 pub(crate) fn lay(path: &Path, bytes: &[u8]) {
     let new: Vec<_> = path.ancestors().skip(1).take_while(|directory| !directory.exists()).collect();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -389,12 +391,12 @@ pub(crate) fn lay(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Whether volumes hold as many files as whole values of these keys take.
+/// Whether the number of files is that of the replicas of these keys.
 pub(crate) fn is_as_many(rig: &Rig, model: &Model) -> bool {
     rig.volumes.iter().map(|volume| volume.files().len()).sum::<usize>() == model.len() * REPLICAS
 }
 
-/// Holds the nth of these requests on all gates taken together.
+/// Gives this order to the nth of these requests, counted over all gates.
 pub(crate) fn hold(gates: &[Gate], method: &'static str, n: usize, order: Order) {
     let seen = Arc::new(AtomicUsize::new(0));
     for gate in gates {
@@ -415,7 +417,7 @@ pub(crate) fn open_and_release(gates: &[Gate], method: &str) {
     eventually("nothing is held", PATIENCE, || !is_held(gates, method));
 }
 
-/// A program in the background, ended with its value.
+/// A background program, killed on drop.
 pub(crate) struct Background(Child);
 
 impl Background {
@@ -423,12 +425,12 @@ impl Background {
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    /// Waits until the request is held; panics when the program ended without it.
+    /// Waits until `condition` holds; panics if the program ends before.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
         eventually(what, PATIENCE, || {
             let held = condition();
-            assert!(held || self.0.try_wait().unwrap().is_none(), "it ended before this: {what}");
+            assert!(held || self.0.try_wait().unwrap().is_none(), "the program ended before this: {what}");
             held
         });
     }
@@ -445,7 +447,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // of one that has ended, nothing is left to do
+        // it may have ended already
         self.0.kill().ok();
         self.0.wait().ok();
     }

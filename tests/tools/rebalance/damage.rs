@@ -9,7 +9,7 @@ use md5::{Digest as _, Md5};
 use crate::rig::{Model, Random, Rig, contents, key};
 
 #[test]
-fn a_missing_replica_is_made_good() {
+fn a_missing_replica_is_repaired() {
     let mut rig = Rig::new(3);
     let model = rig.fill(6, &mut Random::new());
     let (missing, _) = rig.volumes[1].files().swap_remove(0);
@@ -21,7 +21,7 @@ fn a_missing_replica_is_made_good() {
 }
 
 #[test]
-fn a_torn_replica_is_made_good() {
+fn a_torn_replica_is_repaired() {
     let mut rig = Rig::new(3);
     let model = rig.fill(6, &mut Random::new());
     for (torn, value) in rig.volumes[1].files() {
@@ -40,7 +40,7 @@ fn a_wrong_replica_is_not_copied() {
     rig.expect("PUT", &key("/key"), b"value", 201);
     rig.end_master();
     let model = Model::from([(key("/key"), (State::Live, b"value".to_vec()))]);
-    // one is missing, one has other bytes of the same length, and one is good
+    // the first is missing, the second has other bytes of the same length, and the third is good
     let stored = |rank| rig.stored(&key("/key"), &rig.replica(&key("/key"), rank, Name::Plain));
     fs::write(rig.file(&stored(0)), b"wrong").unwrap();
     fs::remove_file(rig.file(&stored(1))).unwrap();

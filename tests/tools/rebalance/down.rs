@@ -1,4 +1,4 @@
-//! Volumes that are down: needed, drained meanwhile, or lost and forgotten.
+//! Volumes that are down: needed ones, drained ones, and lost ones that are forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,7 +25,7 @@ fn a_lost_volume_can_be_forgotten() {
 }
 
 #[test]
-fn files_that_wait_for_a_forgotten_volume_are_forgotten() {
+fn intents_for_a_forgotten_volume_are_dropped() {
     let mut rig = Rig::new(4);
     let mut model = rig.fill(30, &mut Random::new());
     let lost = rig.addresses()[3].clone();
@@ -48,7 +48,7 @@ fn files_that_wait_for_a_forgotten_volume_are_forgotten() {
     assert_eq!(waiting(&contents(&rig.db())), 0);
 }
 
-/// A store of which the fourth volume was drained while it was down; it is back.
+/// A store whose fourth volume was drained while it was down, and is back.
 fn drained_while_down() -> (Rig, Model) {
     let mut rig = Rig::new(4);
     let model = rig.fill(30, &mut Random::new());
@@ -111,13 +111,13 @@ fn a_volume_that_is_needed_and_down_fails_its_keys_and_no_others() {
     rig.volumes[0].restart();
     rig.rebalance(&rig.addresses(), &[]).assert_done();
     rig.serve(&[]);
-    eventually("what waited for the volume is gone", PATIENCE, || is_as_many(&rig, &model));
+    eventually("the files that waited for the volume are deleted", PATIENCE, || is_as_many(&rig, &model));
     rig.end_master();
     rig.assert_tidy(&rig.addresses(), &model);
 }
 
 #[test]
-fn a_misspelt_volume_to_forget_is_told() {
+fn a_misspelt_volume_to_forget_is_reported() {
     let mut rig = Rig::new(3);
     rig.serve(&[]);
     rig.fill(3, &mut Random::new());

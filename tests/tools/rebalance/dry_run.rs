@@ -1,4 +1,4 @@
-//! A dry run: it changes nothing, and tells what the run then does.
+//! A dry run changes nothing, and predicts the actual run.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,11 +6,11 @@ use std::fs;
 use crate::rig::{Ended, Random, Rig, contents};
 
 #[test]
-fn a_dry_run_changes_nothing_and_tells_what_the_run_then_does() {
+fn a_dry_run_changes_nothing_and_predicts_the_run() {
     let mut rig = Rig::new(4);
     let model = rig.fill(30, &mut Random::new());
     rig.add_volume();
-    // the first volume is drained, and on the second a replica is missing, another torn
+    // the first volume is drained; on the second, one replica is missing and another torn
     let damaged: Vec<_> = rig.volumes[1].files().into_iter().take(2).collect();
     fs::remove_file(rig.volumes[1].dir().join(&damaged[0].0)).unwrap();
     fs::write(rig.volumes[1].dir().join(&damaged[1].0), &damaged[1].1[1..]).unwrap();
@@ -31,7 +31,7 @@ fn a_dry_run_changes_nothing_and_tells_what_the_run_then_does() {
 }
 
 #[test]
-fn a_dry_run_tells_of_failures_as_the_run_does() {
+fn a_dry_run_reports_the_same_failures_as_the_run() {
     let mut rig = Rig::new(3);
     let model = rig.fill(12, &mut Random::new());
     rig.volumes[0].kill();

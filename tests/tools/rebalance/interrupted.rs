@@ -1,12 +1,12 @@
-//! Runs that are killed at any request, and repeated.
+//! Runs that are killed at some request, and repeated.
 
 use crate::common::{Gate, Order, Stage, eventually};
 use crate::rig::{
     Background, PATIENCE, REBALANCE, Random, Rig, hold, is_as_many, is_held, open_and_release, tool,
 };
 
-/// Drains one volume after the other, is killed at a request each time, and run again; the request that was
-/// under way then still takes effect. The master clears up.
+/// Drains one volume after the other. Each run is killed at a request, which still takes effect after a
+/// second run. Then the master cleans up.
 fn assert_survives_kills(method: &'static str, order: Order) {
     let mut random = Random::new();
     let mut rig = Rig::gated(4);
@@ -27,7 +27,7 @@ fn assert_survives_kills(method: &'static str, order: Order) {
         rig.gates.iter().all(|gate| gate.count(method, Stage::Arrived) == 0)
     });
     rig.serve_on(&left, &["--quarantine", "1s"]);
-    eventually("the rests of all runs are gone", PATIENCE, || is_as_many(&rig, &model));
+    eventually("the leftovers of all runs are deleted", PATIENCE, || is_as_many(&rig, &model));
     rig.end_master();
     rig.assert_tidy(&left, &model);
 }
@@ -53,6 +53,6 @@ fn a_run_killed_after_a_deletion_can_be_repeated() {
 }
 
 #[test]
-fn a_run_killed_while_it_looks_can_be_repeated() {
+fn a_run_killed_at_a_check_of_a_replica_can_be_repeated() {
     assert_survives_kills("HEAD", Order::Hold);
 }

@@ -1,4 +1,4 @@
-//! `davkv-rebalance`: every value goes to where the volumes want it.
+//! `davkv-rebalance`: every value moves to its placement.
 
 mod damage;
 mod down;

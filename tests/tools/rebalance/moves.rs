@@ -1,4 +1,4 @@
-//! What moves when volumes, subvolumes or replicas become more, fewer, or called otherwise.
+//! What moves when volumes, subvolumes or replicas are added, removed, or renamed.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::common;
 use crate::rig::{REPLICAS, Random, Rig, block_on, contents, key, keys, open};
 
 #[test]
-fn an_added_volume_gets_what_it_must_and_nothing_else_moves() {
+fn an_added_volume_gets_its_share_and_nothing_else_moves() {
     let mut rig = Rig::new(3);
     let model = rig.fill(30, &mut Random::new());
     let before = contents(&rig.db());
@@ -43,7 +43,7 @@ fn an_added_volume_gets_what_it_must_and_nothing_else_moves() {
 }
 
 #[test]
-fn a_second_run_finds_nothing_to_do() {
+fn a_second_run_changes_nothing() {
     let mut rig = Rig::new(3);
     let model = rig.fill(12, &mut Random::new());
     rig.add_volume();
@@ -88,7 +88,7 @@ fn draining_empties_the_volume() {
 }
 
 #[test]
-fn other_subvolumes_are_moved_to() {
+fn values_move_when_the_number_of_subvolumes_changes() {
     let mut rig = Rig::new(3);
     let model = rig.fill(10, &mut Random::new());
     rig.rebalance(&rig.addresses(), &["--subvolumes", "1"]).assert_done();
@@ -100,7 +100,7 @@ fn other_subvolumes_are_moved_to() {
 }
 
 #[test]
-fn more_replicas_are_made_and_surplus_ones_go() {
+fn replicas_are_added_and_surplus_ones_are_deleted() {
     let mut rig = Rig::new(4);
     let model = rig.fill(10, &mut Random::new());
     let ended = rig.rebalance(&rig.addresses(), &["--replicas", "4"]);
@@ -128,7 +128,7 @@ fn unlinked_keys_stay_unlinked_and_move_too() {
     rig.assert_tidy(left, &keys.iter().map(unlinked).collect());
 }
 
-/// What was uploaded of a value so far is as much a value.
+/// Parts of uploads are values as well.
 #[test]
 fn parts_of_uploads_move_too() {
     let mut rig = Rig::new(4);
@@ -155,7 +155,7 @@ fn parts_of_uploads_move_too() {
     let begun = Record { state: State::Live, replicas, md5: None, size: None, modified: None, headers };
     block_on(async {
         index.load(rows).await.unwrap();
-        // parts of no upload are swept away
+        // the master deletes parts without an upload
         index.set_note(&Note::Upload(Key::new(b"/uploaded"), 7), Some(&begun)).await.unwrap();
         index.reserve_beyond(1000).await.unwrap();
     });
@@ -181,9 +181,9 @@ fn parts_of_uploads_move_too() {
     assert_eq!((after.len(), files.len()), (12, 13 * REPLICAS));
 }
 
-/// Another spelling of a volume is another volume to the placement, and the same files.
+/// To the placement, another spelling of an address is another volume; but the files are the same.
 #[test]
-fn volumes_that_are_called_otherwise_lose_nothing() {
+fn volumes_under_new_addresses_lose_nothing() {
     let mut rig = Rig::new(3);
     rig.serve(&["--subvolumes", "1"]);
     let model: Vec<(Key, Vec<u8>)> = keys(20).into_iter().map(|key| (key, b"a value".to_vec())).collect();

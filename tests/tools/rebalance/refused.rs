@@ -1,4 +1,4 @@
-//! An index that can't be worked on: in use, missing, or none.
+//! An index that can't be used: in use, missing, or invalid.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn rebalancing_a_missing_index_is_refused() {
 }
 
 #[test]
-fn rebalancing_what_is_no_index_is_refused() {
+fn rebalancing_an_invalid_index_is_refused() {
     let rig = Rig::new(3);
     lay(&rig.db().join("file"), b"mine");
     let ended = rig.rebalance(&rig.addresses(), &[]);

@@ -1,4 +1,4 @@
-//! The index comes back: what is live, what is hidden, and what is gone for good.
+//! What a rebuild restores, what it hides, and what it cannot restore.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ use davkv::record::{Record, Replica, State};
 use crate::common::{self, Master, eventually};
 use crate::rig::{Contents, Model, PATIENCE, Random, Rig, Stored, as_volumes_know, contents, key, keys};
 
-/// A store after a random history: plain and generation names, a volume that came later, keys that were
-/// deleted, unlinked, written again and moved. The master has ended.
+/// A store after a random history: plain and generation names, a volume that was added later, keys that were
+/// deleted, unlinked, written again and moved. The master is stopped.
 fn random_history() -> (Rig, Model) {
     let mut random = Random::new();
     let mut rig = Rig::new(3);
@@ -45,7 +45,7 @@ fn random_history() -> (Rig, Model) {
         }
     }
     rig.end_master();
-    assert!(!model.is_empty() && model.len() < keys.len(), "a history of some use");
+    assert!(!model.is_empty() && model.len() < keys.len(), "the history has live and deleted keys");
     (rig, model)
 }
 
@@ -66,8 +66,8 @@ fn rebuild_from_the_index_equals_it() {
     }
 }
 
-/// A key that was deleted while a file of it still waited, after a REBALANCE, for readers to leave, comes
-/// back hidden: volumes can't tell it from the rest of a failed write.
+/// A key that was deleted while a surplus file from a REBALANCE still waited for readers is restored as
+/// unlinked: on the volumes, this file looks like the rest of a failed write.
 #[test]
 fn rebuild_from_the_volumes_alone_equals_the_index_but_for_states_md5s_and_milliseconds() {
     let (rig, model) = random_history();
@@ -98,7 +98,7 @@ fn rebuild_from_the_volumes_alone_equals_the_index_but_for_states_md5s_and_milli
 }
 
 #[test]
-fn a_rebuilt_store_serves_and_goes_on() {
+fn a_rebuilt_store_serves_reads_and_writes() {
     let (mut rig, model) = random_history();
     let rebuilt = rig.path("rebuilt");
     rig.rebuild(&rebuilt, &["--names", "plain"]).assert_done();
@@ -114,7 +114,7 @@ fn a_rebuilt_store_serves_and_goes_on() {
 }
 
 #[test]
-fn generations_after_a_rebuild_are_new_ones() {
+fn generations_after_a_rebuild_are_unused_ones() {
     let mut rig = Rig::new(3);
     let one = key("/key");
     for rank in 0..3 {
@@ -142,7 +142,7 @@ fn a_deleted_key_is_not_revived() {
     assert_eq!(contents(&rig.path("rebuilt")).records.keys().collect::<Vec<_>>(), [&kept]);
 }
 
-/// A store whose key `/deleted` was deleted while a volume was down, which then came back.
+/// A store whose key `/deleted` was deleted while a volume was down that is back now.
 fn deleted_with_a_volume_down() -> (Rig, Key, Stored) {
     let mut rig = Rig::new(4);
     let deleted = key("/deleted");
@@ -179,7 +179,7 @@ fn a_key_deleted_while_a_volume_was_down_is_hidden_without_the_index() {
 }
 
 #[test]
-fn what_replaced_it_wins_over_the_file_that_a_volume_kept() {
+fn a_newer_value_wins_over_a_stale_file_of_a_volume() {
     let (mut rig, deleted, left) = deleted_with_a_volume_down();
     rig.volumes[left.0].kill();
     rig.serve(&[]);
@@ -229,7 +229,7 @@ fn a_value_on_half_of_its_volumes_is_live_and_incomplete() {
 }
 
 #[test]
-fn a_write_cut_short_does_not_hide_the_value_before_it() {
+fn an_interrupted_write_does_not_hide_the_previous_value() {
     let rig = Rig::new(3);
     for rank in 0..3 {
         rig.lay(&key("/key"), rank, Name::Plain, b"value");
@@ -243,10 +243,10 @@ fn a_write_cut_short_does_not_hide_the_value_before_it() {
     assert_eq!(intended.map(|file| rig.stored(&key("/key"), file)).collect::<Vec<_>>(), [cut]);
 }
 
-/// A replica was moved away and back: its plain name was burnt, and the file of that name still waits to be
-/// deleted beside the new one.
+/// A replica was moved away and back. Its plain name could not be reused, and the file of that name still
+/// waits to be deleted beside the new one.
 #[test]
-fn two_equal_files_on_one_volume_are_one_replica() {
+fn two_equal_files_on_one_volume_count_as_one_replica() {
     let rig = Rig::new(3);
     for rank in 0..3 {
         rig.lay(&key("/key"), rank, Name::Plain, b"value");
@@ -259,7 +259,7 @@ fn two_equal_files_on_one_volume_are_one_replica() {
 }
 
 #[test]
-fn zero_size_files_are_no_values() {
+fn empty_files_are_not_values() {
     let mut rig = Rig::new(3);
     for rank in 0..3 {
         rig.lay(&key("/empty"), rank, Name::Plain, b"");
@@ -270,5 +270,5 @@ fn zero_size_files_are_no_values() {
     assert_eq!((ended.figure("objects"), ended.figure("leftovers")), (1, 3));
     assert_eq!(contents(&rig.db()).records.keys().collect::<Vec<_>>(), [&key("/key")]);
     rig.serve(&[]);
-    eventually("the empty files are gone", PATIENCE, || rig.files().len() == 3);
+    eventually("the empty files are deleted", PATIENCE, || rig.files().len() == 3);
 }

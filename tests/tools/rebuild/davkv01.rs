@@ -1,4 +1,4 @@
-//! The way back to davkv 0.1, whose records have their time in seconds, and the way from it.
+//! Downgrades to davkv 0.1, whose records have times in seconds, and upgrades from it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,17 +11,17 @@ use davkv::record::{Form, Record, State};
 use super::parts::Parts;
 use crate::rig::{Contents, REPLICAS, Random, Rig, block_on, contents, open, rows};
 
-/// The only version of records and of intents that davkv 0.1 reads.
+/// The only version of records and intents that davkv 0.1 reads.
 const VERSION: u8 = 1;
 
-/// What only the index knows of a value that a client of S3 stored.
+/// The parts of an S3 client's value that only the index knows.
 fn headers() -> Vec<(String, String)> {
     [("content-type", "image/jpeg"), ("x-amz-meta-from", "Bali")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec()
 }
 
-/// A store of some values with headers, and of an upload under way with its parts; no master runs.
+/// A store with some values with headers, and an upload under way with its parts; no master runs.
 fn store() -> Rig {
     let (mut rig, ..) = Parts::new().close();
     let model = rig.fill(12, &mut Random::new());
@@ -41,7 +41,7 @@ fn cut_to_seconds(record: &mut Record) {
     record.modified = Some(Timestamp::from_seconds(modified.seconds()));
 }
 
-/// That davkv 0.1 can read all rows of the index, and that they say what `old` says, but for milliseconds.
+/// Asserts that davkv 0.1 can read all rows of the index, and that they equal `old` except for milliseconds.
 #[track_caller]
 fn assert_readable_and_equal(db: &Path, mut old: Contents) {
     for (row, value) in rows(db) {
@@ -54,7 +54,7 @@ fn assert_readable_and_equal(db: &Path, mut old: Contents) {
 }
 
 #[test]
-fn davkv_0_1_gets_all_that_an_index_knows_but_the_milliseconds() {
+fn davkv_0_1_gets_everything_from_an_index_but_milliseconds() {
     let rig = store();
     let (old, rebuilt) = (rig.db(), rig.path("rebuilt"));
     assert!(rows(&old).iter().any(|(row, value)| row.starts_with(b"/") && value[0] != VERSION));
@@ -71,7 +71,7 @@ fn davkv_0_1_gets_all_that_an_index_knows_but_the_milliseconds() {
 }
 
 #[test]
-fn davkv_0_1_gets_all_that_a_dump_knows_but_the_milliseconds() {
+fn davkv_0_1_gets_everything_from_a_dump_but_milliseconds() {
     let mut rig = store();
     rig.serve(&[]);
     let dump = rig.dump("dump");
@@ -82,9 +82,9 @@ fn davkv_0_1_gets_all_that_a_dump_knows_but_the_milliseconds() {
     assert_readable_and_equal(&rebuilt, contents(&rig.db()));
 }
 
-/// Files that no record names are left to the master, by intents.
+/// Intents name the files that no record names, for the master to delete.
 #[test]
-fn davkv_0_1_reads_what_is_made_from_the_volumes_alone() {
+fn davkv_0_1_reads_an_index_made_from_the_volumes_alone() {
     let mut rig = Rig::new(3);
     let model = rig.fill(12, &mut Random::new());
     for rank in 0..REPLICAS {
@@ -101,9 +101,9 @@ fn davkv_0_1_reads_what_is_made_from_the_volumes_alone() {
     assert_readable_and_equal(&rebuilt, new);
 }
 
-/// Nothing is converted: a record gets the form of this version when it is written again.
+/// No row is converted at once: a record gets the current version when it is next written.
 #[test]
-fn an_index_of_davkv_0_1_is_served_as_it_is_and_loses_nothing_when_it_is_written() {
+fn an_index_of_davkv_0_1_is_served_unchanged_and_loses_nothing_when_written() {
     let mut rig = Rig::new(3);
     let model = rig.fill(12, &mut Random::new());
     let (old, db) = (rig.path("old"), rig.db());

@@ -1,4 +1,4 @@
-//! The index is lost, and there is a dump of it.
+//! Rebuilds from a dump of the lost index.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -15,14 +15,14 @@ use crate::rig::{
     open_and_release,
 };
 
-/// What the index knows of a value that its files don't tell.
+/// The parts of a value that only the index knows.
 fn headers() -> Vec<(String, String)> {
     [("content-type", "image/jpeg"), ("x-amz-meta-from", "Bali"), ("etag", "0123-2")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec()
 }
 
-/// A store of a dozen keys, every fifth of them unlinked, each with headers; no master runs.
+/// A store of a dozen keys, every fifth of them unlinked, all with headers; no master runs.
 fn store() -> (Rig, Model) {
     let mut rig = Rig::new(4);
     let model = rig.fill(12, &mut Random::new());
@@ -37,7 +37,7 @@ fn store() -> (Rig, Model) {
     (rig, model)
 }
 
-/// Ends the master, loses its index, and makes it again from that dump.
+/// Stops the master, deletes its index, and rebuilds it from that dump.
 #[track_caller]
 fn lose_and_rebuild(rig: &mut Rig, dump: &Path) -> Ended {
     rig.end_master();
@@ -46,7 +46,7 @@ fn lose_and_rebuild(rig: &mut Rig, dump: &Path) -> Ended {
 }
 
 #[test]
-fn what_only_the_index_knows_comes_back() {
+fn states_md5s_and_headers_are_restored() {
     let (mut rig, model) = store();
     rig.serve(&[]);
     let dump = rig.dump("dump");
@@ -61,7 +61,7 @@ fn what_only_the_index_knows_comes_back() {
 }
 
 #[test]
-fn parts_and_notes_come_back() {
+fn parts_and_notes_are_restored() {
     let (mut rig, parts, notes) = Parts::new().close();
     rig.serve(&[]);
     let dump = rig.dump("dump");
@@ -82,7 +82,7 @@ fn a_value_that_was_deleted_before_the_dump_is_not_revived() {
         rig.volumes[*volume].kill();
     }
     rig.expect("DELETE", &deleted, b"", 204);
-    // the dump is of a later second than the files
+    // so that the dump is from a later second than the files
     eventually("a second has passed", PATIENCE, || {
         let written = fs::metadata(rig.file(&files[0])).unwrap().modified().unwrap();
         written.elapsed().is_ok_and(|age| age > Duration::from_secs(2))
@@ -99,11 +99,11 @@ fn a_value_that_was_deleted_before_the_dump_is_not_revived() {
     let intents = contents(&rig.db()).intents.remove(&deleted).unwrap();
     assert!(replicas.iter().all(|file| intents.iter().any(|intent| intent.files.contains(file))));
     rig.serve(&[]);
-    eventually("its files are gone", PATIENCE, || rig.files().is_empty());
+    eventually("the value's files are deleted", PATIENCE, || rig.files().is_empty());
 }
 
 #[test]
-fn what_was_written_after_the_dump_is_taken_as_the_files_are() {
+fn writes_after_the_dump_are_restored_from_the_files() {
     let mut rig = Rig::new(3);
     let [kept, replaced, deleted, new, unlinked] =
         ["/kept", "/replaced", "/deleted", "/new", "/unlinked"].map(key);
@@ -131,12 +131,12 @@ fn what_was_written_after_the_dump_is_taken_as_the_files_are() {
 }
 
 #[test]
-fn values_that_were_all_moved_after_the_dump_are_known_still() {
+fn values_that_moved_after_the_dump_keep_their_records() {
     let (mut rig, _) = store();
     rig.serve(&[]);
     let dump = rig.dump("dump");
     rig.end_master();
-    // no replica stays where it was
+    // every replica moves
     rig.rebalance(&rig.addresses(), &["--subvolumes", "1"]).assert_done();
     let ended = lose_and_rebuild(&mut rig, &dump);
     ended.assert_done();
@@ -148,9 +148,9 @@ fn values_that_were_all_moved_after_the_dump_are_known_still() {
     }
 }
 
-/// At the moment of the dump, an intent named its files.
+/// When the dump was taken, an intent named the value's files.
 #[test]
-fn a_value_that_was_on_its_way_during_the_dump_is_live() {
+fn a_value_that_was_being_written_during_the_dump_is_live() {
     for flags in [&[][..], &["--names", "generation"]] {
         let mut rig = Rig::gated(3);
         let one = key("/key");
@@ -160,7 +160,7 @@ fn a_value_that_was_on_its_way_during_the_dump_is_live() {
         }
         let (addr, target) = (rig.master.as_ref().unwrap().addr(), one.to_string());
         let put = std::thread::spawn(move || request(&addr, "PUT", target, &[], b"value").status);
-        eventually("a file is on its way", PATIENCE, || is_held(&rig.gates, "PUT"));
+        eventually("an upload to a volume is under way", PATIENCE, || is_held(&rig.gates, "PUT"));
         let dump = rig.dump("dump");
         open_and_release(&rig.gates, "PUT");
         assert_eq!(put.join().unwrap(), 201);
@@ -173,8 +173,8 @@ fn a_value_that_was_on_its_way_during_the_dump_is_live() {
     }
 }
 
-/// An index that has an intent for the files of a key, which aren't there, and what is dumped of it; the second in
-/// which it was dumped.
+/// Dumps an index with an intent for files of a key that don't exist. Returns the second in which the dump
+/// was taken.
 fn dump_with_an_intent(rig: &Rig, of: &Key, name: Name) -> SystemTime {
     let index = open(&rig.db(), true);
     let files: Vec<Replica> = (0..REPLICAS).map(|rank| rig.replica(of, rank, name)).collect();
@@ -192,7 +192,7 @@ fn dump_with_an_intent(rig: &Rig, of: &Key, name: Name) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from_be_bytes(*taken))
 }
 
-/// Lays the files of that name, as if written then, and rebuilds from the dump.
+/// Creates the files of that name with that time, and rebuilds from the dump.
 fn rebuild_with_files_written(rig: &mut Rig, one: &Key, name: Name, then: SystemTime) -> Entry {
     for rank in 0..REPLICAS {
         let file = rig.lay(one, rank, name, b"value");
@@ -203,9 +203,9 @@ fn rebuild_with_files_written(rig: &mut Rig, one: &Key, name: Name, then: System
     block_on(open(&rig.db(), false).entry(one)).unwrap()
 }
 
-/// The key was deleted before, and the deletion was confirmed and the name free again just after the dump.
+/// The key had been deleted; just after the dump, the deletion was confirmed, and the name was free again.
 #[test]
-fn a_plain_name_that_was_used_again_within_the_second_of_the_dump_is_a_value() {
+fn a_plain_name_that_was_reused_within_the_second_of_the_dump_is_a_value() {
     let mut rig = Rig::new(3);
     let taken = dump_with_an_intent(&rig, &key("/key"), Name::Plain);
     let Entry { record, intents } = rebuild_with_files_written(&mut rig, &key("/key"), Name::Plain, taken);
@@ -213,7 +213,7 @@ fn a_plain_name_that_was_used_again_within_the_second_of_the_dump_is_a_value() {
 }
 
 #[test]
-fn what_an_intent_of_the_dump_names_is_not_revived() {
+fn files_named_by_an_intent_of_the_dump_are_not_revived() {
     let earlier = Duration::from_secs(1);
     for (name, before) in [(Name::Plain, earlier), (Name::Generation(7), Duration::ZERO)] {
         let mut rig = Rig::new(3);
@@ -224,7 +224,7 @@ fn what_an_intent_of_the_dump_names_is_not_revived() {
     }
 }
 
-/// That a rebuild from these bytes says that they are no dump, and makes nothing.
+/// Asserts that a rebuild refuses these bytes as a dump, and creates nothing.
 #[track_caller]
 fn assert_refused(rig: &Rig, bytes: &[u8], why: &str) {
     let dump = rig.path("damaged");
@@ -235,7 +235,7 @@ fn assert_refused(rig: &Rig, bytes: &[u8], why: &str) {
 }
 
 #[test]
-fn a_dump_that_was_cut_short_is_refused_wherever_it_was_cut() {
+fn a_truncated_dump_is_refused_wherever_it_ends() {
     let (mut rig, _) = store();
     rig.serve(&[]);
     let dump = fs::read(rig.dump("dump")).unwrap();
@@ -248,7 +248,7 @@ fn a_dump_that_was_cut_short_is_refused_wherever_it_was_cut() {
 }
 
 #[test]
-fn a_dump_in_which_a_bit_is_another_is_refused() {
+fn a_dump_with_a_flipped_bit_is_refused() {
     let (mut rig, _) = store();
     rig.serve(&[]);
     let dump = fs::read(rig.dump("dump")).unwrap();
@@ -263,25 +263,25 @@ fn a_dump_in_which_a_bit_is_another_is_refused() {
 }
 
 #[test]
-fn what_is_no_dump_is_refused() {
+fn a_file_that_is_not_a_dump_is_refused() {
     let rig = Rig::new(3);
     for bytes in [b"".as_slice(), b"{\"next\":\"\",\"keys\":[]}\n", b"davkv index dump 2\n"] {
         assert_refused(&rig, bytes, "it is no dump");
     }
 }
 
-/// As curl leaves it with `-C -`, or two runs with `>>`.
+/// `curl -C -`, or two runs with `>>`, produce such a file.
 #[test]
-fn a_dump_with_another_behind_it_is_refused() {
+fn two_concatenated_dumps_are_refused() {
     let (mut rig, _) = store();
     rig.serve(&[]);
     let dump = fs::read(rig.dump("dump")).unwrap();
     assert_refused(&rig, &[dump.as_slice(), &dump].concat(), "it is damaged: something comes after its end");
 }
 
-/// A rebuild that was killed has left some of it.
+/// A killed rebuild has left part of its work.
 #[test]
-fn what_an_earlier_rebuild_left_of_a_dump_is_cleared_away() {
+fn leftovers_of_an_earlier_rebuild_from_a_dump_are_deleted() {
     let (mut rig, _) = store();
     rig.serve(&[]);
     let dump = rig.dump("dump");
@@ -292,9 +292,9 @@ fn what_an_earlier_rebuild_left_of_a_dump_is_cleared_away() {
     assert_eq!(contents(&rig.db()), contents(&rig.path("lost")));
 }
 
-/// Records that minikeyvalue reads know MD5s and states, which come from the dump.
+/// minikeyvalue's records contain MD5s and states, which come from the dump.
 #[test]
-fn minikeyvalues_records_are_made_from_a_dump_as_well() {
+fn minikeyvalues_records_can_be_made_from_a_dump() {
     let mut rig = Rig::new(3);
     rig.serve(&[]);
     rig.expect("PUT", &key("/key"), b"value", 201);

@@ -1,4 +1,4 @@
-//! Rebuilds that are killed, and two at the same time.
+//! Rebuilds that are killed, and two at once.
 
 use davkv::key::Name;
 
@@ -32,12 +32,12 @@ fn a_rebuild_killed_while_listing_can_be_run_again() {
 }
 
 #[test]
-fn a_rebuild_killed_while_judging_can_be_run_again() {
+fn a_rebuild_killed_while_comparing_files_can_be_run_again() {
     let mut rig = Rig::gated(3);
     rig.fill(10, &mut Random::new());
     rig.lay(&key("/key"), 0, Name::Generation(8), b"value");
     rig.lay(&key("/key"), 1, Name::Generation(9), b"value");
-    // the first file that is read for its bytes
+    // the first file whose bytes are read
     let compared = |_: &str, target: &str| target.contains(',').then_some(Order::Hold);
     rig.gates.iter().for_each(|gate| gate.rule(compared));
     let db = rig.path("rebuilt");

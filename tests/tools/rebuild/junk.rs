@@ -1,4 +1,4 @@
-//! Files that are no values: reported, and left alone.
+//! Files that are not values are reported and left alone.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,7 +8,7 @@ use davkv::key::Name;
 
 use crate::rig::{Rig, contents, key, lay};
 
-/// That these files on a volume, beside a value, are reported, and nothing else happens to them.
+/// Asserts that these files on a volume, beside a value, are reported and not changed.
 #[track_caller]
 fn assert_junk(paths: &[OsString], shown: &[&str]) {
     let rig = Rig::new(3);
@@ -39,18 +39,18 @@ fn assert_all_junk(paths: &[&str]) {
 }
 
 #[test]
-fn names_that_are_no_base64_are_junk() {
+fn names_that_are_not_base64_are_junk() {
     assert_all_junk(&["sv00/aa/bb/not base64", "sv00/aa/bb/L2tl*", "sv00/aa/bb/README.txt", "sv03/aa/bb/~"]);
 }
 
 #[test]
 fn names_in_the_wrong_directory_are_junk() {
-    // base64 of "/key", which lies in 1a/f7
+    // base64 of "/key", whose directory is 1a/f7
     assert_all_junk(&["sv00/aa/bb/L2tleQ==", "sv00/aa/bb/L2tleQ", "aa/bb/L2tleQ==", "sv00/L2tleQ=="]);
 }
 
 #[test]
-fn generation_names_that_are_not_ours_are_junk() {
+fn invalid_generation_names_are_junk() {
     let path = |tail: &str| format!("sv00{}{tail}", &key("/key").path(Name::Plain).replace("L2tleQ==", ""));
     let paths = [
         path("L2tleQ==,1"),
@@ -72,7 +72,7 @@ fn files_beside_the_layout_are_junk() {
     assert_all_junk(&["file", "sv00/file", "sv00/aa/file", "sv00/aa/bb/L2/nested/file"]);
 }
 
-/// What stands in a directory that can't hold values is not looked at.
+/// A directory that can't hold values is not listed.
 #[test]
 fn directories_beside_the_layout_are_junk_as_a_whole() {
     let paths =
@@ -102,7 +102,7 @@ fn names_that_would_break_a_terminal_or_the_listing_are_junk() {
 }
 
 #[test]
-fn the_volumes_own_files_are_not_mentioned() {
+fn the_volumes_internal_files_are_not_reported() {
     let rig = Rig::new(3);
     lay(&rig.volumes[0].dir().join("body_temp/0000000001"), b"half a value");
     let ended = rig.rebuild(&rig.db(), &[]);

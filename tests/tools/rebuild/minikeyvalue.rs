@@ -1,4 +1,4 @@
-//! The way back: records that minikeyvalue reads.
+//! Downgrades to minikeyvalue: records that it can read.
 
 use std::collections::BTreeMap;
 

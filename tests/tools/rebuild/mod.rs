@@ -1,4 +1,4 @@
-//! `davkv-rebuild`: the index is made again from what lies on the volumes.
+//! `davkv-rebuild`: makes the index again from the files on the volumes.
 
 mod comes_back;
 mod davkv01;

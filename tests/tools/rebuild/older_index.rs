@@ -1,4 +1,4 @@
-//! An older index beside the volumes, and what stands where the new one goes.
+//! Rebuilds with an older index beside the volumes, and with something in the place of the new one.
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
@@ -25,7 +25,7 @@ fn keys_of_the_older_index_that_are_on_no_volume_are_reported() {
     assert_eq!((ended.figure("lost"), ended.figure("objects")), (1, 1));
 }
 
-/// A copy of the index is older than the value: another of the same size has come in its place.
+/// The copy of the index is older than the value, which has replaced another of the same size.
 #[test]
 fn the_md5_of_an_older_value_is_not_kept_for_a_newer_one() {
     let mut rig = Rig::new(3);
@@ -72,7 +72,7 @@ fn an_existing_index_is_not_overwritten() {
 }
 
 #[test]
-fn a_file_in_the_place_of_the_index_is_left_alone() {
+fn a_file_in_the_place_of_the_index_is_not_overwritten() {
     let rig = Rig::new(3);
     fs::write(rig.db(), "mine").unwrap();
     let ended = rig.rebuild(&rig.db(), &[]);
@@ -81,7 +81,7 @@ fn a_file_in_the_place_of_the_index_is_left_alone() {
 }
 
 #[test]
-fn an_index_in_a_directory_that_is_missing_is_refused() {
+fn an_index_in_a_missing_directory_is_refused() {
     let rig = Rig::new(3);
     rig.rebuild(&rig.path("missing/db"), &[]).assert_one_line(1, "missing/db");
 }

@@ -1,4 +1,4 @@
-//! Parts of uploads, and what is noted of buckets and uploads.
+//! Parts of uploads, and the notes of buckets and uploads.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,8 @@ use crate::rig::{
 
 const UPLOAD: u64 = 100;
 
-/// An index in which three parts of an upload and their bucket are noted, with the parts on the volumes.
+/// An index with three parts of an upload and notes of the upload and its bucket; the parts are on the
+/// volumes.
 pub(crate) struct Parts {
     rig: Rig,
     index: Index,
@@ -46,14 +47,14 @@ impl Parts {
         parts
     }
 
-    /// Lays a value on as many volumes as it wants, and tells its record.
+    /// Creates the files of a value on as many volumes as its record names, and returns the record.
     fn lay(&self, key: &Key, generation: u64) -> (Key, Record) {
         let name = Name::Generation(generation);
         let value = format!("value {generation}");
         let files: Vec<Stored> =
             (0..REPLICAS).map(|rank| self.rig.lay(key, rank, name, value.as_bytes())).collect();
         let written = fs::metadata(self.rig.file(&files[0])).unwrap().modified().unwrap();
-        // the file has the second of the record's time
+        // the file's time is the record's, to the second
         let modified = written.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let modified = Timestamp::from_millis(modified.as_millis().try_into().unwrap());
         for file in &files {
@@ -80,7 +81,6 @@ impl Parts {
         block_on(self.index.load(vec![(key.clone(), loaded)])).unwrap();
     }
 
-    /// Closes the index.
     pub(crate) fn close(self) -> (Rig, BTreeMap<Key, Record>, BTreeMap<Note, Record>) {
         self.index.close();
         (self.rig, self.records, self.notes)
@@ -92,7 +92,7 @@ fn without_replicas() -> Record {
     Record { state: State::Live, replicas: Vec::new(), md5, size, modified, headers: Vec::new() }
 }
 
-/// How many files the intents of parts name.
+/// The number of files that the intents of parts name.
 fn intended(contents: &Contents) -> usize {
     let parts = contents.intents.iter().filter(|(key, _)| key.as_part().is_some());
     parts.flat_map(|(_, intents)| intents).map(|intent| intent.files.len()).sum()
@@ -135,9 +135,9 @@ fn with_the_older_index_parts_and_notes_are_kept() {
     assert_eq!((new.parts, new.notes), (parts, notes));
 }
 
-/// The upload was completed or aborted, and its parts were to be swept away.
+/// The upload was completed or aborted, and its parts were about to be deleted.
 #[test]
-fn parts_of_an_upload_that_is_not_noted_are_left_over() {
+fn parts_of_an_upload_without_a_note_are_left_over() {
     let parts = Parts::new();
     let upload = Note::Upload(key("/bucket/object"), UPLOAD);
     block_on(parts.index.set_note(&upload, None)).unwrap();
@@ -149,7 +149,8 @@ fn parts_of_an_upload_that_is_not_noted_are_left_over() {
     assert_eq!((new.parts.len(), intended(&new), new.notes.len()), (0, 9, 1));
 }
 
-/// It came after the older index: without its checksums and its MD5, the upload can't be completed with it.
+/// The part is newer than the older index, so its checksums and MD5 are unknown, and the upload can't be
+/// completed with it.
 #[test]
 fn a_part_that_the_older_index_does_not_know_is_left_over() {
     let parts = Parts::new();
@@ -176,9 +177,9 @@ fn a_part_that_was_sent_again_after_the_older_index_is_left_over() {
     assert_eq!((intended(&new), new.parts), (6, known));
 }
 
-/// One that another was sent in the place of, before the older index: its intent stays as it was.
+/// The part was replaced before the older index was copied; its intent is kept.
 #[test]
-fn what_an_intent_of_a_part_names_stays_with_it() {
+fn files_named_by_an_intent_of_a_part_stay_with_it() {
     let parts = Parts::new();
     let twice = Key::part(UPLOAD, 2);
     parts.lay(&twice, UPLOAD + 1);
@@ -192,7 +193,7 @@ fn what_an_intent_of_a_part_names_stays_with_it() {
     assert_eq!((new.parts, new.intents), (known, BTreeMap::from([(twice, vec![intent])])));
 }
 
-/// They are read by nobody: a volume that has one and can't read it doesn't hinder.
+/// Nothing reads such parts, so a volume that can't read one is no obstacle.
 #[test]
 fn parts_that_are_left_over_are_not_compared() {
     let parts = Parts::new();

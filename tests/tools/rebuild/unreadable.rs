@@ -1,12 +1,12 @@
-//! Volumes that can't be read: a rebuild fails, and leaves no index that lacks keys.
+//! Volumes that can't be read: a rebuild fails, rather than make an index that lacks keys.
 
 use davkv::key::Name;
 
 use crate::common::{Fake, Order, Reply, free_port};
 use crate::rig::{REBUILD, Rig, contents, key, run, tool};
 
-/// That a rebuild with a volume that answers every request for a path that `script` knows with these bytes
-/// fails; all others get an empty listing.
+/// Asserts that a rebuild fails with a volume that sends the bytes that `script` returns for a path; other
+/// paths get an empty listing.
 #[track_caller]
 fn assert_unreadable(script: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) {
     let rig = Rig::new(2);
@@ -75,12 +75,12 @@ fn an_error_in_a_subdirectory_fails_the_rebuild() {
 }
 
 #[test]
-fn a_directory_that_went_away_while_listing_fails_the_rebuild() {
+fn a_directory_that_disappears_while_listing_fails_the_rebuild() {
     assert_unreadable(|path| Some(if path == "/" { ok(SUBVOLUME) } else { answer("404 Not Found", "") }));
 }
 
 #[test]
-fn a_listing_cut_by_the_connection_fails_the_rebuild() {
+fn a_listing_truncated_by_the_connection_fails_the_rebuild() {
     let whole = ok(SUBVOLUME);
     assert_unreadable(move |_| Some(whole[..whole.len() - 3].to_vec()));
 }
@@ -112,7 +112,7 @@ fn a_listing_of_something_else_fails_the_rebuild() {
 }
 
 #[test]
-fn what_is_no_http_fails_the_rebuild() {
+fn an_answer_that_is_not_http_fails_the_rebuild() {
     assert_unreadable(|_| Some(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()));
 }
 
