@@ -11,6 +11,7 @@ mod connection;
 mod feed;
 mod health;
 pub mod listing;
+mod network;
 mod pool;
 
 use std::collections::HashMap;
@@ -21,7 +22,6 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
-use hyper_util::client::legacy::connect::HttpConnector;
 use md5::{Digest, Md5};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -29,6 +29,7 @@ use tokio::time::{Instant, timeout};
 pub(crate) use feed::{Feed, FeedError, Feeder, feed};
 use health::Health;
 pub use listing::{Kind, Listed};
+pub(crate) use network::Network;
 use pool::{Answer, Pool};
 
 /// A file or a listing must come at so many bytes a second on average, …
@@ -112,7 +113,7 @@ pub struct Volume {
 
 /// The volumes that were ever named, by a flag or by a record, under their addresses.
 pub struct Volumes {
-    connector: HttpConnector,
+    network: Arc<dyn Network>,
     timeouts: Timeouts,
     known: RwLock<HashMap<String, Arc<Volume>>>,
     returned: Arc<Notify>,
@@ -122,10 +123,12 @@ impl Volumes {
     /// No volume yet; one comes into being when it is first asked for.
     #[must_use]
     pub fn new(timeouts: Timeouts) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(timeouts.request));
-        connector.set_nodelay(true);
-        Self { connector, timeouts, known: RwLock::default(), returned: Arc::default() }
+        Self::over(Arc::new(network::Tcp::new(timeouts)), timeouts)
+    }
+
+    /// As [`Volumes::new`], over another network than TCP.
+    pub(crate) fn over(network: Arc<dyn Network>, timeouts: Timeouts) -> Self {
+        Self { network, timeouts, known: RwLock::default(), returned: Arc::default() }
     }
 
     /// The volume at that address, `HOST:PORT`.
@@ -140,7 +143,7 @@ impl Volumes {
         let volume = known.entry(address.to_owned()).or_insert_with(|| {
             Arc::new(Volume {
                 address: address.to_owned(),
-                pool: Arc::new(Pool::new(self.connector.clone(), address)),
+                pool: Arc::new(Pool::new(Arc::clone(&self.network), self.timeouts.request, address)),
                 timeouts: self.timeouts,
                 health: Health::new(),
                 returned: Arc::clone(&self.returned),
@@ -239,7 +242,7 @@ impl Volume {
             self.probe();
             tokio::select! {
                 status = timeout(self.timeouts.stream, &mut answer) => {
-                    status.unwrap_or_else(|_| Err(late(self.timeouts.stream)))
+                    status.unwrap_or_else(|_| Err(VolumeError::Unanswered(late(self.timeouts.stream))))
                 }
                 () = self.health.gone_down() => Err(VolumeError::Unanswered("it went down".into())),
             }
@@ -352,7 +355,7 @@ impl Volume {
             Ok(answer)
         };
         let answer = timeout(deadline, answer).await;
-        match answer.unwrap_or_else(|_| Err(late(deadline))) {
+        match answer.unwrap_or_else(|_| Err(VolumeError::Unanswered(late(deadline)))) {
             Ok(answer) if answer.status().is_server_error() => {
                 Err(self.blame(VolumeError::Refused(answer.status())))
             }
@@ -427,7 +430,7 @@ fn check_rate(taken: Duration, received: u64) -> Outcome<()> {
 }
 
 async fn next_piece(answer: &mut Answer, limit: Duration) -> Outcome<Option<Bytes>> {
-    timeout(limit, answer.next()).await.map_err(|_elapsed| late(limit))?
+    timeout(limit, answer.next()).await.map_err(|_elapsed| VolumeError::Unanswered(late(limit)))?
 }
 
 /// Reads away the short body of an answer that nobody wants, so that its connection can be used
@@ -442,12 +445,6 @@ async fn drain(answer: &mut Answer, limit: Duration) {
     }
 }
 
-fn late(limit: Duration) -> VolumeError {
-    VolumeError::Unanswered(format!("within {}", humantime::format_duration(limit)))
-}
-
-/// An error with its causes, the outermost first.
-fn causes(error: &dyn std::error::Error) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+fn late(limit: Duration) -> String {
+    format!("within {}", humantime::format_duration(limit))
 }
