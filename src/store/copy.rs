@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
-use super::{Core, Download, path};
+use super::{Core, path};
 use crate::key::Key;
 use crate::record::Replica;
-use crate::volume::{Feeder, VolumeError, feed};
+use crate::volume::{Download, Feeder, VolumeError, feed};
 
 /// What is known of a value's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

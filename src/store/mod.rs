@@ -43,20 +43,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
 // Every call of the protocol can fail, and can be the last one: the unit tests put a world in the place
-// of LevelDB and of the network in which each does.
+// of LevelDB, and of the network below the volumes, in which each does.
 #[cfg(not(test))]
 use crate::index::Index;
 use crate::index::{Entry, IndexError};
 use crate::key::{Key, Name};
 use crate::placement::{Place, Placement};
 use crate::record::{Intent, Record, Replica, State};
-#[cfg(not(test))]
-use crate::volume::{Download, Volume, Volumes};
-use crate::volume::{FileInfo, Timeouts, VolumeError};
+use crate::volume::{FileInfo, Timeouts, Volume, VolumeError, Volumes};
 
 use claims::{Claim, Claims};
 #[cfg(test)]
-use model::{Download, Index, Volume, Volumes, random};
+use model::Index;
 pub use put::{Incoming, Precondition, Received};
 pub use read::Reading;
 use reaper::Reaper;
@@ -105,6 +103,8 @@ struct Core {
     /// Replicas that were found to be missing, torn or stale.
     damage: AtomicU64,
     options: Options,
+    /// Numbers to spread load with.
+    random: fn() -> u64,
     claims: Arc<Claims>,
     /// Keys that were deleted.
     deleted: Recent,
@@ -142,6 +142,11 @@ impl Store {
     /// [`Store::start`].
     #[must_use]
     pub fn new(index: Index, volumes: Volumes, options: Options) -> Self {
+        Self::with_random(index, volumes, options, random)
+    }
+
+    /// As [`Store::new`], with another source of randomness.
+    fn with_random(index: Index, volumes: Volumes, options: Options, random: fn() -> u64) -> Self {
         Self(Arc::new(Core {
             index,
             volumes,
@@ -150,6 +155,7 @@ impl Store {
             // remembered for up to two periods
             seen_whole: Recent::new(options.recheck / 2, false),
             options,
+            random,
             claims: Arc::default(),
             reaper: Reaper::default(),
             tasks: TaskTracker::new(),
@@ -339,7 +345,7 @@ impl Core {
     fn by_likelihood<'a>(&self, record: &'a Record) -> impl Iterator<Item = (bool, &'a Replica)> + use<'a> {
         let suspect = |replica| !self.volume(replica).is_good();
         let mut replicas: Vec<(bool, u64, &Replica)> =
-            record.replicas.iter().map(|replica| (suspect(replica), random(), replica)).collect();
+            record.replicas.iter().map(|replica| (suspect(replica), (self.random)(), replica)).collect();
         replicas.sort_by_key(|(suspect, random, _)| (*suspect, *random));
         replicas.into_iter().map(|(suspect, _, replica)| (suspect, replica))
     }
@@ -502,7 +508,6 @@ fn now() -> u64 {
 }
 
 /// A number to spread load with, from the standard library's per-process random keys.
-#[cfg(not(test))]
 fn random() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(())

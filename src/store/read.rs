@@ -6,11 +6,11 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::{Core, Download, Store, can_be_file, is_whole, path};
+use super::{Core, Store, can_be_file, is_whole, path};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::{Record, Replica};
-use crate::volume::VolumeError;
+use crate::volume::{Download, VolumeError};
 
 /// A part of a value on its way out. Where a volume fails in the middle of it, the next one goes on.
 pub struct Reading {

@@ -229,10 +229,11 @@ pub(super) async fn run(store: Arc<Core>) {
             }
         };
         tokio::select! {
-            () = due => {}
-            () = store.reaper.changed.notified() => {}
-            () = store.volumes.returned() => store.reaper.hurry(),
+            biased;
             () = store.stopping.cancelled() => return,
+            () = store.volumes.returned() => store.reaper.hurry(),
+            () = store.reaper.changed.notified() => {}
+            () = due => {}
         }
     }
 }

@@ -4,7 +4,6 @@
 //! of its own and never forwards a client's bytes as anything but a body, so nothing that a client
 //! sends can become a second request to a volume. Every call ends: small requests have a deadline,
 //! streams an idle deadline.
-#![cfg_attr(test, expect(dead_code, reason = "the store's unit tests put volumes in memory in its place"))]
 
 mod answer;
 mod connection;
@@ -29,7 +28,7 @@ use tokio::time::{Instant, timeout};
 pub(crate) use feed::{Feed, FeedError, Feeder, feed};
 use health::Health;
 pub use listing::{Kind, Listed};
-pub(crate) use network::Network;
+pub(crate) use network::{Network, Stream};
 use pool::{Answer, Pool};
 
 /// A file or a listing must come at so many bytes a second on average, …
@@ -232,6 +231,7 @@ impl Volume {
         let answered = async {
             tokio::pin!(answer);
             tokio::select! {
+                biased;
                 status = &mut answer => return status,
                 () = watch.ended() => {}
             }
@@ -241,6 +241,7 @@ impl Volume {
             }
             self.probe();
             tokio::select! {
+                biased;
                 status = timeout(self.timeouts.stream, &mut answer) => {
                     status.unwrap_or_else(|_| Err(VolumeError::Unanswered(late(self.timeouts.stream))))
                 }

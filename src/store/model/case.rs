@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,13 +14,14 @@ use super::history::{Held, History, Request, Told};
 use super::step::{Step, happen, number_of};
 use super::uploads::Known;
 use super::world::{Call, Script, World};
-use super::{Index, Volumes};
+use super::Index;
+use super::network::Network;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::placement::Placement;
 use crate::record::{self, Record};
 use crate::store::{Forgotten, Options, Precondition, Store};
-use crate::volume::Timeouts;
+use crate::volume::{Timeouts, Volumes};
 
 pub(super) const QUARANTINE: Duration = Duration::from_mins(10);
 pub(super) const READER_GRACE: Duration = Duration::from_mins(1);
@@ -98,9 +99,16 @@ pub(super) fn options(volumes: &[usize]) -> Options {
 pub(super) async fn started(world: &World) -> Store {
     world.begin(Script::new());
     let options = options(&[0, 1, 2]);
-    let store = Store::new(Index::of(world), Volumes::of(world, options.timeouts), options);
+    let store = store(world, options);
     store.start().await.unwrap();
     store
+}
+
+/// A store in the world. Replicas that are equally good stay in the record's order, so that a run can be
+/// repeated call by call.
+fn store(world: &World, options: Options) -> Store {
+    let volumes = Volumes::over(Arc::new(Network::of(world)), options.timeouts);
+    Store::with_random(Index::of(world), volumes, options, || 0)
 }
 
 impl Clone for Case {
@@ -196,8 +204,7 @@ impl Case {
     }
 
     async fn serve(&self, quiet: bool) -> Ended {
-        let (index, volumes) = (Index::of(&self.world), Volumes::of(&self.world, self.options.timeouts));
-        let store = Store::new(index, volumes, self.options.clone());
+        let store = store(&self.world, self.options.clone());
         if self.master.is_none() && store.start().await.is_err() {
             return Ended::Failed;
         }

@@ -6,7 +6,8 @@
 //! | [`fault`] | what the store calls, and what can befall each call |
 //! | [`world`] | what outlives the store: rows, files, requests on their way |
 //! | [`invariants`] | what must hold at each request that changes a volume |
-//! | [`index`], [`volume`] | what the store sees of the world, in the place of `crate::index` and `crate::volume` |
+//! | [`index`] | what the store sees of the world in the place of `crate::index` |
+//! | [`network`], [`nginx`], [`http`] | what the real `crate::volume` sees of it, byte by byte: connections, and volumes behind them |
 //! | [`step`], [`case`] | what clients do, over one or more runs of the store |
 //! | [`history`] | what clients were told, and what may therefore be |
 //! | [`audit`] | what must hold when all is quiet |
@@ -30,20 +31,16 @@ mod case;
 mod every_call;
 mod fault;
 mod history;
+mod http;
 mod index;
 mod invariants;
+mod network;
+mod nginx;
 mod reading;
 mod scenarios;
 mod step;
 mod unclaimed;
 mod uploads;
-mod volume;
 mod world;
 
 pub(super) use index::Index;
-pub(super) use volume::{Download, Volume, Volumes};
-
-/// Equals stay in the record's order, so that a run can be repeated call by call.
-pub(super) fn random() -> u64 {
-    0
-}

@@ -45,6 +45,10 @@ pub(super) enum Step {
     Down(usize),
     Up(usize),
     Full(usize),
+    /// The volume fails at whatever it is asked, but for its probe, …
+    Sicken(usize),
+    /// … and no longer.
+    Heal(usize),
     /// The first key's replica there loses its second half.
     Tear(usize),
     /// The first key's replica there gets other bytes, as many as it had.
@@ -199,6 +203,8 @@ pub(super) fn happen(world: &mut State, happening: &Step, dressed: &mut BTreeMap
     match happening {
         Step::Down(rank) => drop(world.down.insert(VOLUMES[*rank].clone())),
         Step::Up(rank) => drop(world.down.remove(&VOLUMES[*rank])),
+        Step::Sicken(rank) => drop(world.sick.insert(VOLUMES[*rank].clone())),
+        Step::Heal(rank) => drop(world.sick.remove(&VOLUMES[*rank])),
         Step::Full(rank) => drop(world.full.insert(VOLUMES[*rank].clone())),
         Step::Tear(rank) => {
             let file = replica_on(world, *rank);

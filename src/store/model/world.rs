@@ -71,6 +71,8 @@ pub(super) struct State {
     pub(super) files: BTreeMap<Whereabouts, File>,
     /// Volumes that can't be reached.
     pub(super) down: BTreeSet<String>,
+    /// Volumes that fail at whatever they are asked for files.
+    pub(super) sick: BTreeSet<String>,
     /// Volumes without room.
     pub(super) full: BTreeSet<String>,
     /// Files that a step of a test took or tore.
@@ -162,6 +164,12 @@ impl World {
         self.state().stopped = true;
         self.0.stopped.notify_one();
         pending().await
+    }
+
+    /// Stops the store once a call of its returns.
+    pub(super) fn stop_now(&self) {
+        self.state().stopped = true;
+        self.0.stopped.notify_one();
     }
 
     /// Numbers a call, and tells what befalls it.
@@ -323,7 +331,11 @@ impl State {
     pub(super) fn send(&mut self, to: Whereabouts, change: Change, fault: Option<Fault>) {
         let after = match fault {
             None => self.latency(),
-            Some(Fault::StopAfter(landing) | Fault::Unanswered(landing)) => match landing {
+            Some(fault) if fault.is_harmless() => self.latency(),
+            Some(Fault::CutAnswer(_)) => Duration::ZERO,
+            Some(
+                Fault::StopAfter(landing) | Fault::Unanswered(landing) | Fault::Silent(landing),
+            ) => match landing {
                 Landing::Never => return,
                 Landing::Now => Duration::ZERO,
                 Landing::Soon => Duration::from_secs(1),
@@ -349,22 +361,29 @@ impl State {
         owner
     }
 
-    fn latency(&self) -> Duration {
+    /// No volume is to be reached at that address by the next connection.
+    pub(super) fn refuse_next(&mut self, volume: &str) {
+        let next = Call { kind: Kind::Connect, volume: volume.to_owned() };
+        self.armed.push((next, Fault::Unreachable));
+    }
+
+    /// What the call takes that was numbered last.
+    pub(super) fn latency(&self) -> Duration {
         let turn = self.calls.len().checked_rem(self.latencies.len());
         turn.map_or(Duration::ZERO, |turn| Duration::from_millis(self.latencies[turn].into()))
     }
 
     fn meet(&mut self, call: Call) -> Option<Fault> {
         let number = self.calls.len();
-        let unreachable = self.down.contains(&call.volume);
         let full = call.kind == Kind::Put && self.full.contains(&call.volume);
+        let for_file = matches!(call.kind, Kind::Head | Kind::Open | Kind::Delete | Kind::Put);
+        let sick = for_file && self.sick.contains(&call.volume);
         let armed = self.armed.iter().position(|(armed, _)| *armed == call);
         let kind = call.kind;
         self.calls.push(call);
         let scripted = self.script.get(&number).map(|fate| fate.of(kind));
         match scripted.or_else(|| armed.map(|armed| self.armed.remove(armed).1)) {
-            Some(fault) if fault.is_stop() && unreachable => Some(Fault::Stop),
-            _ if unreachable => Some(Fault::Unreachable),
+            None if sick => Some(Fault::Refused(StatusCode::INTERNAL_SERVER_ERROR)),
             None if full => Some(Fault::Refused(StatusCode::INSUFFICIENT_STORAGE)),
             fault => fault,
         }
