@@ -165,6 +165,7 @@ impl Case {
         let mut world = self.world.state();
         world.armed.clear();
         world.full.clear();
+        world.sick.clear();
         drop(world);
         let (steps, demanded): (Vec<Step>, Vec<Told>) = steps.into_iter().unzip();
         self.let_do([steps.clone()]);

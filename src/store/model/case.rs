@@ -10,12 +10,12 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
+use super::Index;
 use super::history::{Held, History, Request, Told};
+use super::network::Network;
 use super::step::{Step, happen, number_of};
 use super::uploads::Known;
 use super::world::{Call, Script, World};
-use super::Index;
-use super::network::Network;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::placement::Placement;

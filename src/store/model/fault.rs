@@ -101,7 +101,9 @@ const STATUSES: [u16; 16] = [300, 301, 302, 400, 403, 405, 408, 409, 411, 413, 4
 impl Kind {
     /// What can befall such a call, whatever its number.
     fn always(self) -> &'static [Fault] {
-        use Fault::{Fails, FailsButKeeps, Refused, Silent, Stalls, Stop, StopAfter, Unanswered, Unreachable};
+        use Fault::{
+            Fails, FailsButKeeps, Refused, Silent, Stalls, Stop, StopAfter, Unanswered, Unreachable,
+        };
         use Landing::{Last, Never, Now, Soon};
         const BROKEN: Fault = Refused(StatusCode::INTERNAL_SERVER_ERROR);
         const FULL: Fault = Refused(StatusCode::INSUFFICIENT_STORAGE);
@@ -140,30 +142,38 @@ impl Kind {
         }
     }
 
-    /// All that can befall such a call. Which byte, which status and which harmless oddity it is goes by the
-    /// call's number, so that many calls together see them all.
-    pub(super) fn faults(self, number: usize) -> Vec<Fault> {
+    /// What can befall such a call. Besides what always can, two oddities of the network in turn, so that
+    /// many calls together see all of them, at every byte.
+    pub(super) fn faults(self, turn: usize) -> Vec<Fault> {
+        let odd = self.oddities(turn);
+        let in_turn = odd.iter().cycle().skip(turn * 2).take(odd.len().min(2));
+        self.always().iter().chain(in_turn).copied().collect()
+    }
+
+    fn oddities(self, turn: usize) -> Vec<Fault> {
         use Fault::{Closes, Continue, CutAnswer, CutSent, Drip, Refused, Silent, Slow, Stray, StrayLater};
         use Landing::{Last, Never, Now};
         // a step that has no divisor in common with the lengths of heads, which are some hundred bytes
-        let byte = number * 37;
-        let refused = Refused(StatusCode::from_u16(STATUSES[number % STATUSES.len()]).unwrap());
-        let harmless = [Drip, Slow, Stray(number / 6), StrayLater, Closes, Continue][number % 6];
-        let landing = [Never, Now, Last][number % 3];
-        let more = match self {
-            Self::Get | Self::Page | Self::Generation | Self::Reserve | Self::Commit | Self::Connect => vec![],
+        let byte = turn * 37;
+        let refused = Refused(StatusCode::from_u16(STATUSES[turn / 3 % STATUSES.len()]).unwrap());
+        let harmless = [Drip, Slow, Stray(turn / 30), StrayLater, Closes, Continue][turn / 5 % 6];
+        let landing = [Never, Now, Last][turn / 2 % 3];
+        match self {
+            Self::Get | Self::Page | Self::Generation | Self::Reserve | Self::Commit | Self::Connect => {
+                vec![]
+            }
             Self::Probe => vec![Silent(Never), refused, CutSent(byte), CutAnswer(byte)],
             Self::Head | Self::Open => {
                 vec![Silent(Never), refused, CutSent(byte), CutAnswer(byte), harmless]
             }
+            // in the middle of a file it would be bytes of the file
             Self::Read if harmless == Continue => vec![Silent(Never), CutAnswer(byte)],
             Self::Read => vec![Silent(Never), CutAnswer(byte), harmless],
             Self::Delete => vec![Silent(landing), refused, CutSent(byte), CutAnswer(byte), harmless],
             Self::Put => vec![Silent(Never), refused, CutSent(byte), Continue],
             Self::Take => vec![refused, Continue],
             Self::Stored => vec![Silent(landing), refused, CutAnswer(byte), harmless],
-        };
-        self.always().iter().copied().chain(more).collect()
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`history`] | what clients were told, and what may therefore be |
 //! | [`audit`] | what must hold when all is quiet |
 //! | [`scenarios`], [`every_call`] | each scenario again and again, each time with another call failing, or the last |
+//! | [`every_byte`] | exchanges with a volume that are cut at every byte |
 //! | [`reading`] | a read that takes longer than its value is there |
 //! | [`uploads`] | what clients do with uploads in parts |
 //! | [`unclaimed`] | an attempt that others don't wait for, and the reaper |
@@ -28,6 +29,7 @@
 mod any_order;
 mod audit;
 mod case;
+mod every_byte;
 mod every_call;
 mod fault;
 mod history;

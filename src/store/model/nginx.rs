@@ -358,7 +358,8 @@ impl Nginx {
             }
             Some(Fault::Slow) => self.answer.push_back((now + slow, answer.into())),
             Some(Fault::Drip) => {
-                let bytes = answer.iter().zip(1..).map(|(byte, turn)| (now + DRIP * turn, vec![*byte].into()));
+                let bytes =
+                    answer.iter().zip(1..).map(|(byte, turn)| (now + DRIP * turn, vec![*byte].into()));
                 self.answer.extend(bytes);
             }
             Some(Fault::Stray(which)) => {

@@ -15,6 +15,8 @@ use crate::store::Options;
 /// Steps of one client, of which every call shall fail, or be the last.
 pub(super) struct Scenario {
     pub(super) name: &'static str,
+    /// Which of the network's oddities befall its calls (see [`Kind::faults`]).
+    pub(super) turn: usize,
     /// What was done before, when nothing failed but what the steps say.
     given: Vec<Step>,
     given_volumes: &'static [usize],
@@ -37,12 +39,16 @@ const ALL: &[usize] = &[0, 1, 2, 3, 4];
 const K: usize = 0;
 const OTHER: usize = 1;
 
+/// From one scenario to the next, so that none has the oddities of another.
+const TURNS: usize = 131;
+
 const FULL: Fault = Fault::Refused(StatusCode::INSUFFICIENT_STORAGE);
 
 impl Scenario {
     fn new(name: &'static str, when: impl Into<Vec<Step>>, told: impl Into<Vec<Told>>) -> Self {
         Self {
             name,
+            turn: 0,
             given: Vec::new(),
             given_volumes: ALL,
             when: when.into(),
@@ -121,6 +127,10 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend(rebalances());
     all.extend(left_overs());
     all.extend(tools());
+    all.extend(sick());
+    for (scenario, turn) in all.iter_mut().zip((0..).step_by(TURNS)) {
+        scenario.turn = turn;
+    }
     all
 }
 
@@ -476,4 +486,34 @@ fn tools() -> Vec<Scenario> {
             .with(|options| options.forgotten.0.push(VOLUMES[1].clone()))
             .by_tool(),
     ]
+}
+
+/// What a volume does that fails for files and passes its probe: it goes down and comes back, again and again.
+fn sick() -> Vec<Scenario> {
+    use Told::{Done, Value};
+    let sick_for = |rank, step| [Step::Sicken(rank), step, wait(2), Step::Heal(rank), wait(60)];
+    let mut all = vec![
+        Scenario::new(
+            "PUT with a volume that only passes its probe",
+            sick_for(1, put(1, Shape::Whole)),
+            [Done],
+        ),
+        Scenario::new(
+            "DELETE with a volume that only passes its probe",
+            sick_for(1, ask(Request::Delete)),
+            [Done],
+        )
+        .given([put(1, Shape::Whole)]),
+        Scenario::new(
+            "a read with a volume that only passes its probe",
+            sick_for(0, ask(Request::Read)),
+            [Value(1)],
+        )
+        .given([put(1, Shape::Whole)]),
+    ];
+    for scenario in &mut all {
+        // else it would do so in no time
+        scenario.latencies = vec![20];
+    }
+    all
 }

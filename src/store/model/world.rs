@@ -333,14 +333,14 @@ impl State {
             None => self.latency(),
             Some(fault) if fault.is_harmless() => self.latency(),
             Some(Fault::CutAnswer(_)) => Duration::ZERO,
-            Some(
-                Fault::StopAfter(landing) | Fault::Unanswered(landing) | Fault::Silent(landing),
-            ) => match landing {
-                Landing::Never => return,
-                Landing::Now => Duration::ZERO,
-                Landing::Soon => Duration::from_secs(1),
-                Landing::Last => self.quarantine.saturating_sub(BEFORE_THE_END),
-            },
+            Some(Fault::StopAfter(landing) | Fault::Unanswered(landing) | Fault::Silent(landing)) => {
+                match landing {
+                    Landing::Never => return,
+                    Landing::Now => Duration::ZERO,
+                    Landing::Soon => Duration::from_secs(1),
+                    Landing::Last => self.quarantine.saturating_sub(BEFORE_THE_END),
+                }
+            }
             Some(_) => return,
         };
         let due = self.now() + after;
