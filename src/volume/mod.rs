@@ -10,7 +10,7 @@ mod connection;
 mod feed;
 mod health;
 pub mod listing;
-mod network;
+pub(crate) mod network;
 mod pool;
 
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ use tokio::time::{Instant, timeout};
 pub(crate) use feed::{Feed, FeedError, Feeder, feed};
 use health::Health;
 pub use listing::{Kind, Listed};
-pub(crate) use network::{Network, Stream};
+use network::Network;
 use pool::{Answer, Pool};
 
 /// A file or a listing must come at so many bytes a second on average, …

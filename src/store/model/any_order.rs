@@ -6,10 +6,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use super::case::{Case, KEYS, READER_GRACE, VOLUMES, options};
+use super::case::Case;
 use super::fault::Fate;
-use super::history::Request;
-use super::step::{Over, PARTS, Shape, Step};
+use super::setup::{READER_GRACE, options};
+use super::step::{Shape, Step};
+use super::terms::{KEYS, Over, PARTS, Request, VOLUMES};
 use super::world::Script;
 
 /// Unless `PROPTEST_CASES` says otherwise: some ten seconds of them.

@@ -1,8 +1,8 @@
 //! Every exchange with a volume is cut at every byte, of the request and of the answer.
 
-use super::case::VOLUMES;
 use super::fault::{Fate, Fault, Kind};
 use super::scenarios;
+use super::terms::VOLUMES;
 use super::world::Script;
 
 /// In some scenarios that have requests of all kinds.

@@ -8,8 +8,11 @@
 //! | [`invariants`] | what must hold at each request that changes a volume |
 //! | [`index`] | what the store sees of the world in the place of `crate::index` |
 //! | [`network`], [`nginx`], [`http`] | what the real `crate::volume` sees of it, byte by byte: connections, and volumes behind them |
-//! | [`step`], [`case`] | what clients do, over one or more runs of the store |
+//! | [`terms`] | what clients write, ask for and are told |
+//! | [`step`] | what clients do, and what happens |
+//! | [`setup`] | the store, in a world |
 //! | [`history`] | what clients were told, and what may therefore be |
+//! | [`case`], [`run`] | clients and what they were told, over one or more runs of the store |
 //! | [`audit`] | what must hold when all is quiet |
 //! | [`scenarios`], [`every_call`] | each scenario again and again, each time with another call failing, or the last |
 //! | [`every_byte`] | exchanges with a volume that are cut at every byte |
@@ -39,8 +42,11 @@ mod invariants;
 mod network;
 mod nginx;
 mod reading;
+mod run;
 mod scenarios;
+mod setup;
 mod step;
+mod terms;
 mod unclaimed;
 mod uploads;
 mod world;

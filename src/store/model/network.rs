@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::fault::{Fault, Kind};
 use super::nginx::{Heard, Nginx};
 use super::world::World;
-use crate::volume;
+use crate::volume::network as seam;
 
 /// In the place of TCP.
 pub(super) struct Network(World);
@@ -28,13 +28,13 @@ impl Network {
     }
 }
 
-impl volume::Network for Network {
-    fn connect<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Box<dyn volume::Stream>, String>> {
+impl seam::Network for Network {
+    fn connect<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Box<dyn seam::Stream>, String>> {
         async move {
             // probes of a volume that is down go on and on: they are no calls
             let down = self.0.state().down.contains(host);
             match if down { Some(Fault::Unreachable) } else { self.0.meet(Kind::Connect, host).await } {
-                None => Ok(Box::new(Stream::to(&self.0, host)) as Box<dyn volume::Stream>),
+                None => Ok(Box::new(Stream::to(&self.0, host)) as Box<dyn seam::Stream>),
                 Some(Fault::Unreachable) => Err("connection refused".to_owned()),
                 Some(Fault::Silent(_)) => pending().await,
                 Some(fault) => unreachable!("{fault:?} befalls no connection"),
@@ -116,7 +116,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl volume::Stream for Stream {
+impl seam::Stream for Stream {
     fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match self.nginx.say(0, false) {

@@ -2,9 +2,10 @@
 
 use tokio::time::sleep;
 
-use super::case::{KEYS, READER_GRACE, started};
 use super::fault::{Fault, Kind, Landing};
-use super::step::{Shape, value};
+use super::setup::{READER_GRACE, started};
+use super::step::Shape;
+use super::terms::{KEYS, value};
 use super::world::{Call, World};
 use crate::error::Error;
 

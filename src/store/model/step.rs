@@ -11,12 +11,11 @@ use http_body_util::StreamBody;
 use md5::{Digest, Md5};
 use tokio::time::sleep;
 
-use super::case::{KEYS, VOLUMES};
 use super::fault::{Fault, Kind};
-use super::history::Request;
+use super::terms::{KEYS, Over, Request, VOLUMES, number_of, value};
 use super::world::{Call, State, Whereabouts};
-use crate::record::{Record, hex};
-use crate::store::{Incoming, Precondition, path};
+use crate::record::Record;
+use crate::store::{Incoming, path};
 
 /// How long a slow client pauses.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -65,34 +64,6 @@ pub(super) enum Step {
     Next(Kind, usize, Fault),
 }
 
-/// What a value may take the place of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Over {
-    Nothing,
-    Anything,
-    /// The value of that number.
-    Value(usize),
-}
-
-impl Over {
-    pub(super) fn when(self) -> Precondition {
-        match self {
-            Self::Nothing => Precondition::Absent,
-            Self::Anything => Precondition::Always,
-            Self::Value(number) => Precondition::Tagged(hex(&Md5::digest(value(number)).into())),
-        }
-    }
-
-    /// The request that it makes of a PUT of that number.
-    pub(super) fn request(self, number: usize) -> Request {
-        match self {
-            Self::Nothing => Request::Put(number),
-            Self::Anything => Request::Replace(number),
-            Self::Value(old) => Request::Swap(number, old),
-        }
-    }
-}
-
 /// How a client sends a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
@@ -121,36 +92,6 @@ pub(super) enum Shape {
 }
 
 type Body = StreamBody<BoxStream<'static, io::Result<Frame<Bytes>>>>;
-
-/// A value's bytes. All have the same length, so that no size tells one from another, and no half of one is
-/// a half of another.
-pub(super) fn value(number: usize) -> Bytes {
-    format!("{number:04} is the value of {number:04}").into()
-}
-
-/// The number of the value that these bytes are.
-pub(super) fn number_of(bytes: &Bytes) -> Option<usize> {
-    let digits = bytes.len().checked_sub(4)?;
-    let number = std::str::from_utf8(&bytes[digits..]).ok()?.parse().ok()?;
-    (value(number) == bytes).then_some(number)
-}
-
-/// A value comes in so many parts.
-pub(super) const PARTS: u16 = 2;
-
-/// The value's part of that number. No part of one value is a part of another.
-pub(super) fn part(of: usize, number: u16) -> Bytes {
-    let value = value(of);
-    let half = value.len() / 2;
-    if number == 1 { value.slice(..half) } else { value.slice(half..) }
-}
-
-/// The number of the value whose part of that number these bytes are.
-pub(super) fn number_of_part(number: u16, bytes: &Bytes) -> Option<usize> {
-    let digits = if number == 1 { 0..4 } else { bytes.len().checked_sub(4)?..bytes.len() };
-    let of = std::str::from_utf8(bytes.get(digits)?).ok()?.parse().ok()?;
-    (part(of, number) == bytes).then_some(of)
-}
 
 impl Shape {
     pub(super) fn upload(self, number: usize) -> Incoming<Body> {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::case::{KEYS, QUARANTINE, VOLUMES, started};
+use super::setup::{QUARANTINE, started};
+use super::terms::{KEYS, VOLUMES};
 use super::world::{File, World};
 use crate::error::Error;
 use crate::index::Entry;
