@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
+use super::calls::World;
 use super::history::History;
 use super::step::Step;
 use super::terms::{KEYS, REPLICAS, Request, Told};
-use super::world::{Whereabouts, World};
+use super::world::Whereabouts;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::Record;

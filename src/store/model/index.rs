@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use tokio::sync::Mutex;
 
+use super::calls::World;
 use super::fault::{Fault, Kind};
-use super::world::{self, World};
+use super::world;
 use crate::index::dump::Dump;
 use crate::index::fold::{Folded, Item};
 use crate::index::notes::{Note, Notes, RequiredNote};

@@ -6,6 +6,7 @@
 //! | [`fault`] | what the store calls, and what can befall each call |
 //! | [`world`] | what outlives the store: rows, files, requests on their way |
 //! | [`invariants`] | what must hold at each request that changes a volume |
+//! | [`calls`] | the world as calls meet it: numbers, faults, and requests that land |
 //! | [`index`] | what the store sees of the world in the place of `crate::index` |
 //! | [`network`], [`nginx`], [`http`] | what the real `crate::volume` sees of it, byte by byte: connections, and volumes behind them |
 //! | [`terms`] | what clients write, ask for and are told |
@@ -31,6 +32,7 @@
 
 mod any_order;
 mod audit;
+mod calls;
 mod case;
 mod every_byte;
 mod every_call;

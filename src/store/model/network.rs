@@ -14,9 +14,9 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::calls::World;
 use super::fault::{Fault, Kind};
 use super::nginx::{Heard, Nginx};
-use super::world::World;
 use crate::volume::network as seam;
 
 /// In the place of TCP.

@@ -13,9 +13,10 @@ use bytes::{Buf as _, Bytes};
 use hyper::StatusCode;
 use tokio::time::Instant;
 
+use super::calls::{Stopped, World};
 use super::fault::{Fault, Kind, Landing};
 use super::http::{self, Asked, Chunks, Method};
-use super::world::{Change, File, Stopped, Whereabouts, World};
+use super::world::{Change, File, Whereabouts};
 
 /// A path that no file has.
 const PROBE: &str = "/00/00/probe";

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Index;
+use super::calls::World;
 use super::network::Network;
 use super::terms::{REPLICAS, VOLUMES};
-use super::world::{Script, World};
+use super::world::Script;
 use crate::placement::Placement;
 use crate::store::{Forgotten, Options, Store};
 use crate::volume::{Timeouts, Volumes};

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::calls::World;
 use super::setup::{QUARANTINE, started};
 use super::terms::{KEYS, VOLUMES};
-use super::world::{File, World};
+use super::world::File;
 use crate::error::Error;
 use crate::index::Entry;
 use crate::key::Key;
