@@ -32,8 +32,8 @@ fn an_exchange_may_be_cut_at_every_byte() {
     for scenario in scenarios {
         let given = scenario.begin();
         let calls = given.clone().run([]).remove(0);
-        let mut of_volume = calls.iter().enumerate().filter(|(_, call)| call.volume == VOLUMES[0]);
-        while let Some((number, call)) = of_volume.next() {
+        let of_volume = calls.iter().enumerate().filter(|(_, call)| call.volume == VOLUMES[0]);
+        for (number, call) in of_volume {
             for (cut, byte) in
                 cuts(call.kind).into_iter().flat_map(|cut| (0..LONGEST).map(move |at| (cut, at)))
             {
