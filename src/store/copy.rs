@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
-use super::core::{Core, Download};
+use super::core::Core;
 use super::replicas::path;
 use crate::key::Key;
 use crate::record::Replica;
-use crate::volume::{Feeder, VolumeError, feed};
+use crate::volume::{Download, Feeder, VolumeError, feed};
 
 /// What is known of a value's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,12 +20,7 @@ use crate::index::{Index, IndexError};
 use crate::key::Key;
 use crate::placement::Placement;
 use crate::record::{Record, State};
-use crate::volume::Timeouts;
-
-#[cfg(test)]
-pub(super) use super::model::{Download, Volume, Volumes, random};
-#[cfg(not(test))]
-pub(super) use crate::volume::{Download, Volume, Volumes};
+use crate::volume::{Timeouts, Volumes};
 
 /// How long a write of the index waits for whoever holds the key's claim, where others may write the key
 /// meanwhile.
@@ -84,6 +79,8 @@ pub(super) struct Core {
     /// How many replicas were found to be missing, torn or stale.
     pub(super) damage: AtomicU64,
     pub(super) options: Options,
+    /// A source of numbers to spread load with.
+    pub(super) random: fn() -> u64,
     pub(super) claims: Arc<Claims>,
     /// Keys that were deleted.
     pub(super) deleted: Recent,
@@ -98,7 +95,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(index: Index, volumes: Volumes, options: Options) -> Self {
+    pub(super) fn new(index: Index, volumes: Volumes, options: Options, random: fn() -> u64) -> Self {
         Self {
             index,
             volumes,
@@ -107,6 +104,7 @@ impl Core {
             // remembered for up to two periods
             seen_whole: Recent::new(options.recheck / 2, false),
             options,
+            random,
             claims: Arc::default(),
             queue: Queue::default(),
             under_way: UnderWay::default(),
@@ -227,7 +225,6 @@ pub(super) fn unforeseen(effect: &Effect) -> Error {
 }
 
 /// A number to spread load with, from the standard library's per-process random keys.
-#[cfg(not(test))]
 pub(super) fn random() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(())

@@ -75,8 +75,9 @@ use crate::error::Result;
 use crate::index::steps::Conditions;
 use crate::key::Key;
 use crate::record::{Headers, Record, State};
+use crate::volume::Volumes;
 
-use self::core::{Core, Volumes};
+use self::core::Core;
 use terms::Terms;
 
 pub use self::core::{Forgotten, Options};
@@ -101,7 +102,7 @@ impl Store {
     /// [`Store::start`].
     #[must_use]
     pub fn new(index: Index, volumes: Volumes, options: Options) -> Self {
-        Self(Arc::new(Core::new(index, volumes, options)))
+        Self(Arc::new(Core::new(index, volumes, options, self::core::random)))
     }
 
     /// Takes up the intents that an earlier run left, and reaps in the background from then on.

@@ -6,12 +6,12 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::core::{Core, Download};
+use super::core::Core;
 use super::replicas::{can_be_file, is_whole, path};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::{Record, Replica};
-use crate::volume::VolumeError;
+use crate::volume::{Download, VolumeError};
 
 /// A part of a value that is being read. Where a volume fails midway, the next one continues.
 pub struct Reading {

@@ -75,10 +75,11 @@ pub(super) async fn run(store: Arc<Core>) {
             }
         };
         tokio::select! {
-            () = due => {}
-            () = store.queue.changed.notified() => {}
-            volume = store.volumes.returned() => store.queue.hurry(&volume),
+            biased;
             () = store.stopping.cancelled() => return,
+            volume = store.volumes.returned() => store.queue.hurry(&volume),
+            () = store.queue.changed.notified() => {}
+            () = due => {}
         }
     }
 }

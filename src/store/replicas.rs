@@ -7,14 +7,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::claims::Claim;
-use super::core::{Core, Volume, random};
+use super::core::Core;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::key::Name;
 use crate::placement::Place;
 use crate::record::{Intent, Record, Replica};
-use crate::volume::{FileInfo, VolumeError};
+use crate::volume::{FileInfo, Volume, VolumeError};
 
 /// Where a value can be read.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Core {
             !volume.is_good() || volume.failed_for(|| path(key, replica))
         };
         let mut replicas: Vec<(bool, u64, &Replica)> =
-            record.replicas.iter().map(|replica| (suspect(replica), random(), replica)).collect();
+            record.replicas.iter().map(|replica| (suspect(replica), (self.random)(), replica)).collect();
         replicas.sort_by_key(|(suspect, random, _)| (*suspect, *random));
         replicas.into_iter().map(|(suspect, _, replica)| (suspect, replica))
     }

@@ -4,15 +4,18 @@
 //! for an answer reads it, and a small request leaves in one system call and comes back in one. (With
 //! hyper's client the master took a sixth more CPU for small values.)
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use hyper::Method;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 
 use super::answer::{AnswerError, Body, Head, Piece};
 use super::feed::Feed;
+use super::network::Stream;
 
 /// At most so many bytes of a value are read at a time.
 const READ: usize = 64 * 1024;
@@ -22,6 +25,8 @@ const READ_HEAD: usize = 4 * 1024;
 
 /// A value up to this size, in bytes, is copied behind its head.
 const SMALL: usize = 16 * 1024;
+
+const CLOSED: &str = "it closed the connection";
 
 /// What a volume is asked.
 pub(super) struct Request<'a> {
@@ -45,12 +50,22 @@ pub(super) enum RequestError {
 
 /// A connection between two requests, or in the middle of one.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     received: BytesMut,
 }
 
+/// What happens first while a piece is being sent.
+enum First {
+    /// So many bytes of it went out.
+    Sent(usize),
+    /// The volume has said something, or has closed its side.
+    Heard,
+    /// Nothing more can be sent.
+    Closed,
+}
+
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
         Self { stream, received: BytesMut::new() }
     }
 
@@ -70,31 +85,32 @@ impl Connection {
             match self.stream.write(head.get(sent..).unwrap_or_default()).await {
                 Ok(bytes) if bytes > 0 => sent += bytes,
                 _ if sent == 0 => return Err(RequestError::Unsent),
-                _ => return self.answer_in_spite(&request.method).await,
+                _ => return in_spite(self.answer(&request.method).await?),
             }
         }
-        if small.is_none() && self.send_body(&mut request.body).await?.is_break() {
-            return self.answer_in_spite(&request.method).await;
+        if small.is_none()
+            && let Some(early) = self.send_body(&mut request.body).await?
+        {
+            return in_spite(early);
         }
         self.answer(&request.method).await
     }
 
-    /// Sends the body, unless the volume answers first or closes the connection.
-    async fn send_body(&mut self, body: &mut Feed) -> Result<std::ops::ControlFlow<()>, RequestError> {
-        use std::ops::ControlFlow::{Break, Continue};
+    /// Sends the body. Stops where the volume answers first, and returns that answer.
+    async fn send_body(&mut self, body: &mut Feed) -> Result<Option<Head>, RequestError> {
         let chunked = body.length().is_none();
         loop {
             if body.length() == Some(0) {
                 // what comes from here on is the answer
-                return Ok(Continue(()));
+                return Ok(None);
             }
             let piece = tokio::select! {
                 biased;
-                readable = self.stream.readable() => {
-                    if readable.is_err() || self.hears()? {
-                        return Ok(Break(()));
+                _readable = poll_fn(|context| self.stream.poll_read_ready(context)) => {
+                    match self.early_answer()? {
+                        Some(early) => return Ok(Some(early)),
+                        None => continue,
                     }
-                    continue;
                 }
                 piece = body.next() => piece.map_err(|aborted| RequestError::Broken(aborted.to_string()))?,
             };
@@ -104,7 +120,7 @@ impl Connection {
             }
             let ended = piece.is_none();
             let pieces = match (piece, chunked) {
-                (None, false) => return Ok(Continue(())),
+                (None, false) => return Ok(None),
                 (Some(piece), false) => [Bytes::new(), piece, Bytes::new()],
                 (None, true) => [Bytes::new(), Bytes::from_static(b"0\r\n\r\n"), Bytes::new()],
                 (Some(piece), true) => {
@@ -112,43 +128,50 @@ impl Connection {
                 }
             };
             for piece in pieces {
-                if !self.send(piece).await? {
-                    return Ok(Break(()));
+                if let Some(early) = self.send(piece).await? {
+                    return Ok(Some(early));
                 }
             }
             if ended {
-                return Ok(Continue(()));
+                return Ok(None);
             }
         }
     }
 
-    /// Sends a piece, unless the volume answers first or closes the connection.
-    async fn send(&mut self, mut piece: Bytes) -> Result<bool, RequestError> {
+    /// Sends a piece of the body. Stops where the volume answers first, and returns that answer.
+    async fn send(&mut self, mut piece: Bytes) -> Result<Option<Head>, RequestError> {
         while !piece.is_empty() {
-            let (reader, mut writer) = self.stream.split();
-            tokio::select! {
-                biased;
-                written = writer.write_buf(&mut piece) => {
-                    if written.is_err() {
-                        return Ok(false);
+            let stream = &mut self.stream;
+            let first = poll_fn(|context| match Pin::new(&mut *stream).poll_write(context, &piece) {
+                Poll::Ready(Ok(bytes)) if bytes > 0 => Poll::Ready(First::Sent(bytes)),
+                Poll::Ready(_) => Poll::Ready(First::Closed),
+                Poll::Pending => stream.poll_read_ready(context).map(|_readable| First::Heard),
+            });
+            match first.await {
+                First::Sent(bytes) => piece.advance(bytes),
+                First::Heard => {
+                    if let Some(early) = self.early_answer()? {
+                        return Ok(Some(early));
                     }
                 }
-                readable = reader.readable() => {
-                    if readable.is_err() || self.hears()? {
-                        return Ok(false);
-                    }
-                }
+                // it may have said why
+                First::Closed => return self.answer(&Method::PUT).await.map(Some),
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
-    /// Whether the volume has said something, or has closed its side.
-    fn hears(&mut self) -> Result<bool, RequestError> {
-        self.received.reserve(READ_HEAD);
-        match self.stream.try_read_buf(&mut self.received) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+    /// The answer, if it is there before the body was sent. A `100 Continue` that nobody asked for is passed
+    /// over: who stopped sending at that would wait for ever.
+    fn early_answer(&mut self) -> Result<Option<Head>, RequestError> {
+        let mut bytes = [0; READ_HEAD];
+        match self.stream.try_read(&mut bytes) {
+            Ok(0) => Err(RequestError::Broken(CLOSED.to_owned())),
+            Ok(read) => {
+                self.received.extend_from_slice(bytes.get(..read).unwrap_or_default());
+                Ok(Head::take(&mut self.received, false)?)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(RequestError::Broken(error.to_string())),
         }
     }
@@ -161,15 +184,6 @@ impl Connection {
                 Err(garbled) => return Err(garbled.into()),
             }
         }
-    }
-
-    /// The answer to a request of which the volume didn't take all: why it didn't, if it says so.
-    async fn answer_in_spite(&mut self, method: &Method) -> Result<Head, RequestError> {
-        let answer = self.answer(method).await?;
-        if answer.status.is_success() {
-            return Err(RequestError::Broken("it answered before it had the value".to_owned()));
-        }
-        Ok(Head { keep: false, ..answer })
     }
 
     /// The next piece of the answer's body; `None` after the last.
@@ -189,7 +203,7 @@ impl Connection {
     async fn receive(&mut self, most: usize) -> Result<(), String> {
         self.received.reserve(most);
         match self.stream.read_buf(&mut self.received).await {
-            Ok(0) => Err("it closed the connection".to_owned()),
+            Ok(0) => Err(CLOSED.to_owned()),
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
@@ -200,6 +214,14 @@ impl From<AnswerError> for RequestError {
     fn from(AnswerError(why): AnswerError) -> Self {
         Self::Broken(why.to_owned())
     }
+}
+
+/// The answer to a request of which the volume didn't take all: why it didn't, if it says so.
+fn in_spite(answer: Head) -> Result<Head, RequestError> {
+    if answer.status.is_success() {
+        return Err(RequestError::Broken("it answered before it had the value".to_owned()));
+    }
+    Ok(Head { keep: false, ..answer })
 }
 
 fn head(request: &Request<'_>) -> Vec<u8> {
@@ -232,13 +254,13 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// A connection, and the volume's end of it.
     async fn pair() -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Connection::new(near), listener.accept().await.unwrap().0)
+        (Connection::new(Box::new(near)), listener.accept().await.unwrap().0)
     }
 
     fn put(bytes: usize) -> Request<'static> {
@@ -260,7 +282,7 @@ mod tests {
     async fn an_answer_that_is_there_at_once_is_none_too_early() {
         let (mut connection, mut volume) = pair().await;
         volume.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
-        connection.stream.readable().await.unwrap();
+        poll_fn(|context| connection.stream.poll_read_ready(context)).await.unwrap();
         let (method, body) = (Method::DELETE, Feed::empty());
         let mut request = Request { method, host: "volume", path: "/path", header: None, body };
         let answer = connection.ask(&mut request).await.unwrap();
@@ -276,11 +298,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_100_continue_that_nobody_asked_for_ends_no_value() {
+        let (mut connection, mut volume) = pair().await;
+        volume.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+        poll_fn(|context| connection.stream.poll_read_ready(context)).await.unwrap();
+        let (mut request, mut got) = (put(LARGE), vec![0; LARGE]);
+        let serve = async {
+            volume.read_exact(&mut got).await.unwrap();
+            volume.write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\n").await.unwrap();
+            volume.write_all(b"Content-Length: 0\r\n\r\n").await.unwrap();
+            tokio::io::copy(&mut volume, &mut tokio::io::sink()).await.unwrap();
+        };
+        let answered = async {
+            let answer = connection.ask(&mut request).await;
+            drop(connection);
+            answer
+        };
+        let (answer, ()) = tokio::join!(answered, serve);
+        assert_eq!(answer.unwrap().status.as_u16(), 201);
+    }
+
+    #[tokio::test]
     async fn a_connection_that_was_closed_meanwhile_is_not_used() {
         let (mut connection, volume) = pair().await;
         assert!(connection.is_quiet());
         drop(volume);
-        connection.stream.readable().await.unwrap();
+        poll_fn(|context| connection.stream.poll_read_ready(context)).await.unwrap();
         assert!(!connection.is_quiet());
     }
 

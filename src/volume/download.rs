@@ -52,7 +52,7 @@ pub(super) fn check_rate(taken: Duration, received: u64) -> Outcome<()> {
 }
 
 pub(super) async fn next_piece(answer: &mut Answer, limit: Duration) -> Outcome<Option<Bytes>> {
-    timeout(limit, answer.next()).await.map_err(|_elapsed| late(limit))?
+    timeout(limit, answer.next()).await.map_err(|_elapsed| VolumeError::Unanswered(late(limit)))?
 }
 
 /// Reads away the short body of an answer that nobody wants, so that its connection can be used
@@ -67,6 +67,6 @@ pub(super) async fn drain(answer: &mut Answer, limit: Duration) {
     }
 }
 
-pub(super) fn late(limit: Duration) -> VolumeError {
-    VolumeError::Unanswered(format!("within {}", humantime::format_duration(limit)))
+pub(super) fn late(limit: Duration) -> String {
+    format!("within {}", humantime::format_duration(limit))
 }

@@ -2,9 +2,8 @@
 //!
 //! This room alone knows how a volume is spoken to. It re-issues requests with framing and headers
 //! of its own and never forwards a client's bytes as anything but a body, so nothing that a client
-//! sends can become a second request to a volume. Every call ends: small requests have a deadline,
-//! streams an idle deadline.
-#![cfg_attr(test, expect(dead_code, reason = "the store's unit tests put volumes in memory in its place"))]
+//! sends can become a second request to a volume. Small requests have a deadline; a stream
+//! has one for each pause, and must keep up a least rate once it has taken a while.
 
 mod answer;
 mod connection;
@@ -12,6 +11,7 @@ mod download;
 mod feed;
 mod health;
 pub mod listing;
+pub(crate) mod network;
 mod pool;
 mod returns;
 
@@ -22,7 +22,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use hyper::{Method, StatusCode};
-use hyper_util::client::legacy::connect::HttpConnector;
 use md5::{Digest, Md5};
 use tokio::time::{Instant, timeout};
 
@@ -31,6 +30,7 @@ use download::{check_rate, drain, late, next_piece};
 pub(crate) use feed::{Feed, FeedError, Feeder, feed};
 use health::{Access, Actions, Health, Step, Watch};
 pub use listing::{Kind, Listed};
+use network::Network;
 use pool::{Answer, Pool};
 use returns::Returns;
 
@@ -104,7 +104,7 @@ pub struct Volume {
 
 /// The volumes that were ever named, by a flag or by a record, under their addresses.
 pub struct Volumes {
-    connector: HttpConnector,
+    network: Arc<dyn Network>,
     timeouts: Timeouts,
     known: RwLock<HashMap<String, Arc<Volume>>>,
     returns: Arc<Returns>,
@@ -114,10 +114,12 @@ impl Volumes {
     /// No volume yet; one comes into being when it is first asked for.
     #[must_use]
     pub fn new(timeouts: Timeouts) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(timeouts.request));
-        connector.set_nodelay(true);
-        Self { connector, timeouts, known: RwLock::default(), returns: Arc::default() }
+        Self::over(Arc::new(network::Tcp::new(timeouts)), timeouts)
+    }
+
+    /// As [`Volumes::new`], over another network than TCP.
+    pub(crate) fn over(network: Arc<dyn Network>, timeouts: Timeouts) -> Self {
+        Self { network, timeouts, known: RwLock::default(), returns: Arc::default() }
     }
 
     /// The volume at that address, `HOST:PORT`.
@@ -132,7 +134,7 @@ impl Volumes {
         let volume = known.entry(address.to_owned()).or_insert_with(|| {
             Arc::new(Volume {
                 address: address.to_owned(),
-                pool: Arc::new(Pool::new(self.connector.clone(), address)),
+                pool: Arc::new(Pool::new(Arc::clone(&self.network), self.timeouts.request, address)),
                 timeouts: self.timeouts,
                 health: Health::new(),
                 returns: Arc::clone(&self.returns),
@@ -234,6 +236,7 @@ impl Volume {
         let answered = async {
             tokio::pin!(answer);
             tokio::select! {
+                biased;
                 status = &mut answer => return status,
                 () = watch.ended() => {}
             }
@@ -243,8 +246,9 @@ impl Volume {
             }
             self.act(self.health.late(), None);
             tokio::select! {
+                biased;
                 status = timeout(self.timeouts.stream, &mut answer) => {
-                    status.unwrap_or_else(|_| Err(late(self.timeouts.stream)))
+                    status.unwrap_or_else(|_| Err(VolumeError::Unanswered(late(self.timeouts.stream))))
                 }
                 () = self.health.gone_down() => Err(VolumeError::Unanswered("it went down".into())),
             }
@@ -376,7 +380,7 @@ impl Volume {
             }
             Ok(answer)
         };
-        timeout(deadline, answer).await.unwrap_or_else(|_| Err(late(deadline)))
+        timeout(deadline, answer).await.unwrap_or_else(|_| Err(VolumeError::Unanswered(late(deadline))))
     }
 
     /// Notes that a request had no answer.
@@ -424,10 +428,4 @@ impl Volume {
         let status = self.exchange(self.timeouts.request, Method::HEAD, PROBE, None).await?.status();
         if status.is_server_error() { Err(VolumeError::Refused(status)) } else { Ok(()) }
     }
-}
-
-/// An error with its causes, the outermost first.
-fn causes(error: &dyn std::error::Error) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::{Method, StatusCode, Uri};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper::{Method, StatusCode};
 use tokio::runtime::{Handle, Id};
-use tokio::time::{Instant, sleep};
-use tower_service::Service as _;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::Head;
 use super::connection::{Connection, Request, RequestError};
+use super::download::late;
 use super::feed::Feed;
-use super::{Outcome, VolumeError, causes};
+use super::network::Network;
+use super::{Outcome, VolumeError};
 
 /// Idle connections live this long: well below the 75 s after which an nginx that wasn't told
 /// otherwise drops them, because a request that meets a closing connection is in doubt.
@@ -22,11 +22,11 @@ const IDLE: Duration = Duration::from_secs(20);
 
 /// The connections to one volume that nobody uses at the moment.
 pub(super) struct Pool {
-    connector: HttpConnector,
+    network: Arc<dyn Network>,
+    /// How long a new connection is waited for.
+    limit: Duration,
     /// The volume's address, `HOST:PORT`.
     host: String,
-    /// The same as the connector wants it; none if it can't be one.
-    address: Option<Uri>,
     /// By the runtime that hears of what happens on their sockets.
     idle: Mutex<HashMap<Id, Vec<(Instant, Connection)>>>,
 }
@@ -40,9 +40,8 @@ pub(super) struct Answer {
 }
 
 impl Pool {
-    pub(super) fn new(connector: HttpConnector, host: &str) -> Self {
-        let address = Uri::builder().scheme("http").authority(host).path_and_query("/").build();
-        Self { connector, host: host.to_owned(), address: address.ok(), idle: Mutex::default() }
+    pub(super) fn new(network: Arc<dyn Network>, limit: Duration, host: &str) -> Self {
+        Self { network, limit, host: host.to_owned(), idle: Mutex::default() }
     }
 
     /// Sends a request, and waits for the head of its answer. It is sent once: on another connection only
@@ -81,11 +80,9 @@ impl Pool {
     }
 
     async fn connect(&self) -> Outcome<Connection> {
-        let no_address = || VolumeError::Unreachable("it is no HOST:PORT".into());
-        let address = self.address.clone().ok_or_else(no_address)?;
-        let stream = self.connector.clone().call(address).await;
-        let stream = stream.map_err(|error| VolumeError::Unreachable(causes(&error)))?;
-        Ok(Connection::new(stream.into_inner()))
+        let stream = timeout(self.limit, self.network.connect(&self.host)).await;
+        let stream = stream.map_err(|_elapsed| VolumeError::Unreachable(late(self.limit)))?;
+        stream.map(Connection::new).map_err(VolumeError::Unreachable)
     }
 
     /// The connection that was used last.

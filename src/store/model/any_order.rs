@@ -6,10 +6,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use super::case::{Case, KEYS, READER_GRACE, VOLUMES, options};
+use super::case::Case;
 use super::fault::Fate;
-use super::history::Request;
-use super::step::{Over, PARTS, Shape, Step};
+use super::setup::{READER_GRACE, options};
+use super::step::{Shape, Step};
+use super::terms::{KEYS, Over, PARTS, Request, VOLUMES};
 use super::world::Script;
 
 /// Unless `PROPTEST_CASES` says otherwise: some ten seconds of them.
@@ -37,6 +38,8 @@ enum Action {
     Expire(Which),
     Wait(Duration),
     Outage(usize, Duration),
+    /// The volume passes its probe, and nothing else.
+    Sickness(usize, Duration),
 }
 
 /// An upload in parts.
@@ -132,6 +135,9 @@ fn action() -> impl Strategy<Value = Action> {
         8 => of_upload(),
         2 => pause().prop_map(Action::Wait),
         1 => (0..VOLUMES.len(), pause()).prop_map(|(rank, pause)| Action::Outage(rank, pause)),
+        1 => (0..VOLUMES.len(), 1..100_u64).prop_map(|(rank, millis)| {
+            Action::Sickness(rank, Duration::from_millis(millis))
+        }),
     ]
 }
 
@@ -151,7 +157,7 @@ fn story() -> impl Strategy<Value = Story> {
         vec(before(), KEYS.len()),
         vec(vec(action(), 1..7), 1..4),
         vec(0..30_u8, 0..6),
-        vec(vec((0..40_usize, 0..100_usize), 0..5), 1..4),
+        vec(vec((0..60_usize, 0..10_000_usize), 0..5), 1..4),
         prop::sample::select(vec![Duration::ZERO, READER_GRACE]),
         prop::bool::weighted(0.2),
     )
@@ -215,6 +221,7 @@ fn steps(client: usize, actions: &[Action]) -> Vec<Step> {
         Action::Abort(which) => vec![Step::Abort(upload(which, turn))],
         Action::Expire(which) => vec![Step::Expire(upload(which, turn))],
         Action::Wait(pause) => vec![Step::Wait(pause)],
+        Action::Sickness(rank, pause) => vec![Step::Sicken(rank), Step::Wait(pause), Step::Heal(rank)],
         Action::Outage(rank, pause) => vec![Step::Down(rank), Step::Wait(pause), Step::Up(rank)],
     });
     steps.flatten().collect()

@@ -2,16 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use md5::{Digest, Md5};
-
-use super::case::{Case, KEYS, REPLICAS};
-use super::history::{Held, Request, Told};
-use super::step::{Over, PARTS, Shape, Step, number_of};
-use super::world::{State, Whereabouts};
+use super::case::{Case, files_of};
+use super::step::{Shape, Step};
+use super::terms::{Held, KEYS, Over, PARTS, Request, Told, number_of};
+use super::world::State;
 use crate::key::Key;
 use crate::record::{self, Record};
-use crate::store::replicas::path;
 
 /// Values that only the audit writes.
 const FRESH: usize = 9000;
@@ -62,6 +58,15 @@ impl Case {
         violations.extend(orphans.map(|orphan| format!("nothing names {orphan:?}")));
     }
 
+    /// Holds what is seen of a key against what clients were told.
+    pub(super) fn see(&self, key: usize, held: Held) {
+        let uploads = self.uploads_to(key);
+        if !self.histories.borrow_mut()[key].see(held, uploads.clone()) {
+            let what = format!("{} is {held:?}, with the uploads {uploads:?}", KEYS[key]);
+            self.violation(format!("{what}, against what clients were told"));
+        }
+    }
+
     fn look_at_value(&self, key: &Key, record: &Record) -> Held {
         let Some(number) = self.look_at_files(key, record, number_of) else { return Held::Nothing };
         if let Some(before) = self.dressed.borrow().get(&number)
@@ -70,48 +75,6 @@ impl Case {
             self.violation(format!("{key} was {before:?}, and now is {record:?}"));
         }
         if record.state == record::State::Live { Held::Live(number) } else { Held::Unlinked(number) }
-    }
-
-    /// All replicas are whole, are the same value, and are what the record says. The number of that value.
-    pub(super) fn look_at_files(
-        &self,
-        key: &Key,
-        record: &Record,
-        number_of: impl Fn(&Bytes) -> Option<usize>,
-    ) -> Option<usize> {
-        let files = files_of(key, record);
-        let volumes: BTreeSet<&String> = files.iter().map(|(volume, _)| volume).collect();
-        if volumes.len() != REPLICAS || record.replicas.len() != REPLICAS {
-            self.violation(format!("{key} has its replicas at {files:?}"));
-        }
-        let mut found = BTreeSet::new();
-        for at in files {
-            let world = self.world.state();
-            let file = world.files.get(&at).filter(|_| !world.damaged.contains(&at)).cloned();
-            let spared = world.damaged.contains(&at);
-            drop(world);
-            let Some(file) = file else {
-                if !spared {
-                    self.violation(format!("a replica is missing: {at:?}"));
-                }
-                continue;
-            };
-            found.extend(number_of(&file.bytes));
-            let md5: [u8; 16] = Md5::digest(&file.bytes).into();
-            let whole = number_of(&file.bytes).is_some()
-                && record.size.is_none_or(|size| size == file.bytes.len() as u64)
-                && record.md5 == Some(md5)
-                && record.modified.is_none_or(|modified| modified.seconds() == file.modified);
-            if !whole {
-                self.violation(format!("a replica isn't what its record says: {at:?} {file:?} {record:?}"));
-            }
-        }
-        let mut found = found.into_iter();
-        let (Some(number), None) = (found.next(), found.next()) else {
-            self.violation(format!("{key} is not one value"));
-            return None;
-        };
-        Some(number)
     }
 
     /// No upload is stuck: each can be completed if it has all its parts, and aborted, and then nothing is
@@ -165,6 +128,7 @@ impl Case {
         let mut world = self.world.state();
         world.armed.clear();
         world.full.clear();
+        world.sick.clear();
         drop(world);
         let (steps, demanded): (Vec<Step>, Vec<Told>) = steps.into_iter().unzip();
         self.let_do([steps.clone()]);
@@ -173,9 +137,4 @@ impl Case {
             self.violation(format!("{steps:?} should be answered {demanded:?}, not {:?}", self.told()));
         }
     }
-}
-
-fn files_of(key: &Key, record: &Record) -> Vec<Whereabouts> {
-    let replicas = record.replicas.iter();
-    replicas.map(|replica| (replica.place.volume().to_owned(), path(key, replica))).collect()
 }

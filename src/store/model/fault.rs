@@ -15,6 +15,10 @@ pub(super) enum Kind {
     Generation,
     /// Index: a batch, or a note.
     Commit,
+    /// Volume: a new connection.
+    Connect,
+    /// Volume: whether it is healthy.
+    Probe,
     /// Volume: a file's size.
     Head,
     /// Volume: the beginning of a file's GET.
@@ -63,6 +67,24 @@ pub(super) enum Fault {
     Stalls,
     /// The volume answers 201 before it has the body.
     Early,
+    /// The connection stands, and nothing is heard on it.
+    Silent(Landing),
+    /// The connection is lost when so many bytes of the request's head were sent.
+    CutSent(usize),
+    /// The volume does it, and the connection is lost after so many bytes of the answer.
+    CutAnswer(usize),
+    /// The volume says `100 Continue` first.
+    Continue,
+    /// The answer comes late, and yet in time.
+    Slow,
+    /// The answer comes byte by byte.
+    Drip,
+    /// There is more behind the answer.
+    Stray(usize),
+    /// A while after the answer there is more.
+    StrayLater,
+    /// The volume closes the connection after the answer, without saying so in it.
+    Closes,
 }
 
 /// What is to befall a call of some number.
@@ -73,10 +95,15 @@ pub(super) enum Fate {
     Any(usize),
 }
 
+/// Statuses that say that nothing was done.
+const STATUSES: [u16; 16] = [300, 301, 302, 400, 403, 405, 408, 409, 411, 413, 429, 500, 502, 503, 504, 507];
+
 impl Kind {
-    /// What can befall such a call.
-    pub(super) fn faults(self) -> &'static [Fault] {
-        use Fault::{Fails, FailsButKeeps, Refused, Stalls, Stop, StopAfter, Unanswered, Unreachable};
+    /// What can befall such a call, whatever its number.
+    fn always(self) -> &'static [Fault] {
+        use Fault::{
+            Fails, FailsButKeeps, Refused, Silent, Stalls, Stop, StopAfter, Unanswered, Unreachable,
+        };
         use Landing::{Last, Never, Now, Soon};
         const BROKEN: Fault = Refused(StatusCode::INTERNAL_SERVER_ERROR);
         const FULL: Fault = Refused(StatusCode::INSUFFICIENT_STORAGE);
@@ -84,7 +111,8 @@ impl Kind {
             Self::Get | Self::Page => &[Stop, Fails],
             Self::Generation => &[Stop],
             Self::Reserve | Self::Commit => &[Stop, StopAfter(Now), Fails, FailsButKeeps],
-            Self::Head | Self::Open => &[Stop, Unreachable, BROKEN, Unanswered(Never)],
+            Self::Connect => &[Stop, Unreachable, Silent(Never)],
+            Self::Probe | Self::Head | Self::Open => &[Stop, Unreachable, BROKEN, Unanswered(Never)],
             Self::Read => &[Stop, Unanswered(Never)],
             Self::Delete => &[
                 Stop,
@@ -113,11 +141,53 @@ impl Kind {
             ],
         }
     }
+
+    /// What can befall such a call. Besides what always can, two oddities of the network in turn, so that
+    /// many calls together see all of them, at every byte.
+    pub(super) fn faults(self, turn: usize) -> Vec<Fault> {
+        let odd = self.oddities(turn);
+        let in_turn = odd.iter().cycle().skip(turn * 2).take(odd.len().min(2));
+        self.always().iter().chain(in_turn).copied().collect()
+    }
+
+    fn oddities(self, turn: usize) -> Vec<Fault> {
+        use Fault::{Closes, Continue, CutAnswer, CutSent, Drip, Refused, Silent, Slow, Stray, StrayLater};
+        use Landing::{Last, Never, Now};
+        // a step that has no divisor in common with the lengths of heads, which are some hundred bytes
+        let byte = turn * 37;
+        let refused = Refused(StatusCode::from_u16(STATUSES[turn / 3 % STATUSES.len()]).unwrap());
+        let harmless = [Drip, Slow, Stray(turn / 30), StrayLater, Closes, Continue][turn / 5 % 6];
+        let landing = [Never, Now, Last][turn / 2 % 3];
+        match self {
+            Self::Get | Self::Page | Self::Generation | Self::Reserve | Self::Commit | Self::Connect => {
+                vec![]
+            }
+            Self::Probe => vec![Silent(Never), refused, CutSent(byte), CutAnswer(byte)],
+            Self::Head | Self::Open => {
+                vec![Silent(Never), refused, CutSent(byte), CutAnswer(byte), harmless]
+            }
+            // in the middle of a file it would be bytes of the file
+            Self::Read if harmless == Continue => vec![Silent(Never), CutAnswer(byte)],
+            Self::Read => vec![Silent(Never), CutAnswer(byte), harmless],
+            Self::Delete => vec![Silent(landing), refused, CutSent(byte), CutAnswer(byte), harmless],
+            Self::Put => vec![Silent(Never), refused, CutSent(byte), Continue],
+            Self::Take => vec![refused, Continue],
+            Self::Stored => vec![Silent(landing), refused, CutAnswer(byte), harmless],
+        }
+    }
 }
 
 impl Fault {
     pub(super) fn is_stop(self) -> bool {
         matches!(self, Self::Stop | Self::StopAfter(_))
+    }
+
+    /// Whether all goes on as without it.
+    pub(super) fn is_harmless(self) -> bool {
+        matches!(
+            self,
+            Self::Continue | Self::Slow | Self::Drip | Self::Stray(_) | Self::StrayLater | Self::Closes
+        )
     }
 }
 
@@ -125,7 +195,10 @@ impl Fate {
     pub(super) fn of(self, kind: Kind) -> Fault {
         match self {
             Self::Exactly(fault) => fault,
-            Self::Any(number) => kind.faults()[number % kind.faults().len()],
+            Self::Any(number) => {
+                let faults = kind.faults(number);
+                faults[number % faults.len()]
+            }
         }
     }
 }

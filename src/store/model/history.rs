@@ -7,61 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::step::Over;
-
-/// What a key holds, in the eyes of clients; values go by their numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Held {
-    Nothing,
-    Live(usize),
-    Unlinked(usize),
-}
-
-/// What a client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Request {
-    Put(usize),
-    /// Whatever the key holds.
-    Replace(usize),
-    /// The second number's value by the first's.
-    Swap(usize, usize),
-    Get,
-    /// Through the store.
-    Read,
-    Delete,
-    /// Waiting for others.
-    Remove,
-    Unlink,
-    Relink,
-    Rebalance,
-    /// An upload in parts, by its number.
-    Begin(usize),
-    /// A part of the upload, by its number, of the last number's value.
-    Part(usize, u16, usize),
-    /// The upload's parts.
-    List(usize),
-    /// The value that the upload's parts make.
-    Complete(usize, usize, Over),
-    Abort(usize),
-}
-
-/// The uploads to a key, and the values that their parts are of.
-pub(super) type Uploads = BTreeMap<usize, BTreeMap<u16, usize>>;
-
-/// What a client is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Told {
-    Done,
-    Value(usize),
-    NotFound,
-    Exists,
-    Changed,
-    NoUpload,
-    /// That nothing was done, for a reason that isn't in the key's state.
-    Refused,
-    /// Nothing at all, or that the index failed.
-    Nothing,
-}
+use super::terms::{Held, Over, Request, Told, Uploads};
 
 /// The history of one key.
 #[derive(Clone)]

@@ -2,8 +2,9 @@
 
 use futures_util::future::BoxFuture;
 
+use super::calls::World;
 use super::fault::{Fault, Kind};
-use super::world::{self, World};
+use super::world;
 use crate::index::IndexError;
 use crate::index::simulated::{Decide, Read, Rows, Stage};
 use crate::index::steps::Effect;

@@ -6,11 +6,17 @@
 //! | [`fault`] | what the store calls, and what can befall each call |
 //! | [`world`] | what outlives the store: rows, files, requests on their way |
 //! | [`invariants`] | what must hold at each request that changes a volume |
-//! | [`index`], [`volume`] | what the store sees of the world: the simulated engine of the index, and what is in the place of `crate::volume` |
-//! | [`step`], [`case`] | what clients do, over one or more runs of the store |
+//! | [`calls`] | the world as calls meet it: numbers, faults, and requests that land |
+//! | [`index`] | the stage of the index's simulated engine |
+//! | [`network`], [`nginx`], [`http`] | what the real `crate::volume` sees of it, byte by byte: connections, and volumes behind them |
+//! | [`terms`] | what clients write, ask for and are told |
+//! | [`step`] | what clients do, and what happens |
+//! | [`setup`] | the store, in a world |
 //! | [`history`] | what clients were told, and what may therefore be |
+//! | [`case`], [`run`] | clients and what they were told, over one or more runs of the store |
 //! | [`audit`] | what must hold when all is quiet |
 //! | [`scenarios`], [`every_call`] | each scenario again and again, each time with another call failing, or the last |
+//! | [`every_byte`] | exchanges with a volume that are cut at every byte |
 //! | [`reading`] | a read that takes longer than its value is there |
 //! | [`uploads`] | what clients do with uploads in parts |
 //! | [`unclaimed`] | an attempt that others don't wait for, and the reaper |
@@ -26,23 +32,23 @@
 
 mod any_order;
 mod audit;
+mod calls;
 mod case;
+mod every_byte;
 mod every_call;
 mod fault;
 mod history;
+mod http;
 mod index;
 mod invariants;
+mod network;
+mod nginx;
 mod reading;
+mod run;
 mod scenarios;
+mod setup;
 mod step;
+mod terms;
 mod unclaimed;
 mod uploads;
-mod volume;
 mod world;
-
-pub(super) use volume::{Download, Volume, Volumes};
-
-/// Equals stay in the record's order, so that a run can be repeated call by call.
-pub(super) fn random() -> u64 {
-    0
-}

@@ -2,10 +2,12 @@
 
 use tokio::time::sleep;
 
-use super::case::{KEYS, READER_GRACE, started};
+use super::calls::World;
 use super::fault::{Fault, Kind, Landing};
-use super::step::{Shape, value};
-use super::world::{Call, World};
+use super::setup::{READER_GRACE, started};
+use super::step::Shape;
+use super::terms::{KEYS, value};
+use super::world::Call;
 use crate::error::Error;
 
 /// The next value may have the same name by then, and the same size.

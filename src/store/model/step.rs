@@ -11,14 +11,13 @@ use http_body_util::StreamBody;
 use md5::{Digest, Md5};
 use tokio::time::sleep;
 
-use super::case::{KEYS, VOLUMES};
 use super::fault::{Fault, Kind};
-use super::history::Request;
+use super::terms::{KEYS, Over, Request, VOLUMES, number_of, value};
 use super::world::{Call, State, Whereabouts};
 use crate::clock::Timestamp;
-use crate::record::{Record, hex};
+use crate::record::Record;
+use crate::store::Incoming;
 use crate::store::replicas::path;
-use crate::store::{Incoming, Precondition};
 
 /// How long a slow client pauses.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -47,6 +46,10 @@ pub(super) enum Step {
     Down(usize),
     Up(usize),
     Full(usize),
+    /// The volume fails at whatever it is asked, but for its probe, …
+    Sicken(usize),
+    /// … and no longer.
+    Heal(usize),
     /// The first key's replica there loses its second half.
     Tear(usize),
     /// The first key's replica there gets other bytes, as many as it had.
@@ -61,34 +64,6 @@ pub(super) enum Step {
     Age,
     /// What befalls the next call of that kind to that volume.
     Next(Kind, usize, Fault),
-}
-
-/// What a value may take the place of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Over {
-    Nothing,
-    Anything,
-    /// The value of that number.
-    Value(usize),
-}
-
-impl Over {
-    pub(super) fn when(self) -> Precondition {
-        match self {
-            Self::Nothing => Precondition::Absent,
-            Self::Anything => Precondition::Always,
-            Self::Value(number) => Precondition::Tagged(hex(&Md5::digest(value(number)).into())),
-        }
-    }
-
-    /// The request that it makes of a PUT of that number.
-    pub(super) fn request(self, number: usize) -> Request {
-        match self {
-            Self::Nothing => Request::Put(number),
-            Self::Anything => Request::Replace(number),
-            Self::Value(old) => Request::Swap(number, old),
-        }
-    }
 }
 
 /// How a client sends a value.
@@ -119,36 +94,6 @@ pub(super) enum Shape {
 }
 
 type Body = StreamBody<BoxStream<'static, io::Result<Frame<Bytes>>>>;
-
-/// A value's bytes. All have the same length, so that no size tells one from another, and no half of one is
-/// a half of another.
-pub(super) fn value(number: usize) -> Bytes {
-    format!("{number:04} is the value of {number:04}").into()
-}
-
-/// The number of the value that these bytes are.
-pub(super) fn number_of(bytes: &Bytes) -> Option<usize> {
-    let digits = bytes.len().checked_sub(4)?;
-    let number = std::str::from_utf8(&bytes[digits..]).ok()?.parse().ok()?;
-    (value(number) == bytes).then_some(number)
-}
-
-/// A value comes in so many parts.
-pub(super) const PARTS: u16 = 2;
-
-/// The value's part of that number. No part of one value is a part of another.
-pub(super) fn part(of: usize, number: u16) -> Bytes {
-    let value = value(of);
-    let half = value.len() / 2;
-    if number == 1 { value.slice(..half) } else { value.slice(half..) }
-}
-
-/// The number of the value whose part of that number these bytes are.
-pub(super) fn number_of_part(number: u16, bytes: &Bytes) -> Option<usize> {
-    let digits = if number == 1 { 0..4 } else { bytes.len().checked_sub(4)?..bytes.len() };
-    let of = std::str::from_utf8(bytes.get(digits)?).ok()?.parse().ok()?;
-    (part(of, number) == bytes).then_some(of)
-}
 
 impl Shape {
     pub(super) fn upload(self, number: usize) -> Incoming<Body> {
@@ -201,6 +146,8 @@ pub(super) fn happen(world: &mut State, happening: &Step, dressed: &mut BTreeMap
     match happening {
         Step::Down(rank) => drop(world.down.insert(VOLUMES[*rank].clone())),
         Step::Up(rank) => drop(world.down.remove(&VOLUMES[*rank])),
+        Step::Sicken(rank) => drop(world.sick.insert(VOLUMES[*rank].clone())),
+        Step::Heal(rank) => drop(world.sick.remove(&VOLUMES[*rank])),
         Step::Full(rank) => drop(world.full.insert(VOLUMES[*rank].clone())),
         Step::Tear(rank) => {
             let file = replica_on(world, *rank);

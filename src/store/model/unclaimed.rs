@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::case::{KEYS, QUARANTINE, VOLUMES, started};
-use super::world::{File, World};
+use super::calls::World;
+use super::setup::{QUARANTINE, started};
+use super::terms::{KEYS, VOLUMES};
+use super::world::File;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::index::steps::Conditions;

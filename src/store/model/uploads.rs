@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
-use super::case::{Case, KEYS};
-use super::history::{Request, Told};
-use super::step::{Over, PARTS, Shape, Step, number_of_part, part, value};
+use super::case::{Case, Known};
+use super::step::{Shape, Step};
+use super::terms::{KEYS, Over, PARTS, Request, Told, number_of_part, part, value};
 use crate::clock::Timestamp;
 use crate::index::notes::Note;
 use crate::record::{Headers, Record};
@@ -17,9 +17,6 @@ use crate::store::{Received, Store};
 
 /// Holds an upload's number, or that of the value that a part is of.
 const HEADER: &str = "number";
-
-/// An upload: the number of its key, and its own.
-pub(super) type Known = (usize, u64);
 
 fn header(number: usize) -> Headers {
     vec![(HEADER.into(), number.to_string())]

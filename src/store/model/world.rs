@@ -1,18 +1,14 @@
-//! What outlives the store: the index's rows, the volumes' files, and requests on their way; and what
-//! its calls meet there.
+//! What outlives the store: the index's rows, the volumes' files, and requests on their way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::pending;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::fault::{Fate, Fault, Kind, Landing};
+use super::fault::{Fate, Fault, Kind};
 use crate::clock::Timestamp;
 use crate::index::Entry;
 use crate::index::notes::Note;
@@ -52,19 +48,9 @@ pub(super) enum Change {
 
 #[derive(Clone, Debug)]
 pub(super) struct Late {
-    due: Duration,
+    pub(super) due: Duration,
     pub(super) to: Whereabouts,
     pub(super) change: Change,
-}
-
-/// All clones are the same one.
-#[derive(Clone, Default)]
-pub(super) struct World(Arc<Shared>);
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    stopped: Notify,
 }
 
 #[derive(Clone, Default)]
@@ -77,6 +63,8 @@ pub(super) struct State {
     pub(super) files: BTreeMap<Whereabouts, File>,
     /// Volumes that can't be reached.
     pub(super) down: BTreeSet<String>,
+    /// Volumes that fail at whatever they are asked for files.
+    pub(super) sick: BTreeSet<String>,
     /// Volumes without room.
     pub(super) full: BTreeSet<String>,
     /// Files that a step of a test took or tore.
@@ -97,112 +85,15 @@ pub(super) struct State {
     /// Numbers that intents had.
     intents_seen: BTreeSet<u64>,
     /// The time before this run, and when it began.
-    past: Duration,
-    begun: Option<Instant>,
-    script: Script,
-    calls: Vec<Call>,
-    stopped: bool,
+    pub(super) past: Duration,
+    pub(super) begun: Option<Instant>,
+    pub(super) script: Script,
+    pub(super) calls: Vec<Call>,
+    pub(super) stopped: bool,
     /// No write succeeds until the next start.
-    read_only: bool,
+    pub(super) read_only: bool,
     /// What a failed write left to be found at the next start.
     pub(super) kept: Option<Batch>,
-}
-
-/// The store has stopped: nothing has an effect any more.
-pub(super) struct Stopped;
-
-/// The latest landing is so long before the quarantine's end: a body is still taken for a moment after its
-/// sender has given it up, from when on the quarantine counts.
-const BEFORE_THE_END: Duration = Duration::from_secs(1);
-
-/// A scan of the index takes so many times as long as other calls: a whole upload may begin meanwhile.
-const SCAN: u32 = 50;
-
-impl World {
-    pub(super) fn of(state: State) -> Self {
-        Self(Arc::new(Shared { state: Mutex::new(state), stopped: Notify::new() }))
-    }
-
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.0.state.lock().unwrap();
-        state.land();
-        state
-    }
-
-    /// A new run of the store begins: all numbers of calls begin again.
-    pub(super) fn begin(&self, script: Script) {
-        let mut state = self.state();
-        if let Some(kept) = state.kept.take() {
-            state.apply(kept);
-        }
-        state.begun = Some(Instant::now());
-        state.script = script;
-        state.calls.clear();
-        (state.stopped, state.read_only) = (false, false);
-        state.reserved = 0..0;
-    }
-
-    /// The run has ended, and all that it did.
-    pub(super) fn end(&self) -> Vec<Call> {
-        let mut state = self.state();
-        state.past = state.now();
-        state.begun = None;
-        std::mem::take(&mut state.calls)
-    }
-
-    /// Returns when the store has stopped.
-    pub(super) async fn stopped(&self) {
-        while !self.state().stopped {
-            self.0.stopped.notified().await;
-        }
-    }
-
-    /// Stops the store, from within one of its calls.
-    pub(super) async fn stop(&self) -> ! {
-        self.state().stopped = true;
-        self.0.stopped.notify_one();
-        pending().await
-    }
-
-    /// Numbers a call, and tells what befalls it.
-    pub(super) fn meet_now(&self, kind: Kind, volume: &str) -> Result<Option<Fault>, Stopped> {
-        let mut state = self.state();
-        if state.stopped {
-            return Err(Stopped);
-        }
-        let fault = state.meet(Call { kind, volume: volume.to_owned() });
-        if fault == Some(Fault::Stop) {
-            state.stopped = true;
-            self.0.stopped.notify_one();
-            return Err(Stopped);
-        }
-        Ok(fault)
-    }
-
-    /// As [`World::meet_now`]; never returns once the store has stopped.
-    pub(super) async fn meet(&self, kind: Kind, volume: &str) -> Option<Fault> {
-        match self.meet_now(kind, volume) {
-            Ok(fault) => fault,
-            Err(Stopped) => pending().await,
-        }
-    }
-
-    /// Waits for as long as the call takes that was numbered last.
-    pub(super) async fn linger(&self) {
-        self.linger_for(1).await;
-    }
-
-    /// Waits for as long as a scan takes.
-    pub(super) async fn linger_scanning(&self) {
-        self.linger_for(SCAN).await;
-    }
-
-    async fn linger_for(&self, times: u32) {
-        let latency = self.state().latency() * times;
-        if !latency.is_zero() {
-            tokio::time::sleep(latency).await;
-        }
-    }
 }
 
 impl State {
@@ -270,7 +161,7 @@ impl State {
         Err("the disk failed")
     }
 
-    fn apply(&mut self, batch: Batch) {
+    pub(super) fn apply(&mut self, batch: Batch) {
         self.rows.extend(batch.entry);
         match batch.note {
             Some((note, Some(record))) => drop(self.notes.insert(note, record)),
@@ -291,23 +182,6 @@ impl State {
         if self.read_only { Err("the disk failed") } else { Ok(()) }
     }
 
-    /// Sends a request that changes a volume, to be carried out as the fault has it.
-    pub(super) fn send(&mut self, to: Whereabouts, change: Change, fault: Option<Fault>) {
-        let after = match fault {
-            None => self.latency(),
-            Some(Fault::StopAfter(landing) | Fault::Unanswered(landing)) => match landing {
-                Landing::Never => return,
-                Landing::Now => Duration::ZERO,
-                Landing::Soon => Duration::from_secs(1),
-                Landing::Last => self.quarantine.saturating_sub(BEFORE_THE_END),
-            },
-            Some(_) => return,
-        };
-        let due = self.now() + after;
-        self.on_their_way.push(Late { due, to, change });
-        self.land();
-    }
-
     /// The key's file that lies there.
     pub(super) fn owner(&mut self, to: &Whereabouts) -> (Key, Replica) {
         if let Some(known) = self.owners.get(to) {
@@ -321,48 +195,31 @@ impl State {
         owner
     }
 
-    fn latency(&self) -> Duration {
+    /// No volume is to be reached at that address by the next connection.
+    pub(super) fn refuse_next(&mut self, volume: &str) {
+        let next = Call { kind: Kind::Connect, volume: volume.to_owned() };
+        self.armed.push((next, Fault::Unreachable));
+    }
+
+    /// What the call takes that was numbered last.
+    pub(super) fn latency(&self) -> Duration {
         let turn = self.calls.len().checked_rem(self.latencies.len());
         turn.map_or(Duration::ZERO, |turn| Duration::from_millis(self.latencies[turn].into()))
     }
 
-    fn meet(&mut self, call: Call) -> Option<Fault> {
+    pub(super) fn meet(&mut self, call: Call) -> Option<Fault> {
         let number = self.calls.len();
-        let unreachable = self.down.contains(&call.volume);
         let full = call.kind == Kind::Put && self.full.contains(&call.volume);
+        let for_file = matches!(call.kind, Kind::Head | Kind::Open | Kind::Delete | Kind::Put);
+        let sick = for_file && self.sick.contains(&call.volume);
         let armed = self.armed.iter().position(|(armed, _)| *armed == call);
         let kind = call.kind;
         self.calls.push(call);
         let scripted = self.script.get(&number).map(|fate| fate.of(kind));
         match scripted.or_else(|| armed.map(|armed| self.armed.remove(armed).1)) {
-            Some(fault) if fault.is_stop() && unreachable => Some(Fault::Stop),
-            _ if unreachable => Some(Fault::Unreachable),
+            None if sick => Some(Fault::Refused(StatusCode::INTERNAL_SERVER_ERROR)),
             None if full => Some(Fault::Refused(StatusCode::INSUFFICIENT_STORAGE)),
             fault => fault,
-        }
-    }
-
-    /// Carries out what is due.
-    fn land(&mut self) {
-        if self.on_their_way.is_empty() {
-            return;
-        }
-        let now = self.now();
-        let (mut due, later): (Vec<Late>, Vec<Late>) =
-            std::mem::take(&mut self.on_their_way).into_iter().partition(|late| late.due <= now);
-        self.on_their_way = later;
-        due.sort_by_key(|late| late.due);
-        for Late { to, change, .. } in due {
-            match change {
-                Change::Put(file) => {
-                    self.check_landing(&to, &file);
-                    self.files.insert(to, file);
-                }
-                Change::Delete => {
-                    self.check_delete(&to);
-                    self.files.remove(&to);
-                }
-            }
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{ALL, K, OTHER, Scenario, ask, put, wait};
-use crate::store::model::case::SWEEP_EVERY;
+use super::scenario::{ALL, K, OTHER, Scenario, ask, put, wait};
 use crate::store::model::fault::{Fault, Kind, Landing};
-use crate::store::model::history::{Request, Told};
-use crate::store::model::step::{Over, Shape, Step};
+use crate::store::model::setup::SWEEP_EVERY;
+use crate::store::model::step::{Shape, Step};
+use crate::store::model::terms::{Over, Request, Told};
 
 /// The upload of most scenarios.
 const U: usize = 1;

@@ -1,0 +1,171 @@
+//! The world as the store's calls meet it: one after the other, and in their time.
+
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::fault::{Fault, Kind, Landing};
+use super::world::{Call, Change, Late, Script, State, Whereabouts};
+
+/// All clones are the same one.
+#[derive(Clone, Default)]
+pub(super) struct World(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    stopped: Notify,
+}
+
+/// The store has stopped: nothing has an effect any more.
+pub(super) struct Stopped;
+
+/// The latest landing is so long before the quarantine's end: a body is still taken for a moment after its
+/// sender has given it up, from when on the quarantine counts.
+const BEFORE_THE_END: Duration = Duration::from_secs(1);
+
+/// A scan of the index takes so many times as long as other calls: a whole upload may begin meanwhile.
+const SCAN: u32 = 50;
+
+impl World {
+    pub(super) fn of(state: State) -> Self {
+        Self(Arc::new(Shared { state: Mutex::new(state), stopped: Notify::new() }))
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.0.state.lock().unwrap();
+        state.land();
+        state
+    }
+
+    /// A new run of the store begins: all numbers of calls begin again.
+    pub(super) fn begin(&self, script: Script) {
+        let mut state = self.state();
+        if let Some(kept) = state.kept.take() {
+            state.apply(kept);
+        }
+        state.begun = Some(Instant::now());
+        state.script = script;
+        state.calls.clear();
+        (state.stopped, state.read_only) = (false, false);
+        state.reserved = 0..0;
+    }
+
+    /// The run has ended, and all that it did.
+    pub(super) fn end(&self) -> Vec<Call> {
+        let mut state = self.state();
+        state.past = state.now();
+        state.begun = None;
+        std::mem::take(&mut state.calls)
+    }
+
+    /// Returns when the store has stopped.
+    pub(super) async fn stopped(&self) {
+        while !self.state().stopped {
+            self.0.stopped.notified().await;
+        }
+    }
+
+    /// Stops the store, from within one of its calls.
+    pub(super) async fn stop(&self) -> ! {
+        self.state().stopped = true;
+        self.0.stopped.notify_one();
+        pending().await
+    }
+
+    /// Stops the store once a call of its returns.
+    pub(super) fn stop_now(&self) {
+        self.state().stopped = true;
+        self.0.stopped.notify_one();
+    }
+
+    /// Numbers a call, and tells what befalls it.
+    pub(super) fn meet_now(&self, kind: Kind, volume: &str) -> Result<Option<Fault>, Stopped> {
+        let mut state = self.state();
+        if state.stopped {
+            return Err(Stopped);
+        }
+        let fault = state.meet(Call { kind, volume: volume.to_owned() });
+        if fault == Some(Fault::Stop) {
+            state.stopped = true;
+            self.0.stopped.notify_one();
+            return Err(Stopped);
+        }
+        Ok(fault)
+    }
+
+    /// As [`World::meet_now`]; never returns once the store has stopped.
+    pub(super) async fn meet(&self, kind: Kind, volume: &str) -> Option<Fault> {
+        match self.meet_now(kind, volume) {
+            Ok(fault) => fault,
+            Err(Stopped) => pending().await,
+        }
+    }
+
+    /// Waits for as long as the call takes that was numbered last.
+    pub(super) async fn linger(&self) {
+        self.linger_for(1).await;
+    }
+
+    /// Waits for as long as a scan takes.
+    pub(super) async fn linger_scanning(&self) {
+        self.linger_for(SCAN).await;
+    }
+
+    async fn linger_for(&self, times: u32) {
+        let latency = self.state().latency() * times;
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+    }
+}
+
+impl State {
+    /// Sends a request that changes a volume, to be carried out as the fault has it.
+    pub(super) fn send(&mut self, to: Whereabouts, change: Change, fault: Option<Fault>) {
+        let after = match fault {
+            None => self.latency(),
+            Some(fault) if fault.is_harmless() => self.latency(),
+            Some(Fault::CutAnswer(_)) => Duration::ZERO,
+            Some(Fault::StopAfter(landing) | Fault::Unanswered(landing) | Fault::Silent(landing)) => {
+                match landing {
+                    Landing::Never => return,
+                    Landing::Now => Duration::ZERO,
+                    Landing::Soon => Duration::from_secs(1),
+                    Landing::Last => self.quarantine.saturating_sub(BEFORE_THE_END),
+                }
+            }
+            Some(_) => return,
+        };
+        let due = self.now() + after;
+        self.on_their_way.push(Late { due, to, change });
+        self.land();
+    }
+
+    /// Carries out what is due.
+    fn land(&mut self) {
+        if self.on_their_way.is_empty() {
+            return;
+        }
+        let now = self.now();
+        let (mut due, later): (Vec<Late>, Vec<Late>) =
+            std::mem::take(&mut self.on_their_way).into_iter().partition(|late| late.due <= now);
+        self.on_their_way = later;
+        due.sort_by_key(|late| late.due);
+        for Late { to, change, .. } in due {
+            match change {
+                Change::Put(file) => {
+                    self.check_landing(&to, &file);
+                    self.files.insert(to, file);
+                }
+                Change::Delete => {
+                    self.check_delete(&to);
+                    self.files.remove(&to);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! One thing that is tried, call by call.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use crate::store::Options;
+use crate::store::model::case::Case;
+use crate::store::model::fault::Fault;
+use crate::store::model::setup::options;
+use crate::store::model::step::{Shape, Step};
+use crate::store::model::terms::{Request, Told};
+
+/// Steps of one client, of which every call shall fail, or be the last.
+pub(in super::super) struct Scenario {
+    pub(in super::super) name: &'static str,
+    /// Which of the network's oddities befall its calls (see [`Kind::faults`]).
+    pub(in super::super) turn: usize,
+    /// What was done before, when nothing failed but what the steps say.
+    given: Vec<Step>,
+    given_volumes: &'static [usize],
+    when: Vec<Step>,
+    /// What another client does at the same time.
+    beside: Vec<Step>,
+    /// What answers take, in milliseconds, in turn.
+    latencies: Vec<u8>,
+    volumes: &'static [usize],
+    adapt: fn(&mut Options),
+    /// Whether the steps are those of the offline tool.
+    tool: bool,
+    /// What the client is told when nothing fails.
+    pub(in super::super) told: Vec<Told>,
+}
+
+pub(super) const ALL: &[usize] = &[0, 1, 2, 3, 4];
+
+/// The key of most scenarios, and another one.
+pub(super) const K: usize = 0;
+pub(super) const OTHER: usize = 1;
+
+pub(super) const FULL: Fault = Fault::Refused(StatusCode::INSUFFICIENT_STORAGE);
+
+impl Scenario {
+    pub(super) fn new(name: &'static str, when: impl Into<Vec<Step>>, told: impl Into<Vec<Told>>) -> Self {
+        Self {
+            name,
+            turn: 0,
+            given: Vec::new(),
+            given_volumes: ALL,
+            when: when.into(),
+            beside: Vec::new(),
+            latencies: Vec::new(),
+            volumes: ALL,
+            adapt: |_| {},
+            tool: false,
+            told: told.into(),
+        }
+    }
+
+    pub(super) fn given(self, given: impl Into<Vec<Step>>) -> Self {
+        Self { given: given.into(), ..self }
+    }
+
+    /// On which volumes, before and now.
+    pub(super) fn on(self, given_volumes: &'static [usize], volumes: &'static [usize]) -> Self {
+        Self { given_volumes, volumes, ..self }
+    }
+
+    /// What another client does at the same time, when answers take so long.
+    pub(super) fn beside(self, beside: impl Into<Vec<Step>>, latencies: impl Into<Vec<u8>>) -> Self {
+        Self { beside: beside.into(), latencies: latencies.into(), ..self }
+    }
+
+    /// When answers take so long, in milliseconds.
+    pub(super) fn taking(self, latencies: impl Into<Vec<u8>>) -> Self {
+        Self { latencies: latencies.into(), ..self }
+    }
+
+    pub(super) fn with(self, adapt: fn(&mut Options)) -> Self {
+        Self { adapt, ..self }
+    }
+
+    pub(super) fn by_tool(self) -> Self {
+        Self { tool: true, ..self }
+    }
+
+    pub(in super::super) fn has_one_client(&self) -> bool {
+        self.beside.is_empty()
+    }
+
+    /// The case at which the scenario begins.
+    pub(in super::super) fn begin(&self) -> Case {
+        let mut case = Case::new(options(self.given_volumes));
+        case.let_do([self.given.clone()]);
+        case.prepare();
+        case.options = options(self.volumes);
+        if self.tool {
+            case.master = Some(case.options.clone());
+            case.options.reader_grace = Duration::ZERO;
+        }
+        (self.adapt)(&mut case.options);
+        case.world.state().gone.extend(case.options.forgotten.0.iter().cloned());
+        case.world.state().latencies.clone_from(&self.latencies);
+        case.let_do([self.when.clone(), self.beside.clone()]);
+        case
+    }
+}
+
+pub(super) fn put(number: usize, shape: Shape) -> Step {
+    Step::Put(K, number, shape)
+}
+
+pub(super) fn ask(request: Request) -> Step {
+    Step::Ask(K, request)
+}
+
+pub(super) fn wait(seconds: u64) -> Step {
+    Step::Wait(Duration::from_secs(seconds))
+}

@@ -1,0 +1,72 @@
+//! Where connections to volumes come from: TCP, or what a test puts in its place.
+//!
+//! This is all that the volume room asks of the network below it.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use hyper::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tower_service::Service as _;
+
+use super::Timeouts;
+
+/// A stream of bytes in both directions. Each of its two directions has one waker: one task uses it.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {
+    /// Waits until there is something to read, or the other side has closed.
+    fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads what is there: `WouldBlock` when that is nothing.
+    fn try_read(&mut self, bytes: &mut [u8]) -> io::Result<usize>;
+}
+
+impl Stream for TcpStream {
+    fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_read_ready(self, context)
+    }
+
+    fn try_read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        Self::try_read(self, bytes)
+    }
+}
+
+/// Connects to volumes.
+pub(crate) trait Network: Send + Sync {
+    /// A new connection to a volume at `HOST:PORT`; says why there is none.
+    fn connect<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Box<dyn Stream>, String>>;
+}
+
+/// TCP, with the system's name look-up.
+pub(super) struct Tcp(HttpConnector);
+
+impl Tcp {
+    pub(super) fn new(timeouts: Timeouts) -> Self {
+        let mut connector = HttpConnector::new();
+        // of a name with several addresses, each gets its share of the time
+        connector.set_connect_timeout(Some(timeouts.request));
+        connector.set_nodelay(true);
+        Self(connector)
+    }
+}
+
+impl Network for Tcp {
+    fn connect<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Box<dyn Stream>, String>> {
+        async move {
+            let address = Uri::builder().scheme("http").authority(host).path_and_query("/").build();
+            let address = address.map_err(|_error| "it is no HOST:PORT".to_owned())?;
+            let stream = self.0.clone().call(address).await.map_err(|error| causes(&error))?;
+            Ok(Box::new(stream.into_inner()) as Box<dyn Stream>)
+        }
+        .boxed()
+    }
+}
+
+/// An error with its causes, the outermost first.
+fn causes(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
