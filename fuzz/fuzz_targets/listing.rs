@@ -2,11 +2,11 @@
 #![no_main]
 
 use davkv::volume::Listed;
-use davkv::volume::listing::{Garbled, Parser};
+use davkv::volume::listing::{ListingError, Parser};
 use libfuzzer_sys::fuzz_target;
 
 /// What was found, and whether that is all.
-fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Listed>, Result<(), Garbled>) {
+fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Listed>, Result<(), ListingError>) {
     let (mut parser, mut found) = (Parser::default(), Vec::new());
     for piece in pieces {
         if let Err(garbled) = parser.read(piece, |entry| found.push(entry)) {
