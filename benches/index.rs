@@ -1,7 +1,7 @@
-//! How the index grows: time to open it, look-ups per second, bytes on disk, for a small and a large
-//! number of keys in one run. `cargo bench --bench index -- 10000000`
+//! How the index scales: load time, time to open it, look-ups per second and bytes on disk, for a small and
+//! a large number of keys in one run. `cargo bench --bench index -- 10000000`
 
-#![allow(clippy::print_stdout, reason = "the figures are what it is run for")]
+#![allow(clippy::print_stdout, reason = "the figures are what this command is for")]
 
 use std::path::Path;
 use std::time::Instant;
@@ -60,7 +60,7 @@ async fn load(path: &Path, keys: u64) -> Result<(), Failure> {
             let record = Record {
                 state: State::Live,
                 replicas: replicas.collect(),
-                // no two bytes alike, as in life: what can't be compressed makes the index larger
+                // different for each key: bytes that don't compress make the index as large as in use
                 md5: Some(Md5::digest(number.to_be_bytes()).into()),
                 size: Some(number),
                 modified: Some(Timestamp::from_millis(number)),

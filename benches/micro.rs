@@ -1,5 +1,5 @@
-//! The pure rooms alone: placement, paths, and the stored forms of records and intents.
-//! `cargo bench --bench micro`, or with a part of a name behind `--`.
+//! The modules without I/O: placement, paths, and the stored forms of records and intents.
+//! `cargo bench --bench micro`, or with a part of a name after `--`.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -74,7 +74,7 @@ fn intents(criterion: &mut Criterion) {
     group.bench_function("decode", |b| b.iter(|| Intent::decode_all(black_box(&bytes))));
 }
 
-/// Short: these run for nanoseconds, and what matters is a factor, not a hundredth.
+/// Short runs: each call takes nanoseconds, and only large differences matter.
 fn config() -> Criterion {
     let criterion = Criterion::default().without_plots();
     criterion
@@ -83,5 +83,5 @@ fn config() -> Criterion {
         .sample_size(20)
 }
 
-criterion_group!(name = pure_rooms; config = config(); targets = placing, paths, records, intents);
-criterion_main!(pure_rooms);
+criterion_group!(name = without_io; config = config(); targets = placing, paths, records, intents);
+criterion_main!(without_io);

@@ -1,4 +1,4 @@
-//! The flags, and what they ask for.
+//! The flags.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::SystemTime;
@@ -72,7 +72,7 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// What to print, and whether it is what was asked for (`--help`).
+    /// A text to print, and whether the user has asked for it (`--help`).
     pub(crate) fn read(args: impl Iterator<Item = std::ffi::OsString>) -> Result<Self, (String, bool)> {
         Self::try_parse_from(args).map_err(|error| match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => (error.to_string(), true),
@@ -80,9 +80,9 @@ impl Args {
         })
     }
 
-    /// What to do.
+    /// The load that they ask for.
     pub(crate) fn load(&self) -> Load {
-        // short enough to be typed, and exact in every reader of JSON
+        // 32 bits are short enough to be typed, and every JSON reader keeps them exact
         let new_seed = || RandomState::new().hash_one(SystemTime::now()) >> 32;
         Load {
             mode: self.mode,
@@ -95,16 +95,16 @@ impl Args {
         }
     }
 
-    /// Against whom, in turn.
+    /// The targets, in the order in which they are loaded.
     ///
     /// # Errors
     ///
-    /// Says in one line which flags don't fit.
+    /// One line that says which flags don't fit.
     pub(crate) fn targets(&self) -> Result<Vec<Target>, String> {
         if self.repeat > 1 && !self.mode.can_repeat() {
             return Err("--repeat goes with --mode get, redirect, missing or list".to_owned());
         }
-        if self.existing && !self.mode.wants_keys() {
+        if self.existing && !self.mode.needs_keys() {
             return Err("--existing goes with --mode get, redirect, list or delete".to_owned());
         }
         let mut targets = Vec::new();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_tell_whom_to_load() {
+    fn the_flags_choose_the_targets() {
         assert_eq!(read(""), Ok(vec!["master"]));
         assert_eq!(read("--url http://localhost:3000/"), Ok(vec!["master"]));
         assert_eq!(read("--direct a:1,b:1,c:1"), Ok(vec!["direct"]));

@@ -1,5 +1,5 @@
-//! HTTP as the thrasher speaks it: connections are kept and pooled per host, values are streamed both
-//! ways, and nothing waits for ever.
+//! The thrasher's HTTP client: connections are kept and pooled per host, values are streamed both ways, and
+//! every wait has a time limit.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -22,9 +22,9 @@ use crate::value::Value;
 
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long nothing may move: neither a byte of the request nor one of the answer.
+/// How long an exchange may stand still: no byte of the request leaves, and none of the answer comes.
 const IDLE: Duration = Duration::from_mins(1);
-/// Connections idle for longer aren't used again: below any server's own limit (nginx's is 75 s).
+/// How long an idle connection may be used again: less than any server keeps it (nginx: 75 s).
 const KEPT: Duration = Duration::from_secs(30);
 /// How much of an unexpected answer is shown.
 const SHOWN_BYTES: usize = 120;
@@ -51,7 +51,7 @@ impl Client {
         self.exchange(Method::PUT, url, Upload { value: Some(value), ..Upload::default() }).await
     }
 
-    /// Gives up when between two looks, a minute apart, nothing was sent and no answer has come.
+    /// Gives up after a minute in which nothing was sent and no answer came.
     async fn exchange(&self, method: Method, url: &str, body: Upload) -> Result<Response<Incoming>, String> {
         let sent = Arc::clone(&body.sent);
         let request = Request::builder().method(method).uri(url).body(body).map_err(|e| e.to_string())?;
@@ -75,7 +75,7 @@ pub(crate) async fn next_bytes(answer: &mut Response<Incoming>) -> Result<Option
         };
         match frame {
             None => return Ok(None),
-            // anything but data is trailers, which say nothing here
+            // a frame without data has trailers, which don't matter here
             Some(Ok(frame)) => {
                 if let Ok(bytes) = frame.into_data() {
                     return Ok(Some(bytes));
@@ -92,7 +92,7 @@ pub(crate) async fn finish(mut answer: Response<Incoming>) -> Result<(), String>
     Ok(())
 }
 
-/// An answer nobody expected: its status, and its first bytes.
+/// Describes an unexpected answer by its status and its first bytes.
 pub(crate) async fn describe(mut answer: Response<Incoming>) -> String {
     let mut text = answer.status().to_string();
     let mut body = Vec::new();
@@ -110,12 +110,12 @@ pub(crate) async fn describe(mut answer: Response<Incoming>) -> String {
     if body.is_empty() { text } else { format!("{text}: {}", printable(&body)) }
 }
 
-/// Bytes of any kind as a piece of a line.
+/// Any bytes, made fit for a line of text.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end().escape_debug().to_string()
 }
 
-/// An error and what it came from: hyper says the interesting part last.
+/// An error and its causes: hyper's last cause says most.
 fn with_causes(error: &dyn Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {}", with_causes(cause)),
@@ -127,7 +127,7 @@ fn with_causes(error: &dyn Error) -> String {
 #[derive(Default)]
 struct Upload {
     value: Option<Value>,
-    /// Bytes handed to the connection so far, seen from outside as a sign of life.
+    /// Bytes handed to the connection so far. They show the sender that the request makes progress.
     sent: Arc<AtomicU64>,
 }
 
@@ -168,13 +168,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_comes_fits_on_a_line() {
+    fn any_bytes_fit_on_a_line() {
         assert_eq!(printable(b"no such key\n"), "no such key");
         assert_eq!(printable(b"a\r\nb\x1b[0m\xff"), "a\\r\\nb\\u{1b}[0m\u{fffd}");
     }
 
     #[test]
-    fn causes_are_told() {
+    fn an_error_names_its_causes() {
         let cause = std::io::Error::other("refused");
         assert_eq!(with_causes(&std::io::Error::other(cause)), "refused");
     }

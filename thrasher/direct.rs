@@ -1,28 +1,27 @@
-//! A perfect master's work, done without one: the limit of the same hardware.
+//! A perfect master's work, done by the client itself: the limit of the same hardware.
 //!
-//! Values lie where davkv and minikeyvalue would put them, under their plain names. What a master has
-//! to do beyond this (its own hop, the index, the intents) is the difference to its figures.
+//! Values lie where davkv and minikeyvalue would put them, under their plain names. A real master's figures
+//! are lower by what else it has to do: its own hop, the index, the intents.
 
 use davkv::key::Name;
 use davkv::placement::Placement;
 use futures_util::future::try_join_all;
 use hyper::{Method, StatusCode};
 
-use crate::request::{Failure, Request};
-use crate::target::Operation;
+use crate::request::{Operation, OperationError, Request};
 use crate::value::Item;
 
 /// The volumes, and how they are used.
 pub(crate) struct Direct {
     pub(crate) placement: Placement,
-    /// Whether each GET is preceded by a HEAD, as in a master that redirects only to a volume that
-    /// was just seen to hold the value.
+    /// Whether a HEAD precedes each GET, as in a master that has just seen the value on the volume that it
+    /// redirects to.
     pub(crate) head: bool,
 }
 
 impl Direct {
     /// PUT and DELETE go to all replicas at once, GET to one of them.
-    pub(crate) async fn perform(&self, request: &Request<'_>, item: &Item) -> Result<(), Failure> {
+    pub(crate) async fn perform(&self, request: &Request<'_>, item: &Item) -> Result<(), OperationError> {
         let urls = self.urls(item);
         match request.operation {
             Operation::Put => {

@@ -1,11 +1,11 @@
-//! Counts the keys of a list, `{"next":"…","keys":["…","…"]}`, while it arrives, holding none of it.
+//! Counts the keys of a list, `{"next":"…","keys":["…","…"]}`, while it arrives, without holding it in memory.
 
 use std::fmt;
 
 /// The part of a list that has been read so far.
 #[derive(Default)]
 pub(crate) struct Listing {
-    /// Brackets and braces that are open.
+    /// Number of open brackets and braces.
     depth: u32,
     /// Strings in the array.
     keys: u64,
@@ -15,7 +15,7 @@ pub(crate) struct Listing {
     damaged: bool,
 }
 
-/// What the next byte is part of.
+/// Where in the JSON the next byte is.
 #[derive(Default, PartialEq, Eq)]
 enum Within {
     #[default]
@@ -26,7 +26,7 @@ enum Within {
 }
 
 impl Listing {
-    /// Reads on.
+    /// Reads the next bytes.
     pub(crate) fn read(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             match (&self.within, byte) {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_counted_and_nothing_else() {
+    fn only_keys_are_counted() {
         assert_eq!(keys(r#"{"next":"","keys":[]}"#), Some(0));
         assert_eq!(keys(r#"{"next":"","keys":null}"#), Some(0));
         assert_eq!(keys(r#"{"next":"/c","keys":["/a","/b"]}"#), Some(2));

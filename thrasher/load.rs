@@ -1,4 +1,4 @@
-//! A run: what is done with each key, by how many clients at once, and how long it took.
+//! A run: operations on each key, by several clients at once, and how long they take.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,13 +12,13 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
 use crate::client::Client;
-use crate::request::Failure;
-use crate::target::{Operation, Target};
+use crate::request::{Operation, OperationError};
+use crate::target::Target;
 use crate::value::{Item, Size};
 
-/// The bounds of the latencies that are told apart, in nanoseconds; others count as the nearest bound.
+/// The range of latencies that the histograms resolve, in nanoseconds; others count as the nearest bound.
 const LATENCIES_NS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000_000_000;
-/// The digits of a latency that are kept.
+/// Significant digits of a latency in the histograms.
 const DIGITS: u8 = 3;
 
 /// What is measured.
@@ -40,7 +40,7 @@ pub(crate) enum Mode {
     List,
 }
 
-/// How much of what.
+/// The load that the flags ask for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) mode: Mode,
@@ -56,7 +56,7 @@ pub(crate) struct Load {
     pub(crate) seed: u64,
 }
 
-/// What a run has shown.
+/// The figures of a run.
 pub(crate) struct Outcome {
     pub(crate) target: &'static str,
     /// From the first request of the timed part to the last answer.
@@ -68,14 +68,14 @@ pub(crate) struct Outcome {
 pub(crate) type Latencies = BTreeMap<Operation, Histogram<u64>>;
 
 impl Load {
-    /// How many keys the timed part deals with, each repetition counted.
+    /// The number of keys in the timed part, each repetition counted.
     pub(crate) fn keys(&self) -> u64 {
         self.count.saturating_mul(self.repeat)
     }
 }
 
 impl Mode {
-    /// What is done with each key: before the timed part, in it, after it.
+    /// The operations on each key: before the timed part, in it, after it.
     fn parts(self) -> [&'static [Operation]; 3] {
         use Operation::{Delete, Get, List, Missing, Put, Redirect};
         match self {
@@ -94,13 +94,13 @@ impl Mode {
         matches!(self, Self::Get | Self::Missing | Self::Redirect | Self::List)
     }
 
-    /// Whether the timed part wants keys that exist.
-    pub(crate) fn wants_keys(self) -> bool {
+    /// Whether the timed part needs keys that exist.
+    pub(crate) fn needs_keys(self) -> bool {
         let [before, ..] = self.parts();
         !before.is_empty()
     }
 
-    /// Whether the timed part moves values (once in each direction it moves them in).
+    /// Whether the timed part moves values.
     pub(crate) fn moves_values(self) -> bool {
         matches!(self, Self::Thrash | Self::Put | Self::Get)
     }
@@ -111,19 +111,19 @@ impl Mode {
 /// # Errors
 ///
 /// The wrong answer.
-pub(crate) async fn run(load: Load, target: Target) -> Result<Outcome, Failure> {
+pub(crate) async fn run(load: Load, target: Target) -> Result<Outcome, OperationError> {
     let run = Arc::new(Run::new(load, target));
     let [mut before, timed, mut after] = load.mode.parts();
     if load.existing {
         (before, after) = (&[], &[]);
     }
     run.all(before, load.count).await?;
-    run.forget();
+    run.take_latencies();
     let start = Instant::now();
-    // one list is of all the keys
+    // one list covers all keys
     run.all(timed, if load.mode == Mode::List { load.repeat } else { load.keys() }).await?;
     let elapsed = start.elapsed();
-    let latencies = run.forget();
+    let latencies = run.take_latencies();
     run.all(after, load.count).await?;
     Ok(Outcome { target: run.target.name(), elapsed, latencies })
 }
@@ -146,9 +146,13 @@ impl Run {
         Self { load, target, client: Client::new(), prefix, latencies: Mutex::default() }
     }
 
-    /// Does these operations, in order, so many times: on key after key, and from the first again. The
-    /// keys are done in any order.
-    async fn all(self: &Arc<Self>, operations: &'static [Operation], times: u64) -> Result<(), Failure> {
+    /// Does these operations, in order, on so many keys: after the last key comes the first again. The
+    /// clients take the keys in any order.
+    async fn all(
+        self: &Arc<Self>,
+        operations: &'static [Operation],
+        times: u64,
+    ) -> Result<(), OperationError> {
         if operations.is_empty() {
             return Ok(());
         }
@@ -166,13 +170,13 @@ impl Run {
         Ok(())
     }
 
-    /// One client: takes key after key until none is left.
+    /// One client, which takes one key after the other until none is left.
     async fn work(
         self: Arc<Self>,
         operations: &[Operation],
         next: Arc<AtomicU64>,
         times: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), OperationError> {
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
             if n >= times {
@@ -185,7 +189,7 @@ impl Run {
         }
     }
 
-    async fn perform(&self, operation: Operation, item: &Item) -> Result<(), Failure> {
+    async fn perform(&self, operation: Operation, item: &Item) -> Result<(), OperationError> {
         if operation == Operation::List {
             let prefix = Key::new(self.prefix.as_bytes());
             return self.target.list(&self.client, &prefix, self.load.count).await;
@@ -193,12 +197,12 @@ impl Run {
         self.target.perform(&self.client, operation, item).await
     }
 
-    /// Records how long an operation takes that succeeds.
+    /// Records the latency of an operation that succeeds.
     async fn time(
         &self,
         operation: Operation,
-        work: impl Future<Output = Result<(), Failure>>,
-    ) -> Result<(), Failure> {
+        work: impl Future<Output = Result<(), OperationError>>,
+    ) -> Result<(), OperationError> {
         let start = Instant::now();
         work.await?;
         let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -207,8 +211,8 @@ impl Run {
         Ok(())
     }
 
-    /// The latencies so far, which are then forgotten.
-    fn forget(&self) -> Latencies {
+    /// The latencies so far; those that follow are counted anew.
+    fn take_latencies(&self) -> Latencies {
         std::mem::take(&mut *self.latencies.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

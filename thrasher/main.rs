@@ -1,7 +1,7 @@
-//! `davkv-thrasher`: load, checks and figures, from outside.
+//! `davkv-thrasher`: puts load on a store from outside, checks the answers, and measures.
 //!
 //! Everything goes over HTTP as any client's would. Each latency is that of one operation as its
-//! client sees it (see [`target::Operation`]); the rate is keys over the time from the first request
+//! client sees it (see [`request::Operation`]); the rate is keys over the time from the first request
 //! of the timed part to its last answer. Clients send their next request when the last is answered
 //! (a closed loop): latencies are those at full load, and a slower server gets fewer requests.
 
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             _ = tokio::signal::ctrl_c() => None,
         }
     });
-    // whatever is still in flight, a name being resolved above all, isn't waited for
+    // requests in flight, and names being resolved, aren't waited for
     runtime.shutdown_background();
     match ended {
         Some(Ok(())) => ExitCode::SUCCESS,
@@ -62,8 +62,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Each client may hold a connection to every volume; the usual limit of 1,024 is soon reached. Where
-/// it can't be raised, a connection that fails will say so.
+/// Each client may hold a connection to every volume, which soon exceeds the usual limit of 1,024. If the
+/// limit can't be raised, a connection fails with an error that says so.
 fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -77,7 +77,7 @@ async fn run(load: Load, targets: Vec<Target>, json: bool) -> Result<(), String>
     }
     let mut outcomes = Vec::new();
     for target in targets {
-        let outcome = load::run(load, target).await.map_err(|failure| failure.to_string())?;
+        let outcome = load::run(load, target).await.map_err(|error| error.to_string())?;
         if !json {
             print(&report::text(&load, &outcome));
         }

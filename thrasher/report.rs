@@ -1,22 +1,22 @@
-//! What is printed: for people, closing with minikeyvalue's two lines, or one JSON object.
+//! The report: text for people, which ends with minikeyvalue's two lines, or one JSON object.
 
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use crate::load::{Load, Mode, Outcome};
 
-/// The percentiles shown, by name; the slowest comes after them.
+/// The percentiles shown, by name; the maximum follows them.
 const PERCENTILES: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9)];
-const SLOWEST: &str = "max";
+const MAXIMUM: &str = "max";
 
 const NS_PER_US: f64 = 1e3;
 const US_PER_MS: f64 = 1e3;
-/// From this size of values on their bytes are what takes time, and are told too.
+/// Values of at least this size take time by their bytes; then MiB per second are shown too.
 const LARGE_BYTES: u64 = 64 << 10;
 /// Bytes in a MiB.
 const MIB: f64 = 1_048_576.0;
 
-/// Says what will be done, before it is.
+/// What will be done; printed at the start.
 pub(crate) fn opening(load: &Load) -> String {
     let Load { mode, count, concurrency, size, seed, .. } = load;
     let times = if load.repeat > 1 { format!(" {} times", load.repeat) } else { String::new() };
@@ -26,7 +26,7 @@ pub(crate) fn opening(load: &Load) -> String {
     )
 }
 
-/// The figures of one run for people.
+/// The figures of one run, as text.
 pub(crate) fn text(load: &Load, outcome: &Outcome) -> String {
     let mut lines = vec![row(&format!("{} ms", outcome.target), names())];
     for (operation, histogram) in &outcome.latencies {
@@ -41,12 +41,12 @@ pub(crate) fn text(load: &Load, outcome: &Outcome) -> String {
     lines.join("\n")
 }
 
-/// How a master compares with the volumes alone.
+/// The ratio as text.
 pub(crate) fn ratio_text(ratio: f64) -> String {
     format!("master/direct {ratio:.3} (the ratio to aim for is 1)")
 }
 
-/// The master's rate over the direct one, where both were measured.
+/// The master's rate divided by the direct one, if both were measured.
 pub(crate) fn ratio(load: &Load, outcomes: &[Outcome]) -> Option<f64> {
     match outcomes {
         [direct, master] => Some(per_second(load, master) / per_second(load, direct)),
@@ -88,12 +88,12 @@ fn run_json(load: &Load, outcome: &Outcome) -> Value {
 /// The percentiles of one operation, in microseconds.
 fn latencies(histogram: &Histogram<u64>) -> Vec<(&'static str, f64)> {
     let values = PERCENTILES.map(|(name, percentile)| (name, histogram.value_at_percentile(percentile)));
-    let values = values.into_iter().chain([(SLOWEST, histogram.max())]);
+    let values = values.into_iter().chain([(MAXIMUM, histogram.max())]);
     values.map(|(name, nanoseconds)| (name, as_float(nanoseconds) / NS_PER_US)).collect()
 }
 
 fn names() -> impl Iterator<Item = String> {
-    PERCENTILES.into_iter().map(|(name, _)| name).chain([SLOWEST]).map(str::to_owned)
+    PERCENTILES.into_iter().map(|(name, _)| name).chain([MAXIMUM]).map(str::to_owned)
 }
 
 fn row(title: &str, cells: impl Iterator<Item = String>) -> String {
@@ -112,7 +112,7 @@ fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
-/// What was done to each key, in minikeyvalue's words where it has them.
+/// What was done with each key: in minikeyvalue's words, if it has any.
 fn done(mode: Mode) -> &'static str {
     match mode {
         Mode::Thrash => "write/read/delete",
@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::load::histogram;
-    use crate::target::Operation;
+    use crate::request::Operation;
     use crate::value::Size;
 
     const LOAD: Load = Load {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_have_their_names() {
+    fn each_percentile_has_its_name() {
         let outcome = outcome("direct", 2500);
         let figures = outcome.latencies.values().flat_map(latencies);
         let figures: Vec<_> = figures.map(|(name, value)| (name, value.round())).collect();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repetition_counts() {
+    fn repetitions_are_counted() {
         let load = Load { mode: Mode::Missing, repeat: 3, ..LOAD };
         let text = text(&load, &outcome("master", 2000));
         assert!(text.ends_with("\n30000 missing in 2s\nthats 15000.00/sec"), "{text}");

@@ -1,49 +1,19 @@
-//! What is thrashed: a master, or the volumes directly.
+//! What the load goes to: a master, or the volumes directly.
 
 use davkv::key::Key;
 use hyper::{Method, StatusCode};
 
 use crate::client::Client;
 use crate::direct::Direct;
-use crate::request::{Failure, Request};
+use crate::request::{Operation, OperationError, Request};
 use crate::value::Item;
 
 /// Where the operations go.
 pub(crate) enum Target {
     /// A master at that URL, which has no path and no `/` at its end.
     Master(String),
-    /// The volumes, with nobody in between.
+    /// The volumes, without a master.
     Direct(Direct),
-}
-
-/// One thing to do with a key, and what its latency covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Operation {
-    /// Upload the value: until the 201 has arrived.
-    Put,
-    /// Download the value: asking the master, following its redirect, and the whole body, compared.
-    Get,
-    /// Delete the value: until the 204.
-    Delete,
-    /// Ask where the value is: until the 302, which isn't followed.
-    Redirect,
-    /// Ask for a key that isn't there: until the 404.
-    Missing,
-    /// List all the keys: until the last byte of the list.
-    List,
-}
-
-impl Operation {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Put => "PUT",
-            Self::Get => "GET",
-            Self::Delete => "DELETE",
-            Self::Redirect => "REDIRECT",
-            Self::Missing => "MISSING",
-            Self::List => "LIST",
-        }
-    }
 }
 
 impl Target {
@@ -55,8 +25,8 @@ impl Target {
         }
     }
 
-    /// What all keys of a run begin with. The volumes' own keys stand out: should a run be cut short,
-    /// they are on the volumes and in nobody's index.
+    /// The prefix of all keys of a run. Keys put directly have a prefix of their own: if a run is cut short,
+    /// they stay on the volumes, and no index has them.
     pub(crate) fn prefix(&self) -> &'static str {
         match self {
             Self::Master(_) => "/benchmark-",
@@ -68,13 +38,13 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Any answer but the one that is due.
+    /// Any other answer than the expected one.
     pub(crate) async fn perform(
         &self,
         client: &Client,
         operation: Operation,
         item: &Item,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), OperationError> {
         let request = Request { client, operation, key: &item.key };
         match self {
             Self::Direct(direct) => direct.perform(&request, item).await,
@@ -86,8 +56,8 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Any answer but a list of as many keys.
-    pub(crate) async fn list(&self, client: &Client, prefix: &Key, count: u64) -> Result<(), Failure> {
+    /// Any other answer than a list of as many keys.
+    pub(crate) async fn list(&self, client: &Client, prefix: &Key, count: u64) -> Result<(), OperationError> {
         let request = Request { client, operation: Operation::List, key: prefix };
         match self {
             Self::Direct(_) => Err(request.unsupported()),
@@ -96,7 +66,7 @@ impl Target {
     }
 }
 
-async fn ask_master(request: &Request<'_>, base: &str, item: &Item) -> Result<(), Failure> {
+async fn ask_master(request: &Request<'_>, base: &str, item: &Item) -> Result<(), OperationError> {
     let url = format!("{base}{}", item.key);
     match request.operation {
         Operation::Put => request.put(&url, item.value).await,

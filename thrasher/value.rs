@@ -1,4 +1,4 @@
-//! The keys and values of a run: random to look at, and the same again for the same seed.
+//! The keys and values of a run: pseudo-random, and the same for the same seed.
 //!
 //! Nothing is stored: the n-th key is a function of the seed and n, each byte of its value a function
 //! of the key and the byte's offset. So a value of any size is written and compared in small pieces.
@@ -29,7 +29,7 @@ pub(crate) struct Item {
     pub(crate) value: Value,
 }
 
-/// The bytes of a value, each of which can be worked out at any time.
+/// The bytes of a value. Each can be computed at any time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Value {
     seed: u64,
@@ -45,7 +45,7 @@ impl Item {
         Self { key, value: Value { seed: word(number, seed), size: size.0 } }
     }
 
-    /// One of several, always the same for the same item.
+    /// Picks one of several, always the same one for the same item.
     pub(crate) fn pick<'a, T>(&self, among: &'a [T]) -> Option<&'a T> {
         let number = self.value.seed.checked_rem(among.len() as u64)?;
         usize::try_from(number).ok().and_then(|number| among.get(number))
@@ -53,7 +53,7 @@ impl Item {
 }
 
 impl Value {
-    /// A piece of the value from an offset on; empty at its end.
+    /// The bytes of the value from an offset on, up to a limit; none at its end.
     pub(crate) fn chunk(&self, offset: u64) -> Bytes {
         let bytes = self.size.saturating_sub(offset).min(CHUNK_BYTES);
         let mut chunk = vec![0; usize::try_from(bytes).unwrap_or(0)];
@@ -89,7 +89,7 @@ impl Value {
             first.iter_mut().zip(word.iter().skip(skipped)).for_each(|(to, from)| *to = *from);
         }
         let (whole, last) = rest.as_chunks_mut();
-        // `whole` first: zip asks its left side first, and must not swallow a word at the end
+        // `whole` is the left side: zip asks it first, so that no word is lost when it ends
         whole.iter_mut().zip(&mut words).for_each(|(to, word)| *to = word);
         let word = words.next().unwrap_or_default();
         last.iter_mut().zip(word).for_each(|(to, from)| *to = from);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_as_people_type_them() {
+    fn sizes_have_units() {
         assert_eq!(size("16"), Some(16));
         assert_eq!(size("16B"), Some(16));
         assert_eq!(size("4KiB"), Some(4096));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_does_not_depend_on_how_it_is_cut() {
+    fn a_value_is_the_same_however_it_is_cut() {
         let value = Value { seed: 7, size: 100 };
         let whole = value.chunk(0);
         assert_eq!(whole.len(), 100);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn items_repeat_with_the_seed_and_only_then() {
+    fn items_depend_on_the_seed_and_the_number() {
         let item = |seed, n| {
             let item = Item::new("/benchmark-", seed, n, Size(16));
             (item.key.to_string(), item.value.chunk(0))

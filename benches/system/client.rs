@@ -1,121 +1,137 @@
-//! A client of our own, for what the thrasher doesn't say: requests that are written out beforehand, and
-//! answers that are counted and thrown away.
+//! Requests that the thrasher can't make: with the credentials of S3's clients (AWS Signature Version 4), of
+//! the native API's, or of nobody.
 
-use std::cell::Cell;
-use std::io;
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures_util::future::try_join_all;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use chrono::Utc;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use sha2::{Digest as _, Sha256};
 
-use crate::Failure;
-use crate::load::Work;
+use crate::report::Work;
+use crate::settings::Result;
 
-/// What is read at a time.
-const READ: usize = 256 * 1024;
-/// A value up to this size leaves with its head.
-const SMALL: usize = 64 * 1024;
-const HEADERS: usize = 64;
+/// Stands for the SHA-256 of a body that isn't signed.
+pub(crate) const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
-/// A request, and what it is to be answered with.
-pub(crate) struct Request {
-    /// Up to the empty line.
-    pub(crate) head: String,
+const ACCESS: &str = "BENCH";
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
+
+/// The file of credentials that the master gets, for `--credentials`.
+pub(crate) fn credentials() -> String {
+    format!("[[key]]\naccess = {ACCESS:?}\nsecret = {SECRET:?}\nbuckets = [\"*\"]\nallow = [\"admin\"]\n")
+}
+
+/// How a request says whose it is.
+#[derive(Clone, Copy)]
+pub(crate) enum Signer<'s> {
+    /// It doesn't.
+    Anonymous,
+    /// By a name and a password, as the native API has it.
+    Native,
+    /// By a signature, as the S3 API has it, which covers this SHA-256 of the body (or [`UNSIGNED`]).
+    S3(&'s str),
+}
+
+/// A request, and the answer that it must get.
+#[derive(Clone)]
+pub(crate) struct Exchange<'s> {
+    pub(crate) signer: Signer<'s>,
+    pub(crate) method: &'s str,
+    /// Path and query as signatures need them: encoded, and the query sorted by name.
+    pub(crate) target: String,
     pub(crate) body: Bytes,
     pub(crate) status: u16,
     /// The least length of the answer's body.
     pub(crate) least: usize,
 }
 
-/// Makes `count` requests to `HOST:PORT`, of which so many are under way at a time. A wrong answer is an
-/// error.
-pub(crate) async fn load(
+/// Makes `count` requests to `HOST:PORT`, so many at a time. A wrong answer is an error.
+pub(crate) async fn load<'s>(
     host: &str,
     connections: usize,
     count: u32,
-    request: impl Fn(u32) -> Request,
-) -> Result<Work, Failure> {
-    let clients = try_join_all((0..connections).map(|_| Client::connect(host))).await?;
-    let next = Cell::new(0);
+    exchange: impl Fn(u32) -> Exchange<'s>,
+) -> Result<Work> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
     let begun = Instant::now();
-    let ask_all = async |mut client: Client| {
-        while next.get() < count {
-            let n = next.replace(next.get() + 1);
-            client.ask(&request(n)).await?;
-        }
-        Ok::<_, Failure>(())
-    };
-    try_join_all(clients.into_iter().map(ask_all)).await?;
+    let exchanges = stream::iter(0..count).map(|n| Ok(exchange(n)));
+    exchanges.try_for_each_concurrent(connections, |exchange| exchange.make(&client, host)).await?;
     let operations = f64::from(count);
     Ok(Work { rate: operations / begun.elapsed().as_secs_f64(), operations })
 }
 
-/// A connection that is kept.
-struct Client {
-    stream: TcpStream,
-    received: Vec<u8>,
-}
+type HttpClient = Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>;
 
-impl Client {
-    async fn connect(host: &str) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(host).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, received: vec![0; READ] })
-    }
-
-    async fn ask(&mut self, request: &Request) -> Result<(), Failure> {
-        // whoever refuses before the end says why
-        let sent = self.send(request).await;
-        let mut filled = 0;
-        let (status, head, length) = loop {
-            match (self.read(filled).await, &sent) {
-                (Ok(bytes), _) => filled += bytes,
-                (Err(_), Err(error)) => return Err(error.to_string().into()),
-                (Err(error), Ok(())) => return Err(error),
+impl Exchange<'_> {
+    async fn make(self, client: &HttpClient, host: &str) -> Result<()> {
+        let mut answer = client.request(self.request(host)?).await?;
+        let (mut start, mut length) = (Bytes::new(), 0);
+        while let Some(frame) = answer.frame().await {
+            let bytes = frame?.into_data().unwrap_or_default();
+            length += bytes.len();
+            if start.is_empty() {
+                start = bytes;
             }
-            if let Some(found) = parse(self.received.get(..filled).unwrap_or_default())? {
-                break found;
-            }
-        };
-        let mut left = length.checked_sub(filled - head).ok_or("more came than was announced")?;
-        if status != request.status || length < request.least {
-            let said = self.received.get(head..filled).unwrap_or_default();
-            let said = String::from_utf8_lossy(said);
-            return Err(format!("{status} with {length} bytes: {said}").into());
         }
-        while left > 0 {
-            let read = self.read(0).await?;
-            left = left.checked_sub(read).ok_or("more came than was announced")?;
+        if answer.status() != self.status || length < self.least {
+            let start = String::from_utf8_lossy(start.get(..200).unwrap_or(&start)).into_owned();
+            return Err(format!("{} with {length} bytes: {start}", answer.status()).into());
         }
         Ok(())
     }
 
-    async fn send(&mut self, request: &Request) -> io::Result<()> {
-        let mut head = [request.head.as_bytes(), b"\r\n"].concat();
-        if request.body.len() <= SMALL {
-            head.extend_from_slice(&request.body);
-            return self.stream.write_all(&head).await;
+    fn request(&self, host: &str) -> Result<Request<Full<Bytes>>> {
+        let Self { method, target, .. } = self;
+        let mut request = Request::builder().method(*method).uri(format!("http://{host}{target}"));
+        match self.signer {
+            Signer::Anonymous => {}
+            Signer::Native => {
+                let credentials = STANDARD.encode(format!("{ACCESS}:{SECRET}"));
+                request = request.header("authorization", format!("Basic {credentials}"));
+            }
+            Signer::S3(sha256) => {
+                let date = Utc::now().format("%Y%m%dT%H%M%SZ").to_string();
+                let authorization = sign(&date, method, host, target, sha256)?;
+                request = request.header("x-amz-date", date).header("x-amz-content-sha256", sha256);
+                request = request.header("authorization", authorization);
+            }
         }
-        self.stream.write_all(&head).await?;
-        self.stream.write_all(&request.body).await
-    }
-
-    async fn read(&mut self, from: usize) -> Result<usize, Failure> {
-        match self.stream.read(self.received.get_mut(from..).unwrap_or_default()).await? {
-            0 => Err("the connection was closed in the middle of an answer".into()),
-            bytes => Ok(bytes),
-        }
+        Ok(request.body(Full::new(self.body.clone()))?)
     }
 }
 
-/// Status, length of the head, length of the body; once the head is whole.
-fn parse(received: &[u8]) -> Result<Option<(u16, usize, usize)>, Failure> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
-    let mut answer = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(head) = answer.parse(received)? else { return Ok(None) };
-    let length = answer.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.map_or(Ok("0"), |header| std::str::from_utf8(header.value))?;
-    Ok(Some((answer.code.unwrap_or_default(), head, length.parse()?)))
+/// The header `Authorization` of a request with the headers [`SIGNED`].
+fn sign(date: &str, method: &str, host: &str, target: &str, sha256: &str) -> Result<String> {
+    let (day, _) = date.split_once('T').unwrap_or_default();
+    let scope = format!("{day}/us-east-1/s3/aws4_request");
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let headers = format!("host:{host}\nx-amz-content-sha256:{sha256}\nx-amz-date:{date}\n");
+    let canonical = hash(format!("{method}\n{path}\n{query}\n{headers}\n{SIGNED}\n{sha256}").as_bytes());
+    let mut mac = Hmac::<Sha256>::new_from_slice(format!("AWS4{SECRET}").as_bytes())?;
+    for part in scope.split('/') {
+        mac.update(part.as_bytes());
+        mac = Hmac::new_from_slice(&mac.finalize().into_bytes())?;
+    }
+    mac.update(format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{canonical}").as_bytes());
+    let signature = hex(&mac.finalize().into_bytes());
+    let credential = format!("{ACCESS}/{scope}");
+    Ok(format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={SIGNED}, Signature={signature}"))
+}
+
+/// The SHA-256 of a body, in hex.
+pub(crate) fn hash(body: &[u8]) -> String {
+    hex(&Sha256::digest(body))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    format!("{:x}", Bytes::copy_from_slice(bytes))
 }

@@ -1,24 +1,26 @@
-//! The machine that the figures are of.
+//! The machine on which the figures are measured.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::Failure;
+use crate::process;
+use crate::settings::Result;
 
 /// Cores, memory, processor, kernel, nginx, and the file system below a directory; one line.
-pub(crate) fn describe(directory: &Path) -> Result<String, Failure> {
-    let directory = directory.canonicalize().map_err(|error| format!("{}: {error}", directory.display()))?;
+pub(crate) fn describe(directory: &Path) -> Result<String> {
     let cores = std::thread::available_parallelism()?;
     let kib = field("/proc/meminfo", "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
     let gib = kib.map_or_else(|| "?".to_owned(), |kib| (kib >> 20).to_string());
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let version = process::nginx().arg("-v").output().map(|output| output.stderr).unwrap_or_default();
+    let version = String::from_utf8_lossy(&version).trim().replace('/', " ");
+    let nginx = version.rsplit(": ").next().filter(|version| !version.is_empty()).unwrap_or("no nginx");
+    let file_system = file_system(directory)?;
+    let kernel = kernel.trim();
     Ok(format!(
-        "{cores} cores, {gib} GiB, {cpu}, Linux {}, {}, volumes and index on {}",
-        kernel.trim(),
-        nginx(),
-        file_system(&directory)?
+        "{cores} cores, {gib} GiB, {cpu}, Linux {kernel}, {nginx}, volumes and index on {file_system}"
     ))
 }
 
@@ -28,41 +30,24 @@ fn field(file: &str, name: &str) -> Option<String> {
     line.split_once(':').map(|(_, value)| value.trim().to_owned())
 }
 
-fn nginx() -> String {
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin";
-    let said = Command::new("nginx").arg("-v").env("PATH", path).output();
-    let said = said.map(|output| String::from_utf8_lossy(&output.stderr).into_owned()).unwrap_or_default();
-    said.rsplit(": ").next().map_or_else(|| "no nginx".to_owned(), |version| version.trim().replace('/', " "))
-}
-
-/// The type of the file system that a directory is on; of ext4, also when it has no journal.
-fn file_system(directory: &Path) -> Result<String, Failure> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let lines = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        Some((fields.next()?, fields.next()?))
+/// The type of the file system of a directory; of ext4, also whether it lacks a journal.
+fn file_system(directory: &Path) -> Result<String> {
+    let output = Command::new("findmnt").args(["-nro", "FSTYPE,SOURCE", "-T"]).arg(directory).output()?;
+    let output = String::from_utf8(output.stdout)?;
+    let (kind, device) = output.trim().split_once(' ').unwrap_or(("an unknown file system", ""));
+    // the kernel's journals are called NAME-INODE, after the device
+    let device = fs::canonicalize(device).unwrap_or_default();
+    let device = device.file_name().map(|name| name.to_string_lossy().into_owned() + "-");
+    let mut journals = fs::read_dir("/proc/fs/jbd2").into_iter().flatten().flatten();
+    let journal = journals.any(|entry| {
+        device.as_ref().is_some_and(|device| entry.file_name().to_string_lossy().starts_with(device))
     });
-    // the longest path is the nearest
-    let mounted = lines.filter(|(path, _)| directory.starts_with(path)).max_by_key(|(path, _)| path.len());
-    let kind = mounted.map_or("an unknown file system", |(_, kind)| kind);
-    let journalled = kind != "ext4" || has_journal(directory).unwrap_or(true);
-    Ok(format!("{kind}{}", if journalled { "" } else { " without a journal" }))
+    Ok(format!("{kind}{}", if kind != "ext4" || journal { "" } else { " without a journal" }))
 }
 
-/// Whether jbd2 keeps a journal for the device of this directory; `None` where it doesn't tell.
-fn has_journal(directory: &Path) -> Option<bool> {
-    let device = rustix::fs::stat(directory).ok()?.st_dev;
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let device = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-    let name = device.file_name()?.to_string_lossy().into_owned();
-    // NAME-INODE of the journal
-    let mut journals = fs::read_dir("/proc/fs/jbd2").ok()?.filter_map(Result::ok);
-    Some(journals.any(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{name}-"))))
-}
-
-/// That the directory's file system can hold so many more files: a memory file system mostly ends at half
-/// of them for each page of memory.
-pub(crate) fn check_room(directory: &Path, files: u64) -> Result<(), Failure> {
+/// Checks that the directory's file system can hold so many more files. A tmpfs usually has one inode for
+/// every two pages of memory.
+pub(crate) fn check_room(directory: &Path, files: u64) -> Result<()> {
     let stat = rustix::fs::statvfs(directory)?;
     if stat.f_files != 0 && stat.f_favail < files {
         let (directory, free) = (directory.display(), stat.f_favail);

@@ -1,135 +1,102 @@
-//! Stores as years of use leave them, made without their masters: rows of the index, files on the volumes.
+//! Full stores, made without their masters: rows of the index, files on the volumes.
 //!
-//! The keys are the thrasher's of a seed, so that it can ask for them. All files of a volume are links to
-//! one value: what matters to nginx, to a rebuild and to a rebalance are their names, and a million files
-//! of their own would not fit into memory.
+//! The keys are those that the thrasher makes of a seed, so that it can ask for them. All files are links to
+//! a few values: nginx, a rebuild and a rebalance look at their names, and a million files with bytes of
+//! their own would not fit into memory.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use davkv::clock::Timestamp;
 use davkv::index::{Index, Loaded, Options};
 use davkv::key::{Key, Name};
-use davkv::placement::Placement;
 use davkv::record::{Record, Replica, State};
 use md5::{Digest as _, Md5};
 
-use crate::Failure;
+use crate::settings::Result;
 use crate::stage::Stage;
 
-// the thrasher's own, so that there are no two notions of its keys
+// the thrasher's own, so that both make the same keys
 #[path = "../../thrasher/value.rs"]
-#[allow(dead_code, unused_imports, reason = "its keys are all that is wanted here")]
+#[allow(dead_code, unused_imports, reason = "only its keys are used here")]
 mod value;
 
-/// What all the values are.
+/// The bytes of every value.
 const VALUE: &[u8; 16] = b"a value of 16 B\n";
-/// What is done between two looks at whether it should end.
-const BATCH: usize = 1_000;
+/// Records that are written into the index at once.
+const BATCH: u64 = 1_000;
+/// Objects whose files are links to one value: ext4 allows 65,000 links, and objects have up to 3 files.
+const LINKED: u64 = 20_000;
 const OPTIONS: Options = Options { create: true, cache_bytes: 64 << 20, sync: false };
 
-/// Keys of the thrasher.
-#[derive(Clone, Debug)]
+/// A seed that this process has not used before: a key that is written again would get another name.
+pub(crate) fn new_seed() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// The keys of a thrasher with this `--seed`, prefix and `--count`.
 pub(crate) struct Objects {
-    prefix: String,
-    seed: u64,
+    pub(crate) seed: u64,
+    pub(crate) prefix: String,
     pub(crate) count: u64,
+    /// How many of them have files; the others are in the index alone.
+    pub(crate) files: u64,
 }
 
 impl Objects {
-    /// Those of its `--seed` and `--count`.
-    pub(crate) fn new(seed: u64, count: u64) -> Self {
-        Self { prefix: "/benchmark-".to_owned(), seed, count }
+    pub(crate) fn new(seed: u64, count: u64, files: u64) -> Self {
+        Self { seed, prefix: "/benchmark-".to_owned(), count, files }
     }
 
-    /// Those that its `--mode list` counts.
-    pub(crate) fn listed(seed: u64, count: u64) -> Self {
-        Self { prefix: format!("/benchmark-{seed}/"), ..Self::new(seed, count) }
+    pub(crate) fn key(&self, n: u64) -> Key {
+        value::Item::new(&self.prefix, self.seed, n, value::Size(1)).key
     }
 
-    /// Keys that begin so.
-    #[cfg(feature = "s3")]
-    pub(crate) fn below(prefix: &str, seed: u64, count: u64) -> Self {
-        Self { prefix: prefix.to_owned(), seed, count }
-    }
-
-    fn keys(&self) -> impl Iterator<Item = Key> {
-        (0..self.count).map(|n| value::Item::new(&self.prefix, self.seed, n, value::Size(1)).key)
-    }
-
-    /// The first of them.
-    pub(crate) fn first(&self) -> Result<Key, Failure> {
-        self.keys().next().ok_or_else(|| "there are no objects".into())
-    }
-
-    /// Writes their records into a new index.
-    pub(crate) async fn index(&self, db: &Path, placement: &Placement) -> Result<(), Failure> {
-        let index = Index::open(db, OPTIONS)?;
+    /// Puts them into the index and onto the first so many volumes.
+    pub(crate) async fn make(&self, stage: &Stage, volumes: usize) -> Result<()> {
+        let (index, placement) = (Index::open(&stage.db(), OPTIONS)?, stage.placement(volumes));
         let modified = Timestamp::now();
-        let mut keys = self.keys();
-        loop {
-            let batch = keys.by_ref().take(BATCH);
-            let rows: Vec<_> = batch.map(|key| row(key, placement, modified)).collect();
-            if rows.is_empty() {
-                break;
+        let mut rows = Vec::new();
+        for n in 0..self.count {
+            let key = self.key(n);
+            let places = placement.wanted(&key).into_iter();
+            let replicas: Vec<_> = places.map(|place| Replica { place, name: Name::Plain }).collect();
+            if n < self.files {
+                link(stage, n, &key, &replicas)?;
             }
-            index.load(rows).await?;
+            let record = Record {
+                state: State::Live,
+                replicas,
+                md5: Some(Md5::digest(VALUE).into()),
+                size: Some(VALUE.len() as u64),
+                modified: Some(modified),
+                headers: Vec::new(),
+            };
+            rows.push((key, Loaded { record: Some(record.encode()), intents: Vec::new() }));
+            if rows.len() as u64 == BATCH || n + 1 == self.count {
+                index.load(std::mem::take(&mut rows)).await?;
+                // here an interruption can end the work
+                tokio::task::yield_now().await;
+            }
         }
         index.close();
         Ok(())
     }
-
-    /// Puts their files on the volumes.
-    pub(crate) async fn files(&self, stage: &Stage, placement: &Placement) -> Result<(), Failure> {
-        let mut links = Links { parent: stage.path("values"), made: 0 };
-        fs::create_dir_all(&links.parent)?;
-        for (n, key) in self.keys().enumerate() {
-            for place in placement.wanted(&key) {
-                let volume = stage.directory_of(place.volume()).ok_or("a place is on no volume")?;
-                let path = format!("{}{}", place.directory(), key.path(Name::Plain));
-                links.make(&volume.join(path.trim_start_matches('/')))?;
-            }
-            if n % BATCH == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        Ok(())
-    }
 }
 
-fn row(key: Key, placement: &Placement, modified: Timestamp) -> (Key, Loaded) {
-    let places = placement.wanted(&key).into_iter();
-    let record = Record {
-        state: State::Live,
-        replicas: places.map(|place| Replica { place, name: Name::Plain }).collect(),
-        md5: Some(Md5::digest(VALUE).into()),
-        size: Some(VALUE.len() as u64),
-        modified: Some(modified),
-        headers: Vec::new(),
-    };
-    (key, Loaded { record: Some(record.encode()), intents: Vec::new() })
-}
-
-/// Files that are links to a value; to the next one when the file system allows no more to the last.
-struct Links {
-    parent: PathBuf,
-    made: u32,
-}
-
-impl Links {
-    fn make(&mut self, path: &Path) -> Result<(), Failure> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        if self.made == 0 || fs::hard_link(self.value(), path).is_err() {
-            self.made += 1;
-            fs::write(self.value(), VALUE)?;
-            fs::hard_link(self.value(), path)?;
-        }
-        Ok(())
+/// Makes the files of the n-th object: links to a value, which is written for the first of them.
+fn link(stage: &Stage, n: u64, key: &Key, replicas: &[Replica]) -> Result<()> {
+    let value = stage.path(&format!("value-{}", n / LINKED));
+    if !value.exists() {
+        fs::write(&value, VALUE)?;
     }
-
-    fn value(&self) -> PathBuf {
-        self.parent.join(self.made.to_string())
+    for Replica { place, name } in replicas {
+        let volume = stage.directory_of(place.volume()).ok_or("a place is on no volume")?;
+        let path = format!("{}{}", place.directory(), key.path(*name));
+        let path = volume.join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().ok_or("a file has no directory")?)?;
+        fs::hard_link(&value, path)?;
     }
+    Ok(())
 }

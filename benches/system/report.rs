@@ -1,53 +1,70 @@
-//! What is told: a table for people and for the README, JSON, and a picture of the ratios.
+//! The report: rows of figures, as a table for people and for the README, and as JSON.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
+use comfy_table::{Table, presets::ASCII_MARKDOWN};
+use indicatif::HumanFloatCount;
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
-use crate::stage::Sample;
+use crate::settings::Result;
 
 const MIB: f64 = 1_048_576.0;
+const HEAD: [&str; 9] =
+    ["workload", "figure", "limit", "ratio", "CPU s", "nginx CPU s", "peak MiB", "wanted", "note"];
 
-/// All rows, and of which machine they are.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Report {
-    version: String,
-    machine: String,
-    rows: Vec<Row>,
+/// What a client has done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    /// Operations per second.
+    pub(crate) rate: f64,
+    pub(crate) operations: f64,
 }
 
-/// One line of the table.
+/// What a client has done, and what that has cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) rate: f64,
+    /// CPU seconds of the process measured, per 1,000 operations.
+    pub(crate) cpu: Option<f64>,
+    /// The same of all volumes together.
+    pub(crate) volumes_cpu: Option<f64>,
+    /// The most bytes that were resident meanwhile.
+    pub(crate) peak: Option<u64>,
+}
+
+/// One row of the table. A round makes it of one sample; [`Row::merge`] adds those of the other rounds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Row {
-    workload: String,
-    unit: String,
-    /// The figure of each round, in turn with those of the limit.
+    pub(crate) workload: String,
+    pub(crate) unit: String,
+    /// The figure of each round.
     figures: Vec<f64>,
     figure: f64,
-    /// What the limit is of, and its figures.
+    /// What the limit is of, and its figures in the same rounds.
     against: String,
     limits: Vec<f64>,
     limit: Option<f64>,
-    ratio: Option<f64>,
+    pub(crate) ratio: Option<f64>,
     /// CPU seconds per 1,000 operations, or per GiB.
     cpu: Option<f64>,
     volumes_cpu: Option<f64>,
     peak_mib: Option<f64>,
-    wanted: Vec<Wanted>,
+    pub(crate) wanted: Vec<Wanted>,
     /// What else there is to say.
     note: String,
+    #[serde(skip)]
+    samples: Vec<Sample>,
 }
 
-/// Something that a row should reach.
+/// A goal of a row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Wanted {
-    of: Of,
+pub(crate) struct Wanted {
+    pub(crate) of: Of,
     /// `≥` or `≤`.
     how: char,
-    bound: f64,
-    reached: bool,
+    pub(crate) bound: f64,
+    #[serde(default)]
+    pub(crate) reached: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,80 +76,117 @@ pub(crate) enum Of {
     Peak,
 }
 
+/// All rows, and the machine on which they were measured.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    version: String,
+    pub(crate) machine: String,
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Sample {
+    /// The sample of work that took so many CPU seconds of the process measured, and of the volumes.
+    pub(crate) fn new(work: Work, cpu: Option<f64>, volumes_cpu: Option<f64>, peak: Option<u64>) -> Self {
+        let per_thousand = |seconds: f64| seconds / work.operations * 1e3;
+        Self { rate: work.rate, cpu: cpu.map(per_thousand), volumes_cpu: volumes_cpu.map(per_thousand), peak }
+    }
+
+    /// The same for values of that size: MiB per second, and CPU seconds per GiB.
+    pub(crate) fn per_gib(self, mib: u32) -> Self {
+        let mib = f64::from(mib);
+        let per_gib = |cpu: f64| cpu / 1e3 * 1024.0 / mib;
+        let (cpu, volumes_cpu) = (self.cpu.map(per_gib), self.volumes_cpu.map(per_gib));
+        Self { rate: self.rate * mib, cpu, volumes_cpu, ..self }
+    }
+}
+
 impl Row {
-    /// A row with the medians of these samples.
-    pub(crate) fn new(workload: &str, unit: &str, samples: &[Sample]) -> Self {
-        let of =
-            |get: fn(&Sample) -> Option<f64>| median(&samples.iter().filter_map(get).collect::<Vec<_>>());
-        let figures: Vec<_> = samples.iter().map(|sample| sample.rate).collect();
-        Self {
-            workload: workload.to_owned(),
-            unit: unit.to_owned(),
-            figure: median(&figures).unwrap_or_default(),
-            figures,
-            cpu: of(|sample| sample.cpu),
-            volumes_cpu: of(|sample| sample.volumes_cpu),
-            peak_mib: samples
-                .iter()
-                .filter_map(|sample| sample.peak)
-                .max()
-                .map(|bytes| as_float(bytes) / MIB),
-            ..Self::default()
+    pub(crate) fn new(workload: &str, unit: &str, sample: Sample) -> Self {
+        let (workload, unit) = (workload.to_owned(), unit.to_owned());
+        Self { workload, unit, samples: vec![sample], ..Self::default() }
+    }
+
+    /// With the figure of its limit, if that was measured in the same round.
+    pub(crate) fn against(mut self, what: &str, limit: Option<f64>) -> Self {
+        self.limits.extend(limit);
+        self.against = limit.map(|_| what.to_owned()).unwrap_or_default();
+        self
+    }
+
+    /// With the figures of another build as the limits.
+    pub(crate) fn against_build(self, other: &Self) -> Self {
+        let limits = other.samples.iter().map(|sample| sample.rate).collect();
+        Self { against: "other build".to_owned(), limits, ..self }
+    }
+
+    pub(crate) fn note(self, note: String) -> Self {
+        Self { note, ..self }
+    }
+
+    /// Adds the samples and limits of another round.
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.samples.extend(other.samples);
+        self.limits.extend(other.limits);
+        self
+    }
+
+    /// With the medians of all samples, once all rounds are in.
+    pub(crate) fn finish(mut self) -> Self {
+        self.figures = self.samples.iter().map(|sample| sample.rate).collect();
+        self.figure = median(self.figures.clone()).unwrap_or_default();
+        self.limit = median(self.limits.clone());
+        self.ratio = median(self.ratios());
+        self.cpu = median(self.samples.iter().filter_map(|sample| sample.cpu).collect());
+        self.volumes_cpu = median(self.samples.iter().filter_map(|sample| sample.volumes_cpu).collect());
+        let peak = self.samples.iter().filter_map(|sample| sample.peak).max();
+        self.peak_mib = peak.map(|bytes| as_float(bytes) / MIB);
+        self
+    }
+
+    /// With these goals. Those of the ratio are about the usual limit, not about another build.
+    pub(crate) fn with_goals(mut self, goals: &[Wanted], other_build: bool) -> Self {
+        for goal in goals.iter().filter(|goal| !other_build || goal.of != Of::Ratio) {
+            let value = match goal.of {
+                Of::Figure => Some(self.figure),
+                Of::Ratio => self.ratio,
+                Of::Cpu => self.cpu,
+                Of::Peak => self.peak_mib,
+            };
+            let keeps = |value| if goal.how == '≥' { value >= goal.bound } else { value <= goal.bound };
+            self.wanted.push(Wanted { reached: value.is_some_and(keeps), ..goal.clone() });
         }
-    }
-
-    /// A row with a single figure.
-    pub(crate) fn single(workload: &str, unit: &str, figure: f64) -> Self {
-        Self::new(workload, unit, &[Sample { rate: figure, cpu: None, volumes_cpu: None, peak: None }])
-    }
-
-    /// Beside its limit, measured in the same rounds.
-    pub(crate) fn against(mut self, what: &str, limits: Vec<f64>) -> Self {
-        let ratios: Vec<_> = self.figures.iter().zip(&limits).map(|(figure, limit)| figure / limit).collect();
-        (self.ratio, self.limit) = (median(&ratios), median(&limits));
-        (self.against, self.limits) = (what.to_owned(), limits);
         self
     }
 
-    pub(crate) fn at_least(self, of: Of, bound: f64) -> Self {
-        self.wants(of, '≥', bound, |value| value >= bound)
+    /// The figure with its unit.
+    pub(crate) fn figure_text(&self) -> String {
+        format!("{} {}", number(self.figure), self.unit)
     }
 
-    pub(crate) fn at_most(self, of: Of, bound: f64) -> Self {
-        self.wants(of, '≤', bound, |value| value <= bound)
+    /// `, CPU 0.12 s`, where that is known.
+    pub(crate) fn cpu_text(&self) -> String {
+        self.cpu.map(|cpu| format!(", CPU {} s", number(cpu))).unwrap_or_default()
     }
 
-    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
-        self.note = note.into();
-        self
-    }
-
-    fn wants(mut self, of: Of, how: char, bound: f64, reached: impl Fn(f64) -> bool) -> Self {
-        let value = match of {
-            Of::Figure => Some(self.figure),
-            Of::Ratio => self.ratio,
-            Of::Cpu => self.cpu,
-            Of::Peak => self.peak_mib,
-        };
-        self.wanted.push(Wanted { of, how, bound, reached: value.is_some_and(reached) });
-        self
-    }
-
-    /// Whether it has a ratio that shall be high.
-    fn is_in_picture(&self) -> bool {
-        let costs = self.wanted.iter().any(|wanted| wanted.of == Of::Ratio && wanted.how == '≤');
-        self.ratio.is_some() && !costs
+    /// The ratios of all rounds, the least first.
+    fn ratios(&self) -> Vec<f64> {
+        let pairs = self.figures.iter().zip(&self.limits);
+        let mut ratios: Vec<_> = pairs.map(|(figure, limit)| figure / limit).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios
     }
 
     fn cells(&self) -> [String; 9] {
-        let ratio = self.ratio.map(|ratio| match extremes(&self.figures, &self.limits) {
-            Some((least, most)) if self.figures.len() > 1 => format!("{ratio:.2} ({least:.2}–{most:.2})"),
+        let ratios = self.ratios();
+        let ratio = self.ratio.map(|ratio| match (ratios.first(), ratios.last()) {
+            (Some(least), Some(most)) if ratios.len() > 1 => format!("{ratio:.2} ({least:.2}–{most:.2})"),
             _ => format!("{ratio:.2}"),
         });
         let limit = self.limit.map(|limit| format!("{} {}", number(limit), self.against));
+        let optional = |value: Option<f64>| value.map(number).unwrap_or_default();
         [
             self.workload.clone(),
-            format!("{} {}", number(self.figure), self.unit),
+            self.figure_text(),
             limit.unwrap_or_default(),
             ratio.unwrap_or_default(),
             optional(self.cpu),
@@ -152,7 +206,8 @@ impl Wanted {
             Of::Cpu => "CPU ",
             Of::Peak => "peak ",
         };
-        format!("{of}{} {} {}", self.how, commas(&self.bound.to_string()), mark(self.reached))
+        let mark = if self.reached { '✓' } else { '✗' };
+        format!("{of}{} {} {mark}", self.how, HumanFloatCount(self.bound))
     }
 }
 
@@ -170,7 +225,7 @@ impl Report {
     }
 
     /// Adds the rows of an earlier run.
-    pub(crate) fn add_file(&mut self, path: &Path) -> Result<(), Failure> {
+    pub(crate) fn add_file(&mut self, path: &Path) -> Result<()> {
         let name = path.display();
         let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
         let earlier: Self = serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
@@ -181,7 +236,7 @@ impl Report {
         Ok(())
     }
 
-    pub(crate) fn json(&self) -> Result<String, Failure> {
+    pub(crate) fn json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)?)
     }
 
@@ -190,158 +245,44 @@ impl Report {
         if self.rows.is_empty() {
             return String::new();
         }
-        let head =
-            ["workload", "figure", "limit", "ratio", "CPU s", "nginx CPU s", "peak MiB", "wanted", "note"];
-        let mut rows = vec![head.map(str::to_owned)];
-        rows.extend(self.rows.iter().map(Row::cells));
-        let mut widths = [0; 9];
-        for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let mut text =
-            format!("davkv {}; {}; medians of {} rounds\n\n", self.version, self.machine, self.rounds());
-        for (n, row) in rows.iter().enumerate() {
-            let line: Vec<_> =
-                row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-            text += &["| ", &line.join(" | "), " |\n"].concat();
-            if n == 0 {
-                text += &["|", &widths.map(|width| "-".repeat(width + 2)).join("|"), "|\n"].concat();
-            }
-        }
-        text + "\nCPU: user + system per 1,000 operations, or per GiB; the process measured, and all volumes.\n"
-    }
-
-    /// How many rounds there were: rows of earlier runs may have had others.
-    fn rounds(&self) -> String {
+        let mut table = Table::new();
+        table.load_preset(ASCII_MARKDOWN).set_header(HEAD).add_rows(self.rows.iter().map(Row::cells));
         let rounds = || self.rows.iter().map(|row| row.figures.len());
-        match (rounds().min().unwrap_or_default(), rounds().max().unwrap_or_default()) {
+        // rows of earlier runs may have had others
+        let rounds = match (rounds().min().unwrap_or_default(), rounds().max().unwrap_or_default()) {
             (least, most) if least == most => most.to_string(),
             (least, most) => format!("{least} to {most}"),
-        }
-    }
-
-    /// The ratios as bars, each with a mark where it should end.
-    pub(crate) fn svg(&self) -> String {
-        const ROW: usize = 26;
-        let rows: Vec<_> = self.rows.iter().filter(|row| row.is_in_picture()).collect();
-        let height = 60 + ROW * rows.len() + 30;
-        let mut svg = format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {height}" width="860" height="{height}" font-family="system-ui, sans-serif" font-size="13" role="img" aria-label="davkv's rate as a part of the limit">
-"#
-        );
-        svg += STYLE;
-        svg += r#"<text class="ink" x="10" y="22" font-size="15" font-weight="600">davkv beside the limit of the same hardware</text>
-"#;
-        svg += r#"<text class="faint" x="10" y="42">bar: rate ÷ limit; mark: what is wanted; CPU: the master's seconds per 1,000 operations (uploads: per GiB)</text>
-"#;
-        for (n, row) in rows.iter().enumerate() {
-            svg += &bar(row, 60 + ROW * n);
-        }
-        let foot = height - 12;
-        let machine = escape(&self.machine);
-        let _infallible =
-            writeln!(svg, r#"<text class="faint" x="10" y="{foot}" font-size="10">{machine}</text>"#);
-        svg + "</svg>\n"
-    }
-}
-
-/// Both modes get colours of their own; whoever knows no mode gets the light ones.
-const STYLE: &str = "<style>
-.ink { fill: #1f2328 } .faint { fill: #656d76 } .track { fill: #d0d7de; fill-opacity: .5 }
-.reached { fill: #2da44e } .missed { fill: #d4a72c } .plain { fill: #6e9fd6 } .mark { stroke: #1f2328; stroke-width: 2 }
-@media (prefers-color-scheme: dark) {
-.ink { fill: #e6edf3 } .faint { fill: #9198a1 } .track { fill: #3d444d } .mark { stroke: #e6edf3 }
-}
-</style>
-";
-
-/// One row of the picture: name, bar, mark, figures.
-fn bar(row: &Row, top: usize) -> String {
-    const LEFT: f64 = 150.0;
-    const FULL: f64 = 340.0;
-    /// beyond its limit a bar goes on for a little
-    const MOST: f64 = 1.15;
-    let ratio = row.ratio.unwrap_or_default();
-    let wanted = row.wanted.iter().find(|wanted| wanted.of == Of::Ratio);
-    let class = wanted.map_or("plain", |wanted| if wanted.reached { "reached" } else { "missed" });
-    let (width, baseline) = (FULL * ratio.min(MOST), top + 14);
-    let cpu = row.cpu.map(|cpu| format!(", CPU {} s", number(cpu))).unwrap_or_default();
-    let figures = format!("{ratio:.2}  {} {}{cpu}", number(row.figure), row.unit);
-    let mut svg = String::new();
-    let mark = wanted.map(|wanted| {
-        let x = LEFT + FULL * wanted.bound;
+        };
         format!(
-            r#"<line class="mark" x1="{x:.0}" x2="{x:.0}" y1="{}" y2="{}"/>"#,
-            top.saturating_sub(1),
-            top + 19
+            "davkv {}; {}; medians of {rounds} rounds\n\n{table}\n\nCPU: user + system per 1,000 operations, \
+             or per GiB; the process measured, and all volumes.\n",
+            self.version, self.machine,
         )
-    });
-    let _infallible = writeln!(
-        svg,
-        r#"<text class="ink" x="10" y="{baseline}">{}</text><rect class="track" x="{LEFT}" y="{top}" width="{FULL}" height="18" rx="2"/><rect class="{class}" x="{LEFT}" y="{top}" width="{width:.0}" height="18" rx="2"/>{}<text class="ink" x="{:.0}" y="{baseline}" xml:space="preserve">{}</text>"#,
-        escape(&row.workload),
-        mark.unwrap_or_default(),
-        LEFT + FULL * MOST + 14.0,
-        escape(&figures),
-    );
-    svg
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
-}
-
-fn mark(reached: bool) -> char {
-    if reached { '✓' } else { '✗' }
+    }
 }
 
 /// The middle one; of an even number the mean of the two in the middle.
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let upper = sorted.get(sorted.len() / 2)?;
-    let lower = sorted.get(sorted.len().saturating_sub(1) / 2)?;
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = values.get(values.len() / 2)?;
+    let lower = values.get(values.len().saturating_sub(1) / 2)?;
     Some(f64::midpoint(*lower, *upper))
 }
 
-/// The least and the greatest ratio of any round.
-fn extremes(figures: &[f64], limits: &[f64]) -> Option<(f64, f64)> {
-    let ratios = || figures.iter().zip(limits).map(|(figure, limit)| figure / limit);
-    Some((ratios().min_by(f64::total_cmp)?, ratios().max_by(f64::total_cmp)?))
-}
-
-fn optional(value: Option<f64>) -> String {
-    value.map(number).unwrap_or_default()
-}
-
-/// With the digits that say something, and commas.
+/// With about three significant digits, or all those before the point, and commas.
 fn number(value: f64) -> String {
     let decimals = match value {
-        100.0.. => 0,
+        100.0.. => return HumanFloatCount(value.round()).to_string(),
         10.0.. => 1,
         1.0.. => 2,
         0.1.. => 3,
         _ if value > 0.0 => 4,
         _ => 0,
     };
-    commas(&format!("{value:.decimals$}"))
-}
-
-fn commas(number: &str) -> String {
-    let whole = number.find('.').unwrap_or(number.len());
-    let mut text = String::new();
-    for (n, digit) in number.chars().enumerate() {
-        if 0 < n && n < whole && (whole - n).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    format!("{value:.decimals$}")
 }
 
 #[allow(clippy::cast_precision_loss, reason = "figures for people: 53 bits are plenty")]
-fn as_float(number: u64) -> f64 {
+pub(crate) fn as_float(number: u64) -> f64 {
     number as f64
 }

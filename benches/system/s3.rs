@@ -1,248 +1,188 @@
 //! The S3 API: beside an nginx that passes the same files on, and beside the native API.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use bytes::Bytes;
 use davkv::key::{Key, Name};
 
-use crate::client::{Request, load};
-use crate::load::Work;
-use crate::objects::Objects;
-use crate::process::{self, Server, on_free_port};
-use crate::report::{Of, Row};
-use crate::signer::{Signer, UNSIGNED, keys, native_head, open_head, sha256};
-use crate::stage::{Sample, Stage, per_gib};
-use crate::workloads::{new_seed, rounds};
-use crate::{Failure, Settings};
+use crate::client::{Exchange, Signer, UNSIGNED, credentials, hash, load};
+use crate::objects::{Objects, new_seed};
+use crate::process::{self, Process};
+use crate::report::{Row, Sample};
+use crate::rounds::{if_wanted, measure};
+use crate::settings::{Result, Settings};
+use crate::stage::{Stage, VOLUMES};
 
 const CONNECTIONS: usize = 16;
 /// Keys of one run of small PUTs.
 const PUTS: u32 = 5_000;
 /// Listings of one run.
 const LISTS: u32 = 100;
-const FOLDERS: u64 = 10;
-/// What the master may have in memory while 16 values of 64 MiB pass through it, in MiB.
-const PEAK: f64 = 96.0;
+/// The key of the large object that is read.
+const LARGE: &str = "/bench/large";
 
-impl Stage {
-    /// With a master that knows the signer's key, and nobody else's.
-    async fn with_locked_master(mut self) -> Result<Self, Failure> {
-        let file = self.path("keys.toml");
-        fs::write(&file, keys())?;
-        self.start_master_with(&["--credentials".into(), file.into()]).await?;
-        Ok(self)
-    }
-
-    /// `HOST:PORT` of the master.
-    fn host(&self) -> Result<&str, Failure> {
-        self.url()?.strip_prefix("http://").ok_or_else(|| "the master has no address".into())
-    }
+/// Starts a master that knows the signer's credentials, and nobody else's.
+async fn with_credentials(stage: Stage) -> Result<Stage> {
+    let file = stage.path("credentials.toml");
+    fs::write(&file, credentials())?;
+    stage.start_master(&["--credentials".to_owned(), file.display().to_string()]).await
 }
 
-/// GETs of one large object, so many on one connection and on 16.
-pub(crate) async fn get(
-    settings: &Settings,
-    name: &str,
-    mib: u32,
-    counts: [u32; 2],
-) -> Result<Vec<Row>, Failure> {
-    let mut rows = Vec::new();
-    for (connections, count) in [1, CONNECTIONS].into_iter().zip(counts) {
-        let stage = Stage::new(settings, 1, 1, 10).await?.with_locked_master().await?;
-        let name = if connections == 1 { name.to_owned() } else { format!("{name}-16") };
-        rows.extend(get_on(settings, &stage, &name, mib, (connections, count)).await?);
-    }
+/// PUTs new keys of one value (or DELETEs them again), and expects this status.
+async fn change(
+    stage: &Stage,
+    (signer, method, status): (Signer<'_>, &str, u16),
+    (value, count, seed): (&Bytes, u32, u64),
+) -> Result<Sample> {
+    let exchange = |n| {
+        let body = if method == "PUT" { value.clone() } else { Bytes::new() };
+        Exchange { signer, method, target: format!("/bench/{seed}-{n}"), body, status, least: 0 }
+    };
+    stage.measure(load(stage.host()?, CONNECTIONS, count, exchange)).await
+}
+
+/// A GET whose answer has at least so many bytes.
+fn get_exchange<'s>(signer: Signer<'s>, target: &str, least: usize) -> Exchange<'s> {
+    let (target, body) = (target.to_owned(), Bytes::new());
+    Exchange { signer, method: "GET", target, body, status: 200, least }
+}
+
+/// GETs of one large object: so many on one connection, and so many on 16.
+pub(crate) async fn get(settings: &Settings, name: &str, mib: u32, counts: [u32; 2]) -> Result<Vec<Row>> {
+    let [one, many] = counts;
+    let mut rows = get_on(settings, name, mib, 1, one).await?;
+    rows.extend(get_on(settings, &format!("{name}-16"), mib, CONNECTIONS, many).await?);
     Ok(rows)
 }
 
 async fn get_on(
     settings: &Settings,
-    stage: &Stage,
     name: &str,
     mib: u32,
-    (connections, count): (usize, u32),
-) -> Result<[Row; 3], Failure> {
-    let (key, bytes) = ("/bench/large", mib as usize * 1024 * 1024);
-    let (host, signer) = (stage.host()?, Signer::new()?);
-    let value = Bytes::from(vec![0; bytes]);
-    load(host, 1, 1, |_| {
-        let head = native_head("PUT", host, key, bytes);
-        Request { head, body: value.clone(), status: 201, least: 0 }
-    })
-    .await?;
-    drop(value);
-    let (place, of) = (stage.layout.placement().wanted(&Key::new(key.as_bytes())), Name::Plain);
-    let place = place.first().ok_or("there is no volume")?;
-    let file = format!("{}{}", place.directory(), Key::new(key.as_bytes()).path(of));
-    let get = |head| Request { head, body: Bytes::new(), status: 200, least: bytes };
-    let proxies =
-        [Proxy::start(stage, place.volume(), "on").await?, Proxy::start(stage, place.volume(), "off").await?];
-    let results = rounds(settings, async || {
-        let through = async |proxy: &Proxy| {
-            let request = |_| get(open_head("GET", &proxy.host, &file, 0));
-            proxy.measure(load(&proxy.host, connections, count, request), mib).await
-        };
-        let [buffered, unbuffered] = &proxies;
-        let limits = [through(buffered).await?, through(unbuffered).await?];
-        let request = |_| get(signer.head("GET", host, key, 0, UNSIGNED));
-        let sample = stage.measure(load(host, connections, count, request)).await?;
-        Ok((limits, per_gib(sample, mib)))
-    });
-    let (limits, ours): (Vec<_>, Vec<_>) = results.await?.into_iter().unzip();
-    let [passed, unbuffered] =
-        [0, 1].map(|n| limits.iter().filter_map(|limits| limits.get(n).copied()).collect::<Vec<_>>());
-    let limits = passed.iter().map(|sample| sample.rate).collect();
-    let row = Row::new(name, "MiB/s", &ours).against("proxy_pass", limits);
-    let without = |how, samples| Row::new(&format!("{name} {how}"), "MiB/s", samples).note("no davkv");
-    Ok([
-        row.at_least(Of::Ratio, 0.8).at_most(Of::Peak, PEAK),
-        without("proxy_pass", &passed),
-        without("unbuffered", &unbuffered),
-    ])
+    connections: usize,
+    count: u32,
+) -> Result<Vec<Row>> {
+    let bytes = mib as usize * 1024 * 1024;
+    let ask = async |signer: Signer<'_>, host: &str, target: &str| {
+        load(host, connections, count, |_| get_exchange(signer, target, bytes)).await
+    };
+    let prepare = async |settings: &Settings| {
+        let stage = with_large_object(settings, bytes).await?;
+        let proxies = [proxy(&stage, "on").await?, proxy(&stage, "off").await?];
+        Ok((stage, proxies))
+    };
+    let round = async |(stage, proxies): &(Stage, [Process; 2]), limits: bool| {
+        let (_, file) = place(stage)?;
+        let mut passed_on = Vec::new();
+        for proxy in proxies.iter().filter(|_| limits) {
+            let before = process::cpu_seconds(proxy.pid());
+            let work = ask(Signer::Anonymous, &proxy.address, &file).await?;
+            let spent = process::cpu_seconds(proxy.pid()).zip(before).map(|(after, before)| after - before);
+            passed_on.push(Sample::new(work, spent, None, None).per_gib(mib));
+        }
+        let ours = stage.measure(ask(Signer::S3(UNSIGNED), stage.host()?, LARGE)).await?;
+        let limit = passed_on.first().map(|sample| sample.rate);
+        let mut rows = vec![Row::new(name, "MiB/s", ours.per_gib(mib)).against("proxy_pass", limit)];
+        for (how, sample) in ["proxy_pass", "unbuffered"].into_iter().zip(passed_on) {
+            rows.push(Row::new(&format!("{name} {how}"), "MiB/s", sample).note("no davkv".to_owned()));
+        }
+        Ok(rows)
+    };
+    measure(settings, prepare, round).await
 }
 
-/// An nginx as it comes, in front of a volume.
-struct Proxy {
-    server: Server,
-    host: String,
+/// A master with one large object on one volume.
+async fn with_large_object(settings: &Settings, bytes: usize) -> Result<Stage> {
+    let stage = with_credentials(Stage::new(settings, 1, 1, 10).await?).await?;
+    let (body, target) = (Bytes::from(vec![0; bytes]), LARGE.to_owned());
+    let put = Exchange { signer: Signer::Native, method: "PUT", target, body, status: 201, least: 0 };
+    load(stage.host()?, 1, 1, |_| put.clone()).await?;
+    Ok(stage)
 }
 
-impl Proxy {
-    async fn start(stage: &Stage, volume: &str, buffering: &str) -> Result<Self, Failure> {
-        let directory = stage.path(&format!("proxy-{buffering}"));
-        fs::create_dir(&directory)?;
-        let (config, pid_file) = (directory.join("nginx.conf"), directory.join("nginx.pid"));
-        let (server, host) = on_free_port(async |address| {
-            fs::write(&config, config_of_proxy(&directory, buffering, address, volume))?;
-            let mut command = Command::new("nginx");
-            let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin";
-            command.env("PATH", path).args(["-e", "stderr", "-p"]).arg(&directory).arg("-c").arg(&config);
-            Server::start_nginx(command, stage.path(&format!("proxy-{buffering}.log")), &pid_file).await
-        })
-        .await?;
-        Ok(Self { server, host })
-    }
-
-    /// Does some work; its rate is that of MiB, and the CPU is this proxy's.
-    async fn measure(
-        &self,
-        work: impl Future<Output = Result<Work, Failure>>,
-        mib: u32,
-    ) -> Result<Sample, Failure> {
-        let spent = || process::cpu_seconds_with_children(self.server.pid());
-        let before = spent();
-        let work = work.await?;
-        let cpu = spent().zip(before).map(|(after, before)| (after - before) / work.operations * 1e3);
-        Ok(per_gib(Sample { rate: work.rate, cpu, volumes_cpu: None, peak: None }, mib))
-    }
+/// The volume that holds the large object, and its path there.
+fn place(stage: &Stage) -> Result<(String, String)> {
+    let key = Key::new(LARGE.as_bytes());
+    let places = stage.placement(1).wanted(&key);
+    let place = places.first().ok_or("there is no volume")?;
+    Ok((place.volume().to_owned(), format!("{}{}", place.directory(), key.path(Name::Plain))))
 }
 
-/// The configuration that nginx comes with on Debian, as far as it matters here, and one `proxy_pass`.
-fn config_of_proxy(directory: &Path, buffering: &str, address: &str, volume: &str) -> String {
-    let directory = directory.display();
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary = temporary.map(|what| format!("{what}_temp_path {directory};")).concat();
-    format!(
-        "user root; worker_processes auto; pid {directory}/nginx.pid; daemon off; error_log stderr;
-        events {{ worker_connections 768; }}
-        http {{
-            access_log off; sendfile on; tcp_nopush on; {temporary}
-            server {{ listen {address}; location / {{ proxy_pass http://{volume}; proxy_buffering {buffering}; }} }}
-        }}\n"
-    )
+/// Starts an nginx in front of that volume: as Debian configures it, as far as it matters here.
+async fn proxy(stage: &Stage, buffering: &str) -> Result<Process> {
+    let (volume, _) = place(stage)?;
+    let directory = stage.path(&format!("proxy-{buffering}"));
+    fs::create_dir(&directory)?;
+    let config = directory.join("nginx.conf");
+    let command = |address: &str| {
+        let text = include_str!("proxy.conf").replace("ADDRESS", address).replace("VOLUME", &volume);
+        fs::write(&config, text.replace("BUFFERING", buffering))?;
+        let mut command = process::nginx();
+        command.args(["-e", "stderr", "-p"]).arg(&directory).arg("-c").arg(&config);
+        Ok(command)
+    };
+    Process::serve_nginx(&directory.join("nginx.pid"), command).await
 }
 
 /// PUTs of small values: the master's CPU beside what the native API costs it.
-pub(crate) async fn put(settings: &Settings, name: &str, bytes: usize) -> Result<Vec<Row>, Failure> {
-    let stage = Stage::usual(settings).await?.with_locked_master().await?;
-    let open = Stage::usual(settings).await?.with_master().await?;
+pub(crate) async fn put(settings: &Settings, name: &str, bytes: usize) -> Result<Vec<Row>> {
     let value = Bytes::from(vec![7; bytes]);
-    let hash = sha256(&value);
-    let (host, open_host) = (stage.host()?, open.host()?);
-    let results = rounds(settings, async || {
-        let signer = Signer::new()?;
-        let put = async |stage: &Stage, status: u16, head: &dyn Fn(&str) -> String| {
-            let seed = new_seed();
-            let request = |n| {
-                let head = head(&format!("/bench/{seed}-{n}"));
-                Request { head, body: value.clone(), status, least: 0 }
-            };
-            stage.measure(load(stage.host()?, CONNECTIONS, PUTS, request)).await
+    let sha256 = hash(&value);
+    let prepare = async |settings: &Settings| {
+        let locked = with_credentials(Stage::usual(settings).await?).await?;
+        Ok([locked, Stage::with_master(settings).await?])
+    };
+    let round = async |[locked, open]: &[Stage; 2], limits: bool| {
+        // the figure is the CPU time, not the rate
+        let cost = async |stage: &Stage, signer: Signer<'_>, status: u16| {
+            let sample = change(stage, (signer, "PUT", status), (&value, PUTS, new_seed())).await?;
+            Ok(Sample { rate: sample.cpu.unwrap_or_default(), ..sample })
         };
-        let by_s3 = |key: &str, sha256: &str| signer.head("PUT", host, key, bytes, sha256);
-        Ok::<_, Failure>([
-            put(&open, 201, &|key| open_head("PUT", open_host, key, bytes)).await?,
-            put(&stage, 201, &|key| native_head("PUT", host, key, bytes)).await?,
-            put(&stage, 200, &|key| by_s3(key, UNSIGNED)).await?,
-            put(&stage, 200, &|key| by_s3(key, &hash)).await?,
+        let native = if_wanted(limits, cost(locked, Signer::Native, 201)).await?.map(|sample| sample.rate);
+        let row =
+            |how: &str, cost| Row::new(&format!("{name}{how}"), "CPU s", cost).against("native", native);
+        Ok(vec![
+            row("", cost(locked, Signer::S3(UNSIGNED), 200).await?),
+            row(" with SHA-256", cost(locked, Signer::S3(&sha256), 200).await?),
+            row(" native, open", cost(open, Signer::Anonymous, 201).await?),
         ])
-    });
-    let results = results.await?;
-    let costs = |n: usize| -> Vec<Sample> {
-        let samples = results.iter().filter_map(|samples| samples.get(n).copied());
-        samples.map(|sample| Sample { rate: sample.cpu.unwrap_or_default(), ..sample }).collect()
     };
-    let [open, native, unsigned, hashed] = [0, 1, 2, 3].map(costs);
-    let row = |how: &str, samples: &[Sample]| {
-        let limits = native.iter().map(|sample| sample.rate).collect();
-        Row::new(&format!("{name}{how}"), "CPU s", samples).against("native", limits)
-    };
-    Ok(vec![
-        row("", &unsigned).at_most(Of::Ratio, 1.5),
-        row(" with SHA-256", &hashed).at_most(Of::Ratio, 1.5),
-        row(" native, open", &open),
-    ])
+    measure(settings, prepare, round).await
 }
 
-/// PUTs of 16 values of 64 MiB at once, beside those by the native API.
-pub(crate) async fn uploads(settings: &Settings, name: &str) -> Result<Vec<Row>, Failure> {
-    const MIB: u32 = 64;
-    let stage = Stage::usual(settings).await?.with_locked_master().await?;
-    let value = Bytes::from(vec![0; MIB as usize * 1024 * 1024]);
-    let host = stage.host()?;
-    let results = rounds(settings, async || {
-        let signer = Signer::new()?;
-        let all = async |status: u16, method: &str, head: &dyn Fn(&str, &str, usize) -> String, seed: u64| {
-            let body = if method == "PUT" { value.clone() } else { Bytes::new() };
-            let request = |n| {
-                let head = head(method, &format!("/bench/{seed}-{n}"), body.len());
-                Request { head, body: body.clone(), status, least: 0 }
-            };
-            stage.measure(load(host, CONNECTIONS, 16, request)).await.map(|sample| per_gib(sample, MIB))
+/// PUTs of so many large values at once, beside those by the native API.
+pub(crate) async fn upload(settings: &Settings, name: &str, values: u32, mib: u32) -> Result<Vec<Row>> {
+    let value = Bytes::from(vec![0; mib as usize * 1024 * 1024]);
+    let prepare = async |settings: &Settings| with_credentials(Stage::usual(settings).await?).await;
+    let round = async |stage: &Stage, limits: bool| {
+        let put_and_delete = async |signer: Signer<'_>, status: u16| {
+            let values = (&value, values, new_seed());
+            let put = change(stage, (signer, "PUT", status), values).await?;
+            change(stage, (signer, "DELETE", 204), values).await?;
+            Ok(put.per_gib(mib))
         };
-        let native = |method: &str, key: &str, length| native_head(method, host, key, length);
-        let by_s3 = |method: &str, key: &str, length| signer.head(method, host, key, length, UNSIGNED);
-        let (one, other) = (new_seed(), new_seed());
-        let limit = all(201, "PUT", &native, one).await?;
-        all(204, "DELETE", &native, one).await?;
-        let sample = all(200, "PUT", &by_s3, other).await?;
-        all(204, "DELETE", &by_s3, other).await?;
-        Ok((limit.rate, sample))
-    });
-    let (limits, samples): (_, Vec<_>) = results.await?.into_iter().unzip();
-    let row = Row::new(name, "MiB/s", &samples).against("native", limits);
-    Ok(vec![row.at_least(Of::Ratio, 0.8).at_most(Of::Peak, PEAK)])
+        let limit = if_wanted(limits, put_and_delete(Signer::Native, 201)).await?;
+        let row = Row::new(name, "MiB/s", put_and_delete(Signer::S3(UNSIGNED), 200).await?);
+        Ok(vec![row.against("native", limit.map(|sample| sample.rate))])
+    };
+    measure(settings, prepare, round).await
 }
 
-/// Listings of ten folders that hold a million keys.
-pub(crate) async fn list(settings: &Settings, name: &str) -> Result<Vec<Row>, Failure> {
-    let stage = Stage::usual(settings).await?;
-    for folder in 0..FOLDERS {
-        let objects = Objects::below(&format!("/bench/{folder}/"), new_seed(), 1_000_000 / FOLDERS);
-        objects.index(&stage.db(), &stage.layout.placement()).await?;
-    }
-    let stage = stage.with_locked_master().await?;
-    let (host, signer) = (stage.host()?, Signer::new()?);
-    let target = "/bench?delimiter=%2F&list-type=2";
-    let request = |_| {
-        let head = signer.head("GET", host, target, 0, UNSIGNED);
-        Request { head, body: Bytes::new(), status: 200, least: 500 }
+/// Listings of some folders that hold so many keys together.
+pub(crate) async fn list(settings: &Settings, name: &str, folders: u64, keys: u64) -> Result<Vec<Row>> {
+    let prepare = async |settings: &Settings| {
+        let stage = Stage::usual(settings).await?;
+        for folder in 0..folders {
+            let prefix = format!("/bench/{folder}/");
+            let objects = Objects { prefix, ..Objects::new(new_seed(), keys / folders, 0) };
+            objects.make(&stage, VOLUMES).await?;
+        }
+        with_credentials(stage).await
     };
-    let results = rounds(settings, async || {
-        let sample = stage.measure(load(host, 1, LISTS, request)).await?;
-        Ok(Sample { rate: 1e3 / sample.rate, ..sample })
-    });
-    Ok(vec![Row::new(name, "ms", &results.await?).at_most(Of::Figure, 10.0).at_most(Of::Peak, PEAK)])
+    let round = async |stage: &Stage, _: bool| {
+        let exchange = |_| get_exchange(Signer::S3(UNSIGNED), "/bench?delimiter=%2F&list-type=2", 500);
+        let sample = stage.measure(load(stage.host()?, 1, LISTS, exchange)).await?;
+        Ok(vec![Row::new(name, "ms", Sample { rate: 1e3 / sample.rate, ..sample })])
+    };
+    measure(settings, prepare, round).await
 }

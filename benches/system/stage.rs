@@ -1,6 +1,5 @@
-//! Volumes and a master, in a directory of their own; all gone with their value's drop.
+//! A store to measure: volumes and a master in a directory of their own, which end with the value's drop.
 
-use std::ffi::OsString;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -8,114 +7,92 @@ use std::process::Command;
 
 use davkv::placement::Placement;
 
-use crate::load::Work;
-use crate::process::{self, Server, on_free_port};
-use crate::{Failure, Settings};
+use crate::load::thrash;
+use crate::process::{self, Process};
+use crate::report::{Sample, Work};
+use crate::settings::{Result, Settings};
 
-/// What a store is made of.
+/// The usual number of volumes.
+pub(crate) const VOLUMES: usize = 5;
+
 pub(crate) struct Stage {
     // in this order: processes end before the directory goes
-    master: Option<Master>,
-    volumes: Vec<Volume>,
-    pub(crate) layout: Layout,
+    master: Option<Process>,
+    volumes: Vec<(Process, PathBuf)>,
+    replicas: usize,
+    subvolumes: u32,
     program: PathBuf,
     directory: tempfile::TempDir,
 }
 
-struct Master {
-    server: Server,
-    url: String,
-}
-
-/// Where values go.
-#[derive(Clone)]
-pub(crate) struct Layout {
-    pub(crate) volumes: Vec<String>,
-    pub(crate) replicas: usize,
-    pub(crate) subvolumes: u32,
-}
-
-impl Layout {
-    pub(crate) fn placement(&self) -> Placement {
-        Placement::new(self.volumes.clone(), self.replicas, self.subvolumes)
-    }
-}
-
-struct Volume {
-    server: Server,
-    directory: PathBuf,
-}
-
-/// What one run has shown.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
-    pub(crate) rate: f64,
-    /// CPU seconds of what is measured, per 1,000 operations.
-    pub(crate) cpu: Option<f64>,
-    /// The same of the volumes.
-    pub(crate) volumes_cpu: Option<f64>,
-    /// The most bytes that were resident meanwhile.
-    pub(crate) peak: Option<u64>,
-}
-
 impl Stage {
-    /// The defaults: 5 volumes of 10 subvolumes, 3 replicas.
-    pub(crate) async fn usual(settings: &Settings) -> Result<Self, Failure> {
-        Self::new(settings, 5, 3, 10).await
+    /// The defaults, 5 volumes of 10 subvolumes and 3 replicas, without a master yet.
+    pub(crate) async fn usual(settings: &Settings) -> Result<Self> {
+        Self::new(settings, VOLUMES, 3, 10).await
     }
 
-    /// Volumes, and no master yet.
+    /// The defaults, with a master on an empty index.
+    pub(crate) async fn with_master(settings: &Settings) -> Result<Self> {
+        Self::usual(settings).await?.start_master(&[]).await
+    }
+
+    /// So many volumes, without a master.
     pub(crate) async fn new(
         settings: &Settings,
         volumes: usize,
         replicas: usize,
         subvolumes: u32,
-    ) -> Result<Self, Failure> {
-        // ours alone: else volumes that root starts would belong to another user, who can't delete the files
-        // that are put there without them
-        let ours = Permissions::from_mode(0o700);
+    ) -> Result<Self> {
+        // root's nginx works as another user where it may enter the directory; it could then not delete files
+        // that are put there without it
+        let ours_alone = Permissions::from_mode(0o700);
         let mut builder = tempfile::Builder::new();
-        let directory = builder.prefix("davkv-bench-").permissions(ours).tempdir_in(&settings.volumes_on)?;
-        let layout = Layout { volumes: Vec::new(), replicas, subvolumes };
+        let builder = builder.prefix("davkv-bench-").permissions(ours_alone);
+        let directory = builder.tempdir_in(&settings.volumes_on)?;
         let program = settings.master.clone();
-        let mut stage = Self { master: None, volumes: Vec::new(), layout, program, directory };
+        let mut stage = Self { master: None, volumes: Vec::new(), replicas, subvolumes, program, directory };
         for n in 1..=volumes {
-            let (volume, address) = stage.start_volume(n).await?;
-            stage.volumes.push(volume);
-            stage.layout.volumes.push(address);
+            // short, as nginx tries to create each component of a path, from the root on
+            let directory = stage.path(&format!("v{n}"));
+            let command = |address: &str| {
+                let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/volume/start"));
+                command.arg(&directory).env("PORT", address).env("WORKERS", "1");
+                command.env_remove("MASTER").env_remove("BODY_BUFFER");
+                Ok(command)
+            };
+            let server = Process::serve_nginx(&directory.join("nginx.pid"), command).await?;
+            stage.volumes.push((server, directory));
         }
         Ok(stage)
     }
 
-    /// With a master on an empty index.
-    pub(crate) async fn with_master(mut self) -> Result<Self, Failure> {
-        self.start_master().await?;
+    /// Starts a master on the index at [`Stage::db`], with further flags.
+    pub(crate) async fn start_master(mut self, flags: &[String]) -> Result<Self> {
+        let mut command = Command::new(&self.program);
+        command.args(self.flags(&self.db(), self.volumes.len()));
+        command.args(["--address", "127.0.0.1", "--port", "0"]).args(flags);
+        self.master = Some(Process::serve_and_log(command).await?);
         Ok(self)
     }
 
-    /// Starts a master on the index at [`Stage::db`].
-    pub(crate) async fn start_master(&mut self) -> Result<(), Failure> {
-        self.start_master_with(&[]).await
+    /// Flags that master and tools share, for an index and the first so many volumes.
+    pub(crate) fn flags(&self, db: &Path, volumes: usize) -> Vec<String> {
+        let flags = [
+            ("--db", db.display().to_string()),
+            ("--volumes", self.addresses(volumes).join(",")),
+            ("--replicas", self.replicas.to_string()),
+            ("--subvolumes", self.subvolumes.to_string()),
+        ];
+        flags.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
     }
 
-    /// The same, with further flags.
-    pub(crate) async fn start_master_with(&mut self, flags: &[OsString]) -> Result<(), Failure> {
-        self.master = None;
-        let mut command = Command::new(&self.program);
-        command.args(self.flags(&self.db(), &self.layout.volumes));
-        command.args(["--address", "127.0.0.1", "--port", "0"]).args(flags);
-        let log = self.directory.path().join("master.log");
-        let (server, url) = Server::start(command, log, |_, said| listening(said)).await?;
-        self.master = Some(Master { server, url });
-        Ok(())
+    /// Where values go if there are only the first so many volumes.
+    pub(crate) fn placement(&self, volumes: usize) -> Placement {
+        Placement::new(self.addresses(volumes), self.replicas, self.subvolumes)
     }
 
-    /// Flags that master and tools share.
-    pub(crate) fn flags(&self, db: &Path, volumes: &[String]) -> Vec<String> {
-        let Layout { replicas, subvolumes, .. } = &self.layout;
-        let flags = [("--db", db.display().to_string()), ("--volumes", volumes.join(","))];
-        let numbers = [("--replicas", replicas.to_string()), ("--subvolumes", subvolumes.to_string())];
-        flags.into_iter().chain(numbers).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    fn addresses(&self, volumes: usize) -> Vec<String> {
+        self.volumes.iter().take(volumes).map(|(server, _)| server.address.clone()).collect()
     }
 
     /// Where the index is.
@@ -123,80 +100,55 @@ impl Stage {
         self.path("db")
     }
 
-    /// A path in the directory of all this.
+    /// A path in the directory of the store.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// The program of that name which belongs to the master.
+    /// The program of that name beside the master's.
     pub(crate) fn tool(&self, name: &str) -> PathBuf {
         self.program.with_file_name(name)
     }
 
     /// The directory of the volume with this address.
     pub(crate) fn directory_of(&self, address: &str) -> Option<&Path> {
-        let mut pairs = self.layout.volumes.iter().zip(&self.volumes);
-        pairs.find(|(volume, _)| *volume == address).map(|(_, volume)| volume.directory.as_path())
+        self.volumes.iter().find(|(server, _)| server.address == address).map(|(_, directory)| &**directory)
     }
 
-    /// The master's process.
-    pub(crate) fn master(&self) -> Result<&Server, Failure> {
-        self.master.as_ref().map(|master| &master.server).ok_or_else(|| "there is no master".into())
+    pub(crate) fn master(&self) -> Result<&Process> {
+        self.master.as_ref().ok_or_else(|| "there is no master".into())
     }
 
-    pub(crate) fn url(&self) -> Result<&str, Failure> {
-        self.master.as_ref().map(|master| master.url.as_str()).ok_or_else(|| "there is no master".into())
+    /// `HOST:PORT` of the master.
+    pub(crate) fn host(&self) -> Result<&str> {
+        Ok(&self.master()?.address)
     }
 
-    /// Does some work, and tells what it has cost the master and the volumes.
-    pub(crate) async fn measure(
-        &self,
-        work: impl Future<Output = Result<Work, Failure>>,
-    ) -> Result<Sample, Failure> {
+    /// Runs the thrasher against the master.
+    pub(crate) async fn thrash(&self, flags: &str) -> Result<Sample> {
+        self.measure(thrash(&format!("--url http://{}", self.host()?), flags)).await
+    }
+
+    /// Runs the thrasher against the volumes: it does a perfect master's work itself. The rate.
+    pub(crate) async fn thrash_directly(&self, flags: &str) -> Result<f64> {
+        let (volumes, replicas) = (self.addresses(self.volumes.len()).join(","), self.replicas);
+        let target = format!("--direct {volumes} --direct-head --replicas {replicas} --subvolumes");
+        Ok(thrash(&format!("{target} {}", self.subvolumes), flags).await?.rate)
+    }
+
+    /// Awaits some work, and says what it has cost the master and the volumes.
+    pub(crate) async fn measure(&self, work: impl Future<Output = Result<Work>>) -> Result<Sample> {
         let pid = self.master()?.pid();
         process::reset_peak(pid);
         let (master, volumes) = (process::cpu_seconds(pid), self.volumes_cpu());
         let work = work.await?;
-        let spent =
-            |before: Option<f64>, after: Option<f64>| Some((after? - before?) / work.operations * 1e3);
-        Ok(Sample {
-            rate: work.rate,
-            cpu: spent(master, process::cpu_seconds(pid)),
-            volumes_cpu: spent(volumes, self.volumes_cpu()),
-            peak: process::memory(pid, "VmHWM"),
-        })
+        let spent = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
+        let cpu = spent(process::cpu_seconds(pid), master);
+        Ok(Sample::new(work, cpu, spent(self.volumes_cpu(), volumes), process::memory(pid, "VmHWM")))
     }
 
     /// CPU seconds of all volumes so far.
     pub(crate) fn volumes_cpu(&self) -> Option<f64> {
-        self.volumes.iter().map(|volume| process::cpu_seconds_with_children(volume.server.pid())).sum()
+        self.volumes.iter().map(|(server, _)| process::cpu_seconds(server.pid())).sum()
     }
-
-    async fn start_volume(&self, n: usize) -> Result<(Volume, String), Failure> {
-        // short, as nginx tries to create each component of a path, from the root on
-        let directory = self.path(&format!("v{n}"));
-        let (server, address) = on_free_port(async |address| {
-            let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/volume/start"));
-            command.arg(&directory).env("PORT", address).env("WORKERS", "1");
-            command.env_remove("MASTER").env_remove("BODY_BUFFER");
-            Server::start_nginx(command, self.path(&format!("v{n}.log")), &directory.join("nginx.pid")).await
-        })
-        .await?;
-        Ok((Volume { server, directory }, address))
-    }
-}
-
-/// The same sample, of values of that size: its rate is that of MiB, its CPU that of a GiB.
-pub(crate) fn per_gib(sample: Sample, mib: u32) -> Sample {
-    let mib = f64::from(mib);
-    let per_gib = |cpu: f64| cpu / 1e3 * 1024.0 / mib;
-    let (cpu, volumes_cpu) = (sample.cpu.map(per_gib), sample.volumes_cpu.map(per_gib));
-    Sample { rate: sample.rate * mib, cpu, volumes_cpu, ..sample }
-}
-
-/// The URL that a server's log tells of, once the line is whole.
-pub(crate) fn listening(said: &str) -> Option<String> {
-    let (_, after) = said.split_once("listening on ")?;
-    let (line, _) = after.split_once('\n')?;
-    line.split_whitespace().next().map(|address| format!("http://{address}"))
 }

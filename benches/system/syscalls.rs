@@ -1,74 +1,58 @@
-//! The system calls that the master makes, by `strace -c`, which slows it down: they are counted, not timed.
+//! The system calls that the master makes, by `strace -c`. It slows the master down: calls are counted, not
+//! timed.
 
 use std::fs;
 use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::load::{Target, thrash};
-use crate::process::Server;
-use crate::report::{Of, Row};
+use crate::objects::new_seed;
+use crate::process::{Process, find};
+use crate::report::{Row, Sample};
+use crate::rounds::measure;
+use crate::settings::{Result, Settings};
 use crate::stage::Stage;
-use crate::workloads::new_seed;
-use crate::{Failure, Settings, process};
 
-const KEYS: u32 = 4_000;
-/// Calls that are told by name: the most frequent.
-const TOLD: usize = 6;
-/// What each operation may cost, by the thrasher's mode.
-const WANTED: [(&str, f64); 3] = [("put", 12.0), ("redirect", 5.0), ("delete", 11.0)];
+/// How many of the most frequent calls are named.
+const NAMED: usize = 6;
 
-/// Counts them for PUT, GET and DELETE, each alone.
-pub(crate) async fn count(settings: &Settings) -> Result<Vec<Row>, Failure> {
-    let strace = process::find("strace").ok_or("strace isn't installed; type: apt install strace")?;
-    let stage = Stage::usual(settings).await?.with_master().await?;
-    // connections are there when it begins
-    thrash(Target::Url(stage.url()?), "--count 200").await?;
-    let seed = new_seed();
-    let mut rows = Vec::new();
-    for (mode, most) in WANTED {
-        let summary = stage.path(&format!("{mode}.strace"));
-        let mut command = Command::new(&strace);
-        command.args(["-c", "-f", "-p", &stage.master()?.pid().to_string(), "-o"]).arg(&summary);
-        let log = stage.path("strace.log");
-        let attached = |_, said: &str| said.contains("attached").then_some(());
-        let (tracer, ()) = Server::start(command, log, attached).await?;
-        let existing = if mode == "put" { "" } else { "--existing" };
-        let flags = format!("--mode {mode} {existing} --count {KEYS} --seed {seed}");
-        thrash(Target::Url(stage.url()?), &flags).await?;
-        end(tracer)?;
-        let (total, most_frequent) = read(&fs::read_to_string(&summary)?)?;
-        let row = Row::single(&format!("syscalls {mode}"), "calls", total).at_most(Of::Figure, most);
-        rows.push(row.note(most_frequent));
-    }
-    Ok(rows)
-}
-
-/// It writes its summary when it is interrupted, before it ends.
-fn end(tracer: Server) -> Result<(), Failure> {
-    let pid = i32::try_from(tracer.pid()).ok().and_then(Pid::from_raw).ok_or("strace is gone")?;
-    kill_process(pid, Signal::INT)?;
-    drop(tracer);
-    Ok(())
+/// Counts the calls of PUT, GET and DELETE of so many keys, each alone. The first round, which isn't counted,
+/// opens the connections.
+pub(crate) async fn count(settings: &Settings, keys: u32) -> Result<Vec<Row>> {
+    let strace = find("strace").ok_or("strace isn't installed; type: apt install strace")?;
+    let round = async |stage: &Stage, _: bool| {
+        let (mut rows, seed) = (Vec::new(), new_seed());
+        for (operation, mode) in
+            [("put", "put"), ("redirect", "redirect --existing"), ("delete", "delete --existing")]
+        {
+            let summary = stage.path(&format!("{operation}.strace"));
+            let mut command = Command::new(&strace);
+            command.args(["-c", "-f", "-p", &stage.master()?.pid().to_string(), "-o"]).arg(&summary);
+            let attached = |_, output: &str| output.contains("attached").then(String::new);
+            let tracer = Process::serve(command, attached).await?;
+            stage.thrash(&format!("--mode {mode} --count {keys} --seed {seed}")).await?;
+            // an interrupted strace writes its summary before it ends
+            tracer.interrupt()?;
+            let (rate, most_frequent) = read(&fs::read_to_string(&summary)?, keys)?;
+            let sample = Sample { rate, ..Sample::default() };
+            rows.push(Row::new(&format!("syscalls {operation}"), "calls", sample).note(most_frequent));
+        }
+        Ok(rows)
+    };
+    measure(settings, Stage::with_master, round).await
 }
 
 /// All calls per operation, and the most frequent ones by name.
-fn read(summary: &str) -> Result<(f64, String), Failure> {
+fn read(summary: &str, operations: u32) -> Result<(f64, String)> {
     // % time, seconds, usecs/call, calls, [errors,] name
-    let mut calls: Vec<(f64, &str)> = summary
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split_whitespace();
-            let calls: f64 = fields.nth(3)?.parse().ok()?;
-            Some((calls / f64::from(KEYS), fields.last()?))
-        })
-        .filter(|(_, name)| *name != "total")
-        .collect();
+    let fields = summary.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let calls: f64 = fields.nth(3)?.parse().ok()?;
+        Some((calls / f64::from(operations), fields.last()?))
+    });
+    let mut calls: Vec<_> = fields.filter(|(_, name)| *name != "total").collect();
     if calls.is_empty() {
         return Err(format!("strace has counted nothing: {summary}").into());
     }
     calls.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    let told = calls.iter().take(TOLD).map(|(calls, name)| format!("{name} {calls:.2}"));
-    let told = told.collect::<Vec<_>>().join(", ");
-    Ok((calls.iter().map(|(calls, _)| calls).sum(), told))
+    let named: Vec<_> = calls.iter().take(NAMED).map(|(calls, name)| format!("{name} {calls:.2}")).collect();
+    Ok((calls.iter().map(|(calls, _)| calls).sum(), named.join(", ")))
 }

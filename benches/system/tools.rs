@@ -3,143 +3,96 @@
 use std::fs;
 
 use crate::machine::check_room;
-use crate::objects::Objects;
+use crate::objects::{Objects, new_seed};
 use crate::process::{self, Ended};
-use crate::report::{Of, Row};
-use crate::stage::{Layout, Sample, Stage};
-use crate::workloads::{new_seed, rounds};
-use crate::{Failure, Settings};
+use crate::report::{Row, Sample, Work, as_float};
+use crate::rounds::measure;
+use crate::settings::{Result, Settings};
+use crate::stage::Stage;
 
-/// Volumes, and the `--jobs` to try on them.
-pub(crate) type Scale = (usize, &'static [u16]);
-pub(crate) const SCALES: [Scale; 3] = [(1, &[16]), (3, &[1, 16, 64]), (5, &[16])];
-pub(crate) const LARGE: [Scale; 2] = [(1, &[16]), (3, &[16])];
+/// A number of volumes, and the `--jobs` to try on them.
+pub(crate) type Scale = (usize, Vec<u16>);
 
-/// From this number of objects on a store is large.
-const MANY: u64 = 1_000_000;
 const MOST_REPLICAS: usize = 3;
-/// What a full store is to have: many values in each directory. (With the usual 10, most of 100,000 values
+/// A full store has many values in each directory. (With the usual 10 subvolumes, most of 100,000 values
 /// would be alone in theirs.)
 const SUBVOLUMES: u32 = 1;
 
-/// The files and directories that so many objects on so many volumes come to.
-fn files(objects: u64, volumes: usize) -> u64 {
-    let replicas = volumes.min(MOST_REPLICAS) as u64;
-    (objects + 2 * 256 * 256) * replicas
-}
-
-/// Rebuilds of stores with so many objects.
-pub(crate) async fn rebuild(settings: &Settings, count: u64, scales: &[Scale]) -> Result<Vec<Row>, Failure> {
-    let mut rows = Vec::new();
-    for &(volumes, jobs) in scales {
-        check_room(&settings.volumes_on, files(count, volumes))?;
-        let stage = Stage::new(settings, volumes, volumes.min(MOST_REPLICAS), SUBVOLUMES).await?;
-        Objects::new(new_seed(), count).files(&stage, &stage.layout.placement()).await?;
-        for jobs in jobs {
-            let samples = rounds(settings, async || {
-                let db = stage.path("rebuilt");
-                let flags = stage.flags(&db, &stage.layout.volumes);
-                let (ended, volumes_cpu) = watched(&stage, "davkv-rebuild", flags, *jobs).await?;
-                fs::remove_dir_all(db)?;
-                sample(&ended, volumes_cpu, counted(&ended, "objects")?, count)
-            });
-            let row = row("rebuild", count, volumes, *jobs, &samples.await?);
-            // what is wanted is wanted of a large store, with many values in each directory
-            rows.push(if count < MANY { row } else { row.at_least(Of::Figure, 20_000.0) });
-        }
-    }
-    Ok(rows)
-}
-
-/// Rebalances that look at so many objects, and move none.
-pub(crate) async fn rebalance(
+/// Measures a tool, `rebuild` or `rebalance`, on stores whose objects are all in place.
+pub(crate) async fn whole_store(
     settings: &Settings,
+    tool: &str,
     count: u64,
     scales: &[Scale],
-) -> Result<Vec<Row>, Failure> {
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for &(volumes, jobs) in scales {
-        check_room(&settings.volumes_on, files(count, volumes))?;
-        let stage = Stage::new(settings, volumes, volumes.min(MOST_REPLICAS), SUBVOLUMES).await?;
-        let objects = Objects::new(new_seed(), count);
-        objects.index(&stage.db(), &stage.layout.placement()).await?;
-        objects.files(&stage, &stage.layout.placement()).await?;
-        for jobs in jobs {
-            let samples = rounds(settings, async || {
-                let flags = stage.flags(&stage.db(), &stage.layout.volumes);
-                let (ended, volumes_cpu) = watched(&stage, "davkv-rebalance", flags, *jobs).await?;
-                sample(&ended, volumes_cpu, counted(&ended, "objects")?, count)
-            });
-            rows.push(row("look", count, volumes, *jobs, &samples.await?));
-        }
+    for (volumes, jobs) in scales {
+        let replicas = *volumes.min(&MOST_REPLICAS);
+        let prepare = async |settings: &Settings| {
+            // files, and two levels of directories
+            check_room(&settings.volumes_on, (count + 2 * 256 * 256) * replicas as u64)?;
+            let stage = Stage::new(settings, *volumes, replicas, SUBVOLUMES).await?;
+            Objects::new(new_seed(), count, count).make(&stage, *volumes).await?;
+            Ok(stage)
+        };
+        let (thousands, s) = (count / 1000, if *volumes == 1 { "" } else { "s" });
+        let round = async |stage: &Stage, _: bool| {
+            let mut rows = Vec::new();
+            for jobs in jobs {
+                let sample = run(stage, tool, *volumes, *jobs, ("objects", Some(count))).await?;
+                let what = if tool == "rebalance" { "look" } else { tool };
+                let name = format!("{what} {thousands}k, {volumes} volume{s}, {jobs} jobs");
+                rows.push(Row::new(&name, "objects/s", sample));
+            }
+            Ok(rows)
+        };
+        rows.extend(measure(settings, prepare, round).await?);
     }
     Ok(rows)
 }
 
-/// Rebalances when a fourth volume comes, and, in turn, when it goes.
-pub(crate) async fn moves(settings: &Settings, count: u64) -> Result<Vec<Row>, Failure> {
-    let stage = Stage::new(settings, 4, MOST_REPLICAS, SUBVOLUMES).await?;
-    let all = &stage.layout.volumes;
-    let three: Vec<_> = all.iter().take(3).cloned().collect();
-    let placement = Layout { volumes: three.clone(), ..stage.layout.clone() }.placement();
-    let objects = Objects::new(new_seed(), count);
-    objects.index(&stage.db(), &placement).await?;
-    objects.files(&stage, &placement).await?;
-    let samples = rounds(settings, async || {
-        let mut samples = Vec::new();
-        for volumes in [all, &three] {
-            let flags = stage.flags(&stage.db(), volumes);
-            let (ended, volumes_cpu) = watched(&stage, "davkv-rebalance", flags, 16).await?;
-            let moved = counted(&ended, "moved")?;
-            samples.push(sample(&ended, volumes_cpu, moved, moved)?);
+/// Measures rebalances when a fourth volume comes, and, in turn, when it goes.
+pub(crate) async fn moves(settings: &Settings, count: u64) -> Result<Vec<Row>> {
+    let prepare = async |settings: &Settings| {
+        let stage = Stage::new(settings, 4, MOST_REPLICAS, SUBVOLUMES).await?;
+        Objects::new(new_seed(), count, count).make(&stage, 3).await?;
+        Ok(stage)
+    };
+    let round = async |stage: &Stage, _: bool| {
+        let mut rows = Vec::new();
+        for volumes in [4, 3] {
+            let sample = run(stage, "rebalance", volumes, 16, ("moved", None)).await?;
+            rows.push(Row::new("move 3⇄4 volumes, 16 jobs", "replicas/s", sample));
         }
-        Ok(samples)
-    });
-    let samples: Vec<_> = samples.await?.into_iter().flatten().collect();
-    Ok(vec![Row::new("move 3⇄4 volumes, 16 jobs", "replicas/s", &samples)])
+        Ok(rows.into_iter().reduce(Row::merge).into_iter().collect())
+    };
+    measure(settings, prepare, round).await
 }
 
-/// Runs a tool; what it has shown, and the CPU seconds that it has cost the volumes.
-async fn watched(
+/// Runs a tool. Its operations are the number behind a word in its summary, which must be the expected one,
+/// where one is expected, and never zero.
+async fn run(
     stage: &Stage,
     tool: &str,
-    mut flags: Vec<String>,
+    volumes: usize,
     jobs: u16,
-) -> Result<(Ended, Option<f64>), Failure> {
+    (counted, expected): (&str, Option<u64>),
+) -> Result<Sample> {
+    let db = if tool == "rebuild" { stage.path("rebuilt") } else { stage.db() };
+    let mut flags = stage.flags(&db, volumes);
     flags.extend(["--jobs".to_owned(), jobs.to_string()]);
     let before = stage.volumes_cpu();
-    let ended = process::run(&stage.tool(tool), flags).await?;
+    let tool = stage.tool(&format!("davkv-{tool}"));
+    let Ended { seconds, cpu, peak, output } = process::run(&tool, flags).await?;
     let spent = stage.volumes_cpu().zip(before).map(|(after, before)| after - before);
-    Ok((ended, spent))
-}
-
-/// The number that stands behind that word in the tool's summary.
-fn counted(ended: &Ended, word: &str) -> Result<u64, Failure> {
-    let line = ended.output.lines().find_map(|line| line.strip_prefix(word));
-    let number = line.and_then(|rest| rest.trim().split([' ', ',']).next()?.parse().ok());
-    number.ok_or_else(|| format!("no number of {word} in {:?}", ended.output).into())
-}
-
-fn sample(ended: &Ended, volumes_cpu: Option<f64>, count: u64, wanted: u64) -> Result<Sample, Failure> {
-    if count != wanted || count == 0 {
-        return Err(format!("{count} of {wanted} were dealt with").into());
+    if db != stage.db() {
+        fs::remove_dir_all(db)?;
     }
-    let thousands = as_float(count) / 1e3;
-    Ok(Sample {
-        rate: thousands * 1e3 / ended.seconds,
-        cpu: Some(ended.cpu / thousands),
-        volumes_cpu: volumes_cpu.map(|cpu| cpu / thousands),
-        peak: Some(ended.peak),
-    })
-}
-
-fn row(what: &str, count: u64, volumes: usize, jobs: u16, samples: &[Sample]) -> Row {
-    let thousands = count / 1000;
-    let s = if volumes == 1 { "" } else { "s" };
-    Row::new(&format!("{what} {thousands}k, {volumes} volume{s}, {jobs} jobs"), "objects/s", samples)
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a count of this size fits")]
-fn as_float(number: u64) -> f64 {
-    number as f64
+    let line = output.lines().find_map(|line| line.strip_prefix(counted));
+    let number = line.and_then(|rest| rest.trim().split([' ', ',']).next()?.parse::<u64>().ok());
+    let number = number.filter(|number| *number > 0 && expected.is_none_or(|expected| expected == *number));
+    let number =
+        number.ok_or_else(|| format!("{} prints a wrong number of {counted}: {output}", tool.display()))?;
+    let work = Work { rate: as_float(number) / seconds, operations: as_float(number) };
+    Ok(Sample::new(work, Some(cpu), spent, Some(peak)))
 }

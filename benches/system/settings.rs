@@ -1,0 +1,34 @@
+//! The flags that all workloads share, and the type of all results.
+
+use std::path::PathBuf;
+
+/// One line that says what is wrong.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// The largest of the quick workloads writes 3 GiB; memory with less room than this gets crowded.
+const ROOM_BYTES: u64 = 6 << 30;
+
+/// The flags that all workloads share.
+#[derive(Clone, clap::Args)]
+pub(crate) struct Settings {
+    /// How often each is measured, besides the first time, which isn't counted
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
+    pub(crate) rounds: u32,
+    /// Where volumes and index are [default: /dev/shm if there is room, else the temporary directory]
+    #[arg(long, value_name = "DIR", default_value_os_t = fast_directory(), hide_default_value = true)]
+    pub(crate) volumes_on: PathBuf,
+    /// Another davkv to measure; rebuild and rebalance are those that lie beside it
+    #[arg(long, value_name = "PATH", default_value = env!("CARGO_BIN_EXE_davkv"), hide_default_value = true)]
+    pub(crate) master: PathBuf,
+    /// Compare with this davkv, in turn, instead of with the limits
+    #[arg(long, value_name = "PATH")]
+    pub(crate) against: Option<PathBuf>,
+}
+
+/// Memory, if it has the room: the noise of a disk is none of davkv's.
+fn fast_directory() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    let room = rustix::fs::statvfs(&memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+    if room > ROOM_BYTES { memory } else { std::env::temp_dir() }
+}
