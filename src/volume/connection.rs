@@ -69,7 +69,8 @@ impl Connection {
         Self { stream, received: BytesMut::new() }
     }
 
-    /// Whether the volume still holds its side, and said nothing that it wasn't asked.
+    /// Whether the volume still holds its side, and said nothing that it wasn't asked. (What it says after this
+    /// look and before the next request is taken for the answer: nothing in HTTP/1.1 tells the two apart.)
     pub(super) fn is_quiet(&mut self) -> bool {
         let read = self.stream.try_read(&mut [0]);
         self.received.is_empty() && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)

@@ -128,7 +128,7 @@ impl State {
     pub(super) fn send(&mut self, to: Whereabouts, change: Change, fault: Option<Fault>) {
         let after = match fault {
             None => self.latency(),
-            Some(fault) if fault.is_harmless() => self.latency(),
+            Some(fault) if fault.is_carried_out() => self.latency(),
             Some(Fault::CutAnswer(_)) => Duration::ZERO,
             Some(Fault::StopAfter(landing) | Fault::Unanswered(landing) | Fault::Silent(landing)) => {
                 match landing {

@@ -182,12 +182,15 @@ impl Fault {
         matches!(self, Self::Stop | Self::StopAfter(_))
     }
 
-    /// Whether all goes on as without it.
+    /// Whether the volume does what it is asked, and gives the whole answer.
+    pub(super) fn is_carried_out(self) -> bool {
+        self.is_harmless() || self == Self::StrayLater
+    }
+
+    /// Whether all goes on as without it. (What comes later than the answer may meet the next request, and
+    /// is then taken for the beginning of a wrong answer to that.)
     pub(super) fn is_harmless(self) -> bool {
-        matches!(
-            self,
-            Self::Continue | Self::Slow | Self::Drip | Self::Stray(_) | Self::StrayLater | Self::Closes
-        )
+        matches!(self, Self::Continue | Self::Slow | Self::Drip | Self::Stray(_) | Self::Closes)
     }
 }
 

@@ -1,5 +1,6 @@
-//! What surrounds the store in its unit tests: an index and volumes in memory, where every single call
-//! can fail, or be the last one before the store stops.
+//! What surrounds the store in its unit tests: an index in memory, and below the real client of the volumes a
+//! network in memory with an nginx behind each connection. Every single call can fail, or be the last one before
+//! the store stops.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -26,6 +26,10 @@ const SLOW: Duration = Duration::from_millis(600);
 /// … and past it, for one that stores a value.
 const SLOW_TO_STORE: Duration = Duration::from_millis(1500);
 
+/// How long a sick volume takes to fail: if it did so in no time, it could be asked again and again, and no
+/// time would ever pass.
+const SICK: Duration = Duration::from_millis(20);
+
 /// Between two bytes of an answer that comes byte by byte.
 const DRIP: Duration = Duration::from_millis(1);
 
@@ -128,9 +132,9 @@ impl Nginx {
         }
     }
 
-    /// Until when nothing is taken; `None` if nothing is ever.
+    /// Until when nothing is taken; `None` if that is not for a time that passes.
     pub(super) fn busy_until(&self) -> Option<Instant> {
-        self.busy_until
+        self.busy_until.filter(|until| *until > Instant::now())
     }
 
     /// Takes bytes, and tells how many.
@@ -182,12 +186,12 @@ impl Nginx {
                 Heard::Closed(Err(io::ErrorKind::ConnectionReset.into()))
             }
             None if self.closes && self.file.is_empty() => Heard::Closed(Ok(())),
-            None => Heard::Nothing(self.busy_until.filter(|until| *until > Instant::now())),
+            None => Heard::Nothing(self.busy_until()),
         }
     }
 
     fn is_busy(&self) -> bool {
-        self.busy_until.is_some_and(|until| until > Instant::now())
+        self.busy_until().is_some()
     }
 
     fn notice_outage(&mut self) {
@@ -386,7 +390,9 @@ impl Nginx {
             }
             Some(Fault::Refused(status)) => {
                 self.file.clear();
-                self.answer.push_back((now, http::answer(method, status, "it doesn't").into()));
+                let sick = self.world.state().sick.contains(&self.volume);
+                let after = if sick { SICK } else { Duration::ZERO };
+                self.answer.push_back((now + after, http::answer(method, status, "it doesn't").into()));
             }
             Some(Fault::Unanswered(_)) => self.lose(Bytes::new()),
             Some(Fault::Silent(_) | Fault::Stalls) => {

@@ -116,13 +116,19 @@ fn tools() -> Vec<Scenario> {
 fn sick() -> Vec<Scenario> {
     use Told::{Done, Value};
     let sick_for = |rank, step| [Step::Sicken(rank), step, wait(2), Step::Heal(rank), wait(60)];
-    // in no time they would do so for ever
-    let slowly = |name, steps, told| Scenario::new(name, steps, told).taking([20]);
     vec![
-        slowly("PUT with a volume that only passes its probe", sick_for(1, put(1, Shape::Whole)), [Done]),
-        slowly("DELETE with a volume that only passes its probe", sick_for(1, ask(Request::Delete)), [Done])
-            .given([put(1, Shape::Whole)]),
-        slowly(
+        Scenario::new(
+            "PUT with a volume that only passes its probe",
+            sick_for(1, put(1, Shape::Whole)),
+            [Done],
+        ),
+        Scenario::new(
+            "DELETE with a volume that only passes its probe",
+            sick_for(1, ask(Request::Delete)),
+            [Done],
+        )
+        .given([put(1, Shape::Whole)]),
+        Scenario::new(
             "a read with a volume that only passes its probe",
             sick_for(0, ask(Request::Read)),
             [Value(1)],

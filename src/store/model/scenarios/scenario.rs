@@ -71,11 +71,6 @@ impl Scenario {
         Self { beside: beside.into(), latencies: latencies.into(), ..self }
     }
 
-    /// When answers take so long, in milliseconds.
-    pub(super) fn taking(self, latencies: impl Into<Vec<u8>>) -> Self {
-        Self { latencies: latencies.into(), ..self }
-    }
-
     pub(super) fn with(self, adapt: fn(&mut Options)) -> Self {
         Self { adapt, ..self }
     }
