@@ -127,7 +127,7 @@ impl Volume {
         // answer, and carries on with what it was given when nobody does any more
         let transfer = tokio::spawn(Arc::clone(self).take(self.file(path), body, modified));
         match transfer.await.expect("the test's own volume didn't panic") {
-            Err(error) if watch.abandoned() && !error.is_certain() => Err(error),
+            Err(error) if watch.aborted() && !error.is_answered() => Err(error),
             Err(error @ VolumeError::Refused(_)) => {
                 if error.is_full() {
                     *self.full_until.lock().unwrap() = Some(Instant::now() + FULL_FOR);
