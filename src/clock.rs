@@ -1,41 +1,41 @@
-//! Wall time: the one clock of this crate. Intervals are measured by tokio's `Instant`.
+//! Wall time. Intervals are measured with tokio's `Instant` instead.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 /// A moment, in milliseconds since 1970 (UTC).
 ///
-/// Formats that know only seconds (HTTP dates, the modification times of nginx's files, records of version 1)
-/// get the second that the moment lies in: [`Timestamp::seconds`].
+/// Formats with whole seconds (HTTP dates, modification times on the volumes, records of version 1) round down:
+/// [`Timestamp::seconds`].
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 const MILLIS_PER_SECOND: u64 = 1000;
 
-/// The last millisecond of the year 9999: no format of ours can write a later one.
+/// The last millisecond of the year 9999, the latest time that HTTP dates and RFC 3339 can express.
 const LAST_WRITABLE: u64 = 253_402_300_799_999;
 
 impl Timestamp {
-    /// This moment, rounded up to the next millisecond: a value that is stored now is never older than the
-    /// file that it is read from.
+    /// The current time, rounded up to the next millisecond, so that a value stored now is never older than the
+    /// file that it was read from.
     #[must_use]
     pub fn now() -> Self {
         SystemTime::now().into()
     }
 
-    /// So many milliseconds after the beginning of 1970.
+    /// From milliseconds since the beginning of 1970.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// The first moment of a second, which is counted from the beginning of 1970.
+    /// The first millisecond of a second, given in seconds since the beginning of 1970.
     #[must_use]
     pub const fn from_seconds(seconds: u64) -> Self {
         Self(seconds.saturating_mul(MILLIS_PER_SECOND))
     }
 
-    /// The last millisecond of a second: whatever happened within that second isn't later.
+    /// The last millisecond of a second, given in seconds since the beginning of 1970.
     #[must_use]
     pub const fn end_of_second(seconds: u64) -> Self {
         Self(seconds.saturating_mul(MILLIS_PER_SECOND).saturating_add(MILLIS_PER_SECOND - 1))
@@ -47,19 +47,19 @@ impl Timestamp {
         self.0
     }
 
-    /// Whole seconds since the beginning of 1970; the rest is cut off.
+    /// Seconds since the beginning of 1970, rounded down.
     #[must_use]
     pub const fn seconds(self) -> u64 {
         self.0 / MILLIS_PER_SECOND
     }
 
-    /// The moment that lies so long before this one, or the beginning of 1970.
+    /// The moment `time` before this one, but not before the beginning of 1970.
     #[must_use]
     pub fn saturating_sub(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The standard library's form, in which every moment after the year 9999 is the last one of that year.
+    /// As a `SystemTime`; moments after the year 9999 become the last one of that year.
     #[must_use]
     pub fn system_time(self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.min(LAST_WRITABLE))
@@ -74,7 +74,7 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// As XML and log lines have it: `2026-11-30T13:25:25.123Z`.
+/// RFC 3339, as in XML and log lines: `2026-11-30T13:25:25.123Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_rfc3339_millis(self.system_time()).fmt(f)
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_cut() {
+    fn seconds_are_rounded_down() {
         assert_eq!(Timestamp::from_millis(1999).seconds(), 1);
         assert_eq!(Timestamp::from_seconds(2), Timestamp::from_millis(2000));
         assert_eq!(Timestamp::end_of_second(2), Timestamp::from_millis(2999));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_before_1970_is_its_beginning() {
+    fn a_difference_is_never_before_1970() {
         let second = Duration::from_secs(1);
         assert_eq!(Timestamp::from_millis(1234).saturating_sub(second).millis(), 234);
         assert_eq!(Timestamp::from_millis(999).saturating_sub(second), Timestamp::default());

@@ -1,6 +1,6 @@
-//! Flags and environment: minikeyvalue's names and defaults, and ours in the same spirit.
+//! Command-line flags and environment variables. Names and defaults are minikeyvalue's where it has the flag.
 //!
-//! What is wrong with them is one line that says what to type instead; exit status 2.
+//! A wrong command line is reported in one line that says what to type instead; the exit status is 2.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -16,10 +16,10 @@ use crate::placement::Placement;
 use crate::store::{self, Forgotten};
 use crate::volume::Timeouts;
 
-/// How often parts of uploads are looked for that have been left behind.
+/// How often the master looks for parts whose upload no longer exists.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
-/// What a program ends with when its command line is wrong.
+/// Exit status for a wrong command line.
 pub const USAGE: u8 = 2;
 
 /// Flags of the master and of the offline tools.
@@ -53,28 +53,28 @@ pub struct Common {
     #[arg(long, env = "DAVKV_MD5SUM", default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     pub md5sum: bool,
 
-    /// How long a volume is waited for: a connection, or the answer to a small request
+    /// How long to wait for a connection to a volume, or for the answer to a small request
     #[arg(long, env = "DAVKV_VOLTIMEOUT", default_value = "1s", value_name = "TIME", value_parser = duration)]
     pub voltimeout: Duration,
 
-    /// How long a volume may be silent in the middle of a value, or after its last byte
+    /// How long to wait for a volume's next byte in the middle of a value, or for its answer after the last byte
     #[arg(long, env = "DAVKV_STREAMTIMEOUT", default_value = "10s", value_name = "TIME", value_parser = duration)]
     pub streamtimeout: Duration,
 
-    /// Names of new values: plain ones where possible, or generation names always
+    /// File names of new values: plain names where that is safe, or always generation names
     #[arg(long, env = "DAVKV_NAMES", default_value = "plain", value_name = "plain|generation")]
     pub names: Names,
 
-    /// Memory for blocks of the index, in MiB
+    /// Memory for cached blocks of the index, in MiB
     #[arg(long, env = "DAVKV_CACHE", default_value_t = 64, value_name = "MIB",
           value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub cache: u32,
 
-    /// Write to the disk before answering, so that it survives loss of power
+    /// Sync the index to disk before a write is answered, so that the write survives loss of power
     #[arg(long, env = "DAVKV_SYNC")]
     pub sync: bool,
 
-    /// How long after a doubtful request its file is watched for
+    /// How long a request without an answer may still take effect; its intent is kept that long
     #[arg(long, env = "DAVKV_QUARANTINE", default_value = "10m", value_name = "TIME", value_parser = duration, hide = true)]
     pub quarantine: Duration,
 
@@ -95,46 +95,46 @@ pub struct Master {
     #[allow(missing_docs, reason = "each flag is documented where it is declared")]
     pub common: Common,
 
-    /// Port to serve on; 0 for any free one
+    /// Port to listen on; 0 for any free port
     #[arg(long, env = "DAVKV_PORT", default_value_t = 3000)]
     pub port: u16,
 
-    /// Address to serve on [default: all]
+    /// Address to listen on [default: all]
     #[arg(long, env = "DAVKV_ADDRESS", value_name = "IP")]
     pub address: Option<IpAddr>,
 
-    /// Where readers of keys that don't exist are sent
+    /// Server to which readers of keys that don't exist are redirected
     #[arg(long, env = "DAVKV_FALLBACK", value_name = "HOST:PORT", value_parser = address)]
     pub fallback: Option<String>,
 
-    /// File of clients' keys, read again on SIGHUP; without one everything is open to everybody
+    /// File of clients' keys, read again on SIGHUP; without it anybody may do everything
     #[arg(long, env = "DAVKV_CREDENTIALS", value_name = "FILE")]
     pub credentials: Option<PathBuf>,
 
-    /// Refuse to delete what wasn't unlinked first
+    /// Refuse to delete keys that are not unlinked
     #[arg(long, env = "DAVKV_PROTECT", num_args = 0..=1, default_value_t = false, default_missing_value = "true",
           require_equals = true, action = ArgAction::Set, value_name = "BOOL")]
     pub protect: bool,
 
-    /// How long a client may be silent in the middle of a value
+    /// How long to wait for a client's next byte
     #[arg(long, env = "DAVKV_CLIENTTIMEOUT", default_value = "30s", value_name = "TIME", value_parser = duration)]
     pub clienttimeout: Duration,
 
-    /// Connections of clients at a time
+    /// Client connections at a time; idle connections are closed to make room for new ones
     #[arg(long, env = "DAVKV_CONNECTIONS", default_value_t = 8192, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,
 
-    /// How long requests in flight may take to finish at the end
+    /// How long requests in flight may take to finish at shutdown
     #[arg(long, env = "DAVKV_GRACE", default_value = "30s", value_name = "TIME", value_parser = duration)]
     pub grace: Duration,
 
-    /// A replica that was seen whole so recently isn't looked at again before readers are sent to it; 0s: each time
+    /// After a replica was checked, how long readers are sent to it without another check; 0s: check each time
     #[arg(long, env = "DAVKV_RECHECK", default_value = "100ms", value_name = "TIME",
           value_parser = duration_or_none)]
     pub recheck: Duration,
 
-    /// How long an upload in parts may take, before it is aborted; 0s: for ever
+    /// Abort multipart uploads that aren't completed in this time; 0s: never
     #[arg(long, env = "DAVKV_UPLOAD_EXPIRY", default_value = "7d", value_name = "TIME",
           value_parser = duration_or_none)]
     pub upload_expiry: Duration,
@@ -144,7 +144,7 @@ pub struct Master {
     #[allow(missing_docs, reason = "each flag is documented where it is declared")]
     pub s3: S3,
 
-    /// How long a file that readers may have been sent to is left after it was replaced
+    /// How long a replaced file is kept for readers that were redirected to it
     #[arg(long, env = "DAVKV_READERGRACE", default_value = "1m", value_name = "TIME", value_parser = duration, hide = true)]
     pub readergrace: Duration,
 }
@@ -153,11 +153,11 @@ pub struct Master {
 #[cfg(feature = "s3")]
 #[derive(Args, Clone, Debug)]
 pub struct S3 {
-    /// A further port, where every request is S3; 0 for any free one
+    /// A second port, where every request is S3; 0 for any free port
     #[arg(id = "s3_port", long = "s3-port", env = "DAVKV_S3_PORT", value_name = "PORT")]
     pub port: Option<u16>,
 
-    /// Which S3 buckets exist: any first segment of a key is one, or only those that were made
+    /// Which S3 buckets exist: implicit, the first segment of any key; strict, only created buckets
     #[arg(
         long = "s3-buckets",
         env = "DAVKV_S3_BUCKETS",
@@ -166,7 +166,7 @@ pub struct S3 {
     )]
     pub buckets: S3Buckets,
 
-    /// Send readers of S3 to a volume (307) instead of passing the bytes through
+    /// Redirect S3 readers to a volume (307) instead of passing the bytes through
     #[arg(long = "s3-redirect", env = "DAVKV_S3_REDIRECT")]
     pub redirect: bool,
 
@@ -193,9 +193,9 @@ impl S3 {
 #[cfg(feature = "s3")]
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum S3Buckets {
-    /// Those that were made, and the first segments of keys.
+    /// Created buckets, and the first segments of all keys.
     Implicit,
-    /// Those that were made.
+    /// Created buckets only.
     Strict,
 }
 
@@ -204,23 +204,23 @@ pub enum S3Buckets {
 #[command(
     name = "davkv-rebuild",
     version,
-    about = "Makes a fresh index from what lies on the volumes, while the master is down"
+    about = "Makes a new index from the files on the volumes, while the master is down"
 )]
 pub struct Rebuild {
     #[command(flatten)]
     #[allow(missing_docs, reason = "each flag is documented where it is declared")]
     pub common: Common,
 
-    /// An older index, or a dump of one: its states, MD5s, headers and intents are kept where the files agree,
-    /// and so are its buckets and the uploads under way
+    /// An older index, or a dump of one. States, MD5s, headers and intents are taken from it for values whose files
+    /// agree with it, and so are buckets and unfinished uploads
     #[arg(long, env = "DAVKV_FROM", value_name = "PATH")]
     pub from: Option<PathBuf>,
 
-    /// Keys found on fewer than half of their volumes are live, not unlinked
+    /// Make keys live, not unlinked, that are found on fewer than half as many volumes as --replicas
     #[arg(long)]
     pub keep_suspects: bool,
 
-    /// The program that shall read the new index
+    /// Program that is going to read the new index
     #[arg(long, default_value = "davkv", value_name = "davkv|davkv-0.1|minikeyvalue")]
     pub records: Records,
 
@@ -234,18 +234,18 @@ pub struct Rebuild {
 #[command(
     name = "davkv-rebalance",
     version,
-    about = "Moves each value to where the given volumes want it, while the master is down"
+    about = "Moves each value to its placement on the given volumes, while the master is down"
 )]
 pub struct Rebalance {
     #[command(flatten)]
     #[allow(missing_docs, reason = "each flag is documented where it is declared")]
     pub common: Common,
 
-    /// Only tell what would be done
+    /// Only show what would be done
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Volumes that are gone for good, with all that was on them
+    /// Volumes that are gone for good, with all their files
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = address)]
     pub forget: Vec<String>,
 
@@ -254,38 +254,38 @@ pub struct Rebalance {
     pub jobs: Jobs,
 }
 
-/// How much an offline tool does at a time.
+/// The concurrency of an offline tool.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Jobs {
-    /// How much is done at a time: listings of each volume, or values
+    /// How many listings of each volume (rebuild), or values (rebalance), are processed at a time
     #[arg(long, env = "DAVKV_JOBS", default_value_t = 16, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: u16,
 }
 
-/// Whose records an index holds.
+/// The program whose form of records an index has.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Records {
-    /// Ours.
+    /// This version of davkv.
     Davkv,
-    /// Of our version 0.1, for going back to it.
+    /// davkv 0.1, to go back to it.
     #[value(name = "davkv-0.1")]
     Davkv01,
-    /// The predecessor's, for going back to it.
+    /// minikeyvalue, to go back to it.
     Minikeyvalue,
 }
 
 /// How new files are named.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// Plain names wherever that is safe.
+    /// Plain names where that is safe.
     Plain,
-    /// Generation names always.
+    /// Always generation names.
     Generation,
 }
 
 impl Common {
-    /// The store's options; files that readers may use are left for `reader_grace`.
+    /// The store's options; replaced files are kept for `reader_grace`.
     #[must_use]
     pub fn store(&self, reader_grace: Duration) -> store::Options {
         store::Options {
@@ -332,11 +332,11 @@ impl Common {
 
 /// The flags of a program.
 pub trait Flags: Parser {
-    /// What clap can't check: what flags say about each other.
+    /// Checks that flags are consistent with each other, which clap can't.
     ///
     /// # Errors
     ///
-    /// What to type instead.
+    /// One line that says what to type instead.
     fn check(&self) -> Result<(), String>;
 }
 
@@ -355,17 +355,17 @@ impl Flags for Rebuild {
 impl Flags for Rebalance {
     fn check(&self) -> Result<(), String> {
         if let Some(both) = self.forget.iter().find(|gone| self.common.volumes.contains(gone)) {
-            return Err(format!("--forget {both}, and --volumes names it too: take it out of one of them"));
+            return Err(format!("{both} is in both --forget and --volumes: remove it from one of them"));
         }
         self.common.check()
     }
 }
 
-/// Reads the command line of a program, or ends it as `--help` and mistakes do.
+/// Parses the command line of a program.
 ///
 /// # Errors
 ///
-/// The exit status; the line was printed.
+/// The exit status for `--help`, `--version` or a wrong command line, after the output was printed.
 pub fn parse<P: Flags>() -> Result<P, ExitCode> {
     parse_from(std::env::args_os())
 }
@@ -378,7 +378,7 @@ fn parse_from<P: Flags>(arguments: impl IntoIterator<Item = OsString>) -> Result
     };
     let parsed = P::try_parse_from(arguments).map_err(|error| {
         if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-            // to standard output, which may be closed
+            // standard output may be closed
             drop(error.print());
             return ExitCode::SUCCESS;
         }
@@ -388,7 +388,7 @@ fn parse_from<P: Flags>(arguments: impl IntoIterator<Item = OsString>) -> Result
     Ok(parsed)
 }
 
-/// clap's message without its colours, hints and line breaks.
+/// clap's message without colours, hints and line breaks.
 fn one_line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::MissingRequiredArgument
         && let Some(missing) = error.get(ContextKind::InvalidArg)
@@ -402,7 +402,7 @@ fn one_line(error: &clap::Error) -> String {
     words.join(" ")
 }
 
-/// `HOST` or `HOST:PORT`, as it may stand in a URL.
+/// Checks for `HOST` or `HOST:PORT`, as in a URL.
 fn address(text: &str) -> Result<String, String> {
     let fits = |text: &str| -> Option<()> {
         let (host, port) = match text.rsplit_once(':') {
@@ -423,7 +423,7 @@ fn address(text: &str) -> Result<String, String> {
     fits(text).map(|()| text.to_owned()).ok_or_else(|| "type HOST:PORT, like 10.0.0.1:3001".to_owned())
 }
 
-/// `*`, or a scheme and a host with its port, as browsers send them.
+/// Checks for `*`, or a scheme and a host with an optional port, as browsers send origins.
 #[cfg(feature = "s3")]
 fn origin(text: &str) -> Result<String, String> {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
@@ -431,7 +431,7 @@ fn origin(text: &str) -> Result<String, String> {
     fits.then(|| text.to_owned()).ok_or_else(|| "type an origin like https://example.com, or *".to_owned())
 }
 
-/// `1s`, `500ms`, `10m`: longer than nothing.
+/// A duration above zero, like `1s`, `500ms` or `10m`.
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),

@@ -1,4 +1,4 @@
-//! Which API answers a request on the port that both share: the one place that knows both.
+//! Chooses the API that answers a request on the shared port. No other module knows both APIs.
 
 use std::convert::Infallible;
 
@@ -11,7 +11,7 @@ use hyper::{Request, Response};
 use crate::wire::{Outgoing, RequestContext};
 use crate::{native, s3};
 
-/// Both APIs of a store.
+/// The native and the S3 API of a store.
 #[derive(Clone)]
 pub struct Front {
     native: native::Api,
@@ -21,24 +21,24 @@ pub struct Front {
 /// The answer of either API.
 pub type Answer = Response<Either<Outgoing, s3::Body>>;
 
-/// The answer of S3, under way.
+/// The pending answer of the S3 API.
 type S3Answer = BoxFuture<'static, Result<Response<s3::Body>, Infallible>>;
 
 impl Front {
-    /// Both of these.
+    /// Combines the two APIs.
     #[must_use]
     pub fn new(native: native::Api, s3: s3::Api) -> Self {
         Self { native, s3 }
     }
 
-    /// Answers a request in the API that it speaks: S3 if it is S3's beyond doubt, and else the native one.
+    /// Answers a request in S3 if it is certainly an S3 request, and in the native API otherwise.
     pub fn answer(
         &self,
         context: RequestContext,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Answer, Infallible>> + use<> {
         let asked = if self.s3.is_meant(&request) {
-            // in a box, so that requests to the native API don't carry its room
+            // boxed, so that native requests don't reserve memory for S3's large future
             Err(self.s3.clone().answer(context, request).boxed())
         } else {
             Ok((context, request))
@@ -47,8 +47,8 @@ impl Front {
     }
 }
 
-/// The answer of the native API to a request, or the answer of S3 that is already under way.
-// An `async fn`, though it has little to say: one made of combinators is copied whole for each request.
+/// The answer of the native API to a request, or the pending answer of S3.
+// An `async fn`, because a future made of combinators is copied as a whole for each request.
 async fn either(
     native: native::Api,
     asked: Result<(RequestContext, Request<Incoming>), S3Answer>,

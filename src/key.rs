@@ -1,16 +1,16 @@
 //! Keys, and the names of their files on the volumes.
 //!
 //! The layout is minikeyvalue's (geohot/minikeyvalue, `key2path`), so that either system can rebuild
-//! its index from the other's volumes: the file of a key lies at `/<m0>/<m1>/<name>`, where m0 and
+//! its index from the other's volumes: the file of a key is `/<m0>/<m1>/<name>`, where m0 and
 //! m1 are the first two bytes of MD5(key) in lower-case hex, and name is
 //!
 //! - the **plain** name: standard base64 (RFC 4648 section 4) of the key, which may contain `/` and
 //!   then nests a directory; or
 //! - a **generation** name: base64url (RFC 4648 section 5) of the key, `,`, 16 hex digits. The comma
-//!   is in neither alphabet. Each is the target of one write attempt only.
+//!   is in neither alphabet. Each generation name is the target of one write attempt only.
 //!
-//! A component of a path longer than 255 bytes can't exist in a file system, so longer ones are cut
-//! into pieces, each but the last ended by `~` (in no alphabet) and followed by `/`.
+//! File systems can't hold a path component longer than 255 bytes, so longer ones are split into pieces;
+//! each piece but the last ends with `~` (which is in neither alphabet) and is followed by `/`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,48 +20,48 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use md5::{Digest, Md5};
 
-/// The longest key that can be written, in bytes, its leading `/` included.
+/// The longest key that can be written, in bytes, including its leading `/`.
 pub const MAX_KEY_BYTES: usize = 2048;
 
-/// What the keys of parts of uploads begin with.
+/// The prefix of the keys of uploads' parts.
 pub const PARTS: &[u8] = b"part/";
 
 /// The longest component of a path that common file systems can hold, in bytes.
 const MAX_COMPONENT_BYTES: usize = 255;
 
-/// No attempt has a higher number: a file that claims to is none of ours, and must not exhaust them.
+/// The highest number of an attempt. A file with a higher one isn't davkv's, and must not exhaust the numbers.
 pub const MAX_GENERATION: u64 = u64::MAX >> 1;
 
-/// Bytes of a path before its name, `/<m0>/<m1>/`, …
+/// Length of `/<m0>/<m1>/`, in bytes.
 const DIRECTORIES: usize = 7;
-/// … and of a generation in its name.
+/// Length of a comma and a generation in a name, in bytes.
 const GENERATION: usize = 17;
 
-/// Ends each piece but the last of a component that was cut.
+/// Ends each piece but the last of a component that was split.
 const CUT: char = '~';
 
-/// Padding is written, and forgiven where it is missing.
+/// Padding is written; when reading, it may be missing.
 const CODEC: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const PLAIN: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, CODEC);
 const URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, CODEC);
 
-/// A key: the percent-decoded path of a request, its leading `/` included. Any bytes.
+/// A key: the percent-decoded path of a request, including its leading `/`. It may hold any bytes.
 ///
 /// Cheap to clone. Its `Display` is percent-encoded ASCII, safe in a header or a log line.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<[u8]>);
 
-/// Which of a key's file names a replica has.
+/// The form of a replica's file name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Name {
-    /// base64 of the key, as minikeyvalue has it.
+    /// base64 of the key, as in minikeyvalue.
     Plain,
-    /// base64url of the key and this number, which no other attempt to write the key has.
+    /// base64url of the key, and the number of the attempt that wrote the file.
     Generation(u64),
 }
 
-/// Why bytes can't be the key of a new value.
+/// Why a key can't be given to a new value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
     /// Shorter than 2 or longer than [`MAX_KEY_BYTES`] bytes.
@@ -70,12 +70,12 @@ pub enum KeyError {
     NoSlash,
     /// Not UTF-8.
     NotUtf8,
-    /// Holds a control character (Unicode category Cc), at this byte.
+    /// Contains a control character (Unicode category Cc), at this byte.
     Control(usize),
 }
 
 impl Key {
-    /// Takes the bytes as they are; [`Key::check`] tells whether they may name a new value.
+    /// Takes any bytes; [`Key::check`] tells whether a new value may have this key.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
         Self(Arc::from(bytes))
@@ -87,12 +87,11 @@ impl Key {
         &self.0
     }
 
-    /// Whether a value may be stored under this key.
+    /// Checks that a new value may be stored under this key.
     ///
     /// # Errors
     ///
-    /// Says what is wrong. An index written by minikeyvalue may hold keys that are unfit for a new
-    /// value; they can be read and deleted.
+    /// The key is invalid. An index written by minikeyvalue may hold such keys; they can be read and deleted.
     pub fn check(&self) -> Result<(), KeyError> {
         if self.0.first() != Some(&b'/') {
             return Err(KeyError::NoSlash);
@@ -107,14 +106,14 @@ impl Key {
         }
     }
 
-    /// The key of a part of an upload, which is a value of its own until the upload is completed. It begins
-    /// with no `/`, so that no request can name it.
+    /// The key of an upload's part, which is stored as a value until the upload is completed. The key doesn't
+    /// begin with `/`, so no request can name it.
     #[must_use]
     pub fn part(upload: u64, number: u16) -> Self {
         Self::new(format!("part/{upload:016x}/{number:05}").as_bytes())
     }
 
-    /// The upload and the number of the part whose [`Key::part`] this is.
+    /// The upload and the part's number, if this is a part's key; the inverse of [`Key::part`].
     #[must_use]
     pub fn as_part(&self) -> Option<(u64, u16)> {
         let (upload, number) = std::str::from_utf8(self.0.strip_prefix(PARTS)?).ok()?.split_once('/')?;
@@ -122,13 +121,13 @@ impl Key {
         (Self::part(upload, number) == *self).then_some((upload, number))
     }
 
-    /// Where the key's file of that name lies on a volume: `/<m0>/<m1>/<name>`.
+    /// The path of the key's file on a volume: `/<m0>/<m1>/<name>`.
     ///
-    /// ASCII without a character that would need percent-encoding, so it is also the path of its URL.
+    /// All characters are ASCII and need no percent-encoding, so this is also the path of the file's URL.
     #[must_use]
     pub fn path(&self, name: Name) -> String {
         let [m0, m1] = self.directories();
-        // each request makes several: one allocation, the base64 straight into it
+        // each request needs several paths, so each is built in one allocation
         let mut path = String::with_capacity(DIRECTORIES + self.0.len().div_ceil(3) * 4 + GENERATION);
         path.extend(['/', hex(m0 >> 4), hex(m0), '/', hex(m1 >> 4), hex(m1), '/']);
         match name {
@@ -142,11 +141,11 @@ impl Key {
         if path.len() <= MAX_COMPONENT_BYTES { path } else { cut(&path) }
     }
 
-    /// The key and name whose [`Key::path`] this is; `None` when it is no key's.
+    /// The key and name of a file's path, the inverse of [`Key::path`]; `None` if the path isn't a key's.
     #[must_use]
     pub fn from_path(path: &str) -> Option<(Self, Name)> {
         let (_directories, name) = path.strip_prefix('/').and_then(|rest| rest.split_at_checked(6))?;
-        // few names were cut
+        // few names are split
         let name = if name.contains(CUT) { name.replace(&format!("{CUT}/"), "") } else { name.to_owned() };
         let (key, name) = match name.split_once(',') {
             None => (PLAIN.decode(&name).ok()?, Name::Plain),
@@ -159,15 +158,15 @@ impl Key {
             }
         };
         let key = Self::new(&key);
-        // Only the one canonical path counts: it also proves that the MD5 directories are right.
+        // only the canonical path is accepted, which also checks the MD5 directories
         (key.path(name) == path).then_some((key, name))
     }
 
-    /// Whether the plain name can be a file: one that ends in `/` would be a directory, and its
-    /// DELETE a recursive one.
+    /// Whether the plain name can be a file: a name that ends in `/` would be a directory, and its
+    /// DELETE recursive.
     #[must_use]
     pub fn has_plain_name(&self) -> bool {
-        // a last group of three bytes, the last six bits of which are ones
+        // base64 ends in `/` if the last group has three bytes and its last six bits are ones
         !(self.0.len().is_multiple_of(3) && self.0.last().is_some_and(|byte| byte & 0x3f == 0x3f))
     }
 
@@ -178,12 +177,12 @@ impl Key {
     }
 }
 
-/// A hex digit of the lower half.
+/// The hex digit of the lower four bits.
 fn hex(byte: u8) -> char {
     char::from_digit(u32::from(byte & 0xf), 16).unwrap_or_else(|| unreachable!("half a byte"))
 }
 
-/// The path with all components cut that are too long for a file system.
+/// The path, with components that are too long for a file system split.
 fn cut(path: &str) -> String {
     let mut pieces = String::with_capacity(path.len() + path.len() / MAX_COMPONENT_BYTES * 2);
     for (index, component) in path.split('/').enumerate() {
@@ -195,11 +194,11 @@ fn cut(path: &str) -> String {
     pieces
 }
 
-/// Appends a component, cut into pieces where it is too long for a file system.
+/// Appends a component, split into pieces if it is too long for a file system.
 fn push_cut(path: &mut String, component: &str) {
     let mut rest = component;
     while rest.len() > MAX_COMPONENT_BYTES {
-        // base64 is ASCII: any index is a boundary
+        // base64 is ASCII, so any index is a character boundary
         let (piece, tail) = rest.split_at(MAX_COMPONENT_BYTES - 1);
         path.push_str(piece);
         path.push(CUT);
@@ -209,7 +208,7 @@ fn push_cut(path: &mut String, component: &str) {
     path.push_str(rest);
 }
 
-/// What stays as it is in a percent-encoded key: RFC 3986's unreserved characters, and `/`.
+/// Characters that a percent-encoded key keeps: RFC 3986's unreserved characters, and `/`.
 const KEY_CHARACTERS: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
@@ -251,7 +250,7 @@ mod tests {
         Key::new(key).path(Name::Plain)
     }
 
-    /// `printf /wehave | md5sum` and `| base64`, and so on.
+    /// Computed with `printf hello | md5sum` and `printf hello | base64`.
     #[test]
     fn paths_are_minikeyvalues() {
         assert_eq!(path(b"hello"), "/5d/41/aGVsbG8=");
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_cut_and_short_ones_are_not() {
+    fn only_long_names_are_split() {
         // 189 bytes are 252 characters, 192 bytes 256
         let short = path(&[b"/".as_slice(), &[b'k'; 188]].concat());
         assert_eq!(short.split('/').map(str::len).collect::<Vec<_>>(), [0, 2, 2, 252]);
@@ -287,13 +286,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_would_be_a_directory_is_never_plain() {
+    fn a_plain_name_that_would_be_a_directory_is_refused() {
         assert!(!Key::new(b"/a?").has_plain_name());
         assert!(Key::new(b"/a?b").has_plain_name());
     }
 
     #[test]
-    fn foreign_paths_are_no_keys() {
+    fn paths_of_foreign_files_have_no_key() {
         for path in [
             "",
             "/",
@@ -304,8 +303,8 @@ mod tests {
             "/5D/41/aGVsbG8=",                  // upper case
             "/5d/41/aGVsbG8=.0000000001",       // nginx's temporary file
             "/5d/41/aGVsbG8=,1",                // not 16 digits
-            "/5d/41/aGVs~/bG8=",                // cut where it need not be
-            "/5d/41/aGVsbG8=,ffffffffffffffff", // more than there can be
+            "/5d/41/aGVs~/bG8=",                // split, but short
+            "/5d/41/aGVsbG8=,ffffffffffffffff", // above the highest generation
             "/5d/41/ä",
         ] {
             assert_eq!(Key::from_path(path), None, "{path}");
@@ -313,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn unfit_keys_are_named() {
+    fn the_check_names_what_is_wrong_with_a_key() {
         let check = |key: &[u8]| Key::new(key).check();
         assert_eq!(check(b"/a"), Ok(()));
         assert_eq!(check("/ä".as_bytes()), Ok(()));
@@ -328,13 +327,13 @@ mod tests {
     }
 
     #[test]
-    fn display_is_safe_everywhere() {
+    fn display_is_percent_encoded() {
         assert_eq!(Key::new(b"/a b\r\n%\xff~").to_string(), "/a%20b%0D%0A%25%FF~");
     }
 
     proptest! {
         #[test]
-        fn a_plain_name_ends_in_no_slash(bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(0xff)], 0..9)) {
+        fn a_plain_name_never_ends_in_a_slash(bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(0xff)], 0..9)) {
             prop_assert_eq!(Key::new(&bytes).has_plain_name(), !PLAIN.encode(&bytes).ends_with('/'));
         }
 
@@ -349,8 +348,8 @@ mod tests {
         }
 
         #[test]
-        fn a_fit_key_never_nests_a_file_under_a_file(a in "/[ -~ä-ÿ?]{1,12}", b in "/[ -~ä-ÿ?]{1,12}") {
-            // no plain name is another's directory: a `/` can't begin a group of four in valid UTF-8
+        fn no_valid_keys_file_is_another_ones_directory(a in "/[ -~ä-ÿ?]{1,12}", b in "/[ -~ä-ÿ?]{1,12}") {
+            // in base64 of valid UTF-8, no group of four characters begins with `/`
             let (a, b) = (PLAIN.encode(a), PLAIN.encode(b));
             let nested = format!("{a}/");
             prop_assert!(!b.starts_with(&nested));

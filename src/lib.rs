@@ -2,30 +2,29 @@
 //!
 //! One master keeps an index (key → replicas) in LevelDB; the values are plain files on stock nginx
 //! servers, the volumes. PUT and DELETE go through the master, GET is answered with a redirect to a
-//! volume. All cleverness is in one place: the order in which the index and the volumes are written
-//! ([`store`]).
+//! volume. The correctness rests on the order in which the index and the volumes are written ([`store`]).
 //!
-//! The rooms, from the top; each imports only from those below it, and no files of a room import each
-//! other in a circle. Above them stand the programs: `src/main.rs` and `tools/` parse, open, run, and end
-//! with a status.
+//! The modules, from the top down. Each imports only from those below it, and the files of a module don't
+//! import each other in a circle. The programs `src/main.rs` and `tools/` are above them: they parse flags,
+//! open the index, run, and exit with a status.
 //!
-//! | room | what it is for |
+//! | module | purpose |
 //! |---|---|
-//! | [`config`] | flags and environment: what the operator may say, and what to type where it is wrong |
-//! | `front` | which of the two APIs answers a request |
-//! | [`native`], `s3` | siblings that don't know each other: requests to calls of the store, and its errors to statuses, which appear nowhere else |
-//! | [`wire`] | what both share: connections, the context of a request, bodies in and out, framing, panics, text that is safe in the log |
-//! | [`access`] | clients' keys: who may do what. It stands beside `wire` |
-//! | [`rebuild`] | a fresh index from the volumes, for a program of its own |
-//! | [`store`] | the write protocol: attempts and their intents, one writer per key (a limit on those that wait for a key belongs to its `claims`), the reaper, reading, rebalancing, uploads in parts |
-//! | `source` | a client's body on its way to the replicas: paced, counted, hashed |
-//! | [`index`] | records, intents and notes, by key and by page, whatever engine keeps them: a further engine stands here, beside LevelDB |
-//! | [`volume`] | one volume server: its requests, its connections, its health. Nothing else knows WebDAV |
-//! | [`leveldb`] | the safe side of LevelDB, for `index` alone |
-//! | [`error`] | what can go wrong with a request, by meaning; statuses are the APIs' |
-//! | [`record`], [`placement`], [`key`] | pure: what the index keeps of a key, where its replicas belong, what its files are called |
-//! | [`clock`] | the time of day, in milliseconds. Intervals are measured by the runtime's clock |
-//! | [`runtime`], [`logs`], [`progress`] | how the programs run, and the one way onto the threads for blocking work; lines for the operator; how far a run is |
+//! | [`config`] | flags and environment variables, and the messages for wrong ones |
+//! | `front` | chooses the API that answers a request on the shared port |
+//! | [`native`], `s3` | the two APIs, independent of each other: they turn requests into calls of the store, and its errors into statuses |
+//! | [`wire`] | shared by the APIs: connections, the context of a request, bodies in and out, framing, panics, text that is safe in the log |
+//! | [`access`] | clients' keys: who may do what. Beside `wire` |
+//! | [`rebuild`] | makes a new index from the files on the volumes, for `davkv-rebuild` |
+//! | [`store`] | the write protocol: attempts and intents, one writer per key (`claims`; a limit on waiting writers would go there), the reaper, reading, rebalancing, uploads in parts |
+//! | `source` | a client's body on its way to the replicas: minimum rate, size, MD5 |
+//! | [`index`] | records, intents and notes, by key and by page. A second engine beside LevelDB would go here |
+//! | [`volume`] | one volume server: its requests, connections and health. The only module that knows WebDAV |
+//! | [`leveldb`] | a safe interface to LevelDB, for `index` only |
+//! | [`error`] | why a request fails, by meaning; the APIs choose the statuses |
+//! | [`record`], [`placement`], [`key`] | pure: what the index stores for a key, which volumes hold it, what its files are called |
+//! | [`clock`] | wall time, in milliseconds. Intervals are measured with the runtime's clock |
+//! | [`runtime`], [`logs`], [`progress`] | the async runtime and blocking work; log lines; the progress of a run |
 
 pub mod access;
 pub mod clock;

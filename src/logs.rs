@@ -1,4 +1,4 @@
-//! Logs: structured lines on standard error, one per failed request.
+//! Logging: structured lines on standard error, one per failed request.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal as _, Write as _};
@@ -10,17 +10,15 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Panics of this process so far.
+/// The number of panics in this process.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// Starts logging; `verbose` adds the requests that went well. Of the libraries beneath only what
-/// goes wrong is of interest.
+/// Starts logging; `verbose` adds successful requests. Libraries log warnings and errors only.
 pub fn start(verbose: bool) {
     start_at(if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO });
 }
 
-/// Starts logging for a program that prints a summary of its own: only errors, unless
-/// `verbose`.
+/// Starts logging for a program that prints a summary: only errors, unless `verbose`.
 pub fn start_for_a_tool(verbose: bool) {
     start_at(if verbose { LevelFilter::DEBUG } else { LevelFilter::ERROR });
 }
@@ -29,24 +27,23 @@ fn start_at(ours: LevelFilter) {
     let filter = Targets::new()
         .with_default(LevelFilter::WARN.min(ours))
         .with_target("davkv", ours)
-        // takes each refusal for an error; the API has lines of its own
+        // s3s logs each refusal as an error; the S3 API logs them itself
         .with_target("s3s", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
-        // nobody may read them any more, and complaining of that would panic
+        // standard error may be closed, and reporting that would panic
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     std::panic::set_hook(Box::new(log_panic));
 }
 
-/// A panic is a bug. It ends no more than the task that it is in, and is told where it happened,
-/// counted.
+/// Logs a panic with its place and the number of panics so far. A panic is a bug, but ends only its task.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let panics = PANICS.fetch_add(1, Ordering::Relaxed) + 1;
     let at = panic.location().map(ToString::to_string);
-    // quoted, because it may repeat what a client sent
+    // quoted, because the message may contain bytes that a client sent
     tracing::error!(at, why = ?panic.payload_as_str().unwrap_or_default(), panics, "panicked");
     let trace = Backtrace::capture();
     if trace.status() == BacktraceStatus::Captured {
@@ -56,7 +53,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and this one shall")]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "the test panics on purpose")]
 
     use super::*;
     use std::io;
@@ -77,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_one_line_that_tells_where_and_how_many_there_were() {
+    fn a_panic_is_logged_in_one_line_with_its_place_and_the_number_of_panics() {
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber =
@@ -97,7 +94,7 @@ mod tests {
             let (_, count) = line.split_once("why=\"bad\\r\\nbytes\" panics=").unwrap();
             counts.push(count.parse::<u64>().unwrap());
         }
-        // other tests panic meanwhile
+        // other tests may panic in between
         assert!(matches!(counts[..], [first, second] if first < second), "{log}");
     }
 }

@@ -1,4 +1,4 @@
-//! The master: parse, open, serve, exit code.
+//! The master: parses the flags, opens the index, serves, and sets the exit status.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -36,11 +36,11 @@ fn main() -> ExitCode {
 }
 
 async fn serve(flags: Master) -> Result<(), String> {
-    // signals first: one that arrives during start-up is not lost
+    // first of all, so that no signal is lost during start-up
     let interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
-    let access = flags.credentials.as_deref().map_or_else(|| Ok(Access::open()), Access::load)?;
+    let access = flags.credentials.as_deref().map_or_else(|| Ok(Access::unrestricted()), Access::load)?;
     let (db, options) = (flags.common.db.clone(), flags.common.index(true));
     let index =
         runtime::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
@@ -57,8 +57,8 @@ async fn serve(flags: Master) -> Result<(), String> {
     let listener = listen(flags.address, flags.port, "--port")?;
     #[cfg(feature = "s3")]
     let s3_listener = flags.s3.port.map(|port| listen(flags.address, port, "--s3-port")).transpose()?;
-    if access.is_open() {
-        tracing::warn!("everything is open: no --credentials");
+    if access.is_unrestricted() {
+        tracing::warn!("no --credentials: anybody may read, write and delete everything");
     }
     tokio::spawn(reload(access.clone(), hangup));
     tracing::info!("listening on {}", address(&listener)?);
@@ -74,7 +74,7 @@ async fn serve(flags: Master) -> Result<(), String> {
         match s3_listener {
             None => both.await,
             Some(listener) => {
-                tracing::info!("listening on {}, for S3 alone", address(&listener)?);
+                tracing::info!("listening on {} (S3 only)", address(&listener)?);
                 let s3 = move |context, request| s3.clone().answer(context, request);
                 let s3 = server::serve(listener, &workers, s3, places, stop.cancelled(), grace);
                 let (one, other) = tokio::join!(both, s3);
@@ -87,13 +87,13 @@ async fn serve(flags: Master) -> Result<(), String> {
         let answer = move |context, request| native.clone().answer(context, request);
         server::serve(listener, &workers, answer, places, stop.cancelled(), grace).await
     };
-    // the writes that still run do so on the workers
+    // unfinished writes run on the workers
     store.stop(left).await;
     drop(workers);
     Ok(())
 }
 
-/// A token that is cancelled once one of these signals comes.
+/// A token that is cancelled when one of these signals arrives.
 fn stop_at(mut interrupt: Signal, mut terminate: Signal) -> CancellationToken {
     let stop = CancellationToken::new();
     let stopping = stop.clone();
@@ -117,11 +117,11 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, String> {
     listener.local_addr().map_err(|error| error.to_string())
 }
 
-/// Reads the keys again whenever the operator asks for it.
+/// Reads the file of keys again at each SIGHUP.
 async fn reload(access: Access, mut hangup: Signal) {
     while hangup.recv().await.is_some() {
-        if access.is_open() {
-            tracing::info!("SIGHUP: there are no --credentials to read again");
+        if access.is_unrestricted() {
+            tracing::info!("SIGHUP ignored: there is no --credentials file to read again");
             continue;
         }
         let reading = access.clone();

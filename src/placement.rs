@@ -1,9 +1,9 @@
 //! Which volumes hold a key: rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings
-//! to increase hit rates", 1998), exactly as minikeyvalue's `key2volume` does it.
+//! to increase hit rates", 1998), as in minikeyvalue's `key2volume`.
 //!
-//! Each volume's score for a key is MD5(key ‖ volume); the volumes are ranked by falling score, and
+//! Each volume's score for a key is MD5(key ‖ volume); the volumes are ranked by descending score, and
 //! the first healthy ones hold the value. Adding or removing a volume moves only the values that
-//! gain or lose it. The subvolume (a directory, `sv00`…) spreads a volume's files over several disks.
+//! gain or lose it. Subvolumes (directories `sv00`…) spread a volume's files over several disks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use md5::{Digest, Md5};
 
 use crate::key::Key;
 
-/// Where on the volumes a file lies, without its path: `HOST:PORT`, and `/svXX` where there are
-/// subvolumes. This is how the index, `Key-Volumes` and minikeyvalue write it.
+/// The volume and subvolume of a file: `HOST:PORT`, with `/svXX` where there are subvolumes. The index,
+/// `Key-Volumes` and minikeyvalue use this form.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(Arc<str>);
 
 impl Place {
-    /// Takes minikeyvalue's form, `HOST:PORT[/svXX]`.
+    /// From `HOST:PORT[/svXX]`.
     #[must_use]
     pub fn new(place: &str) -> Self {
         Self(Arc::from(place))
     }
 
-    /// The subvolume of that number on a volume; none at all when there is only one.
+    /// A subvolume of a volume, by number; the volume itself if it has only one.
     fn in_subvolume(volume: &str, number: u32, subvolumes: u32) -> Self {
         if subvolumes == 1 { Self::new(volume) } else { Self::new(&format!("{volume}/sv{number:02X}")) }
     }
@@ -60,7 +60,7 @@ impl fmt::Debug for Place {
     }
 }
 
-/// The volumes that values are placed on, and how.
+/// The volumes, and how values are placed on them.
 #[derive(Clone, Debug)]
 pub struct Placement {
     volumes: Vec<Volume>,
@@ -68,7 +68,7 @@ pub struct Placement {
     pub replicas: usize,
 }
 
-/// A volume with its places made, which a key's rank then only clones.
+/// A volume with its places precomputed, so that ranking a key only clones them.
 #[derive(Clone, Debug)]
 struct Volume {
     address: String,
@@ -76,11 +76,11 @@ struct Volume {
     places: Vec<Place>,
 }
 
-/// How good a volume is for a key.
+/// A volume's score for a key; the highest is best.
 type Score = [u8; 16];
 
 impl Placement {
-    /// Places values on volumes of these addresses, `HOST:PORT`, each with 1 to 256 subvolumes. The
+    /// Places values on the volumes at these addresses, `HOST:PORT`, each with 1 to 256 subvolumes. The
     /// order of the addresses doesn't matter, their spelling does.
     #[must_use]
     pub fn new(addresses: Vec<String>, replicas: usize, subvolumes: u32) -> Self {
@@ -96,13 +96,13 @@ impl Placement {
         self.volumes.iter().map(|volume| volume.address.as_str())
     }
 
-    /// All volumes' places for the key, the best first.
+    /// The key's place on each volume, the best first.
     #[must_use]
     pub fn rank(&self, key: &Key) -> Vec<Place> {
         self.ranked(key).cloned().collect()
     }
 
-    /// Where the key's value lies when all volumes are healthy: the first `replicas` of its rank.
+    /// The places of the key's replicas when all volumes are healthy: the first `replicas` of its rank.
     #[must_use]
     pub fn wanted(&self, key: &Key) -> Vec<Place> {
         self.ranked(key).take(self.replicas).cloned().collect()
@@ -123,7 +123,7 @@ impl Placement {
     }
 }
 
-/// A volume's place for the key that has this score there.
+/// The place on a volume of a key with this score.
 fn place((score, volume): (Score, &Volume)) -> Option<&Place> {
     let [.., a, b, c, d] = score;
     let number = u32::from_be_bytes([a, b, c, d]) as usize % volume.places.len();
@@ -146,7 +146,7 @@ mod tests {
         places.iter().map(ToString::to_string).collect()
     }
 
-    /// Worked out with `printf '%s%s' KEY VOLUME | md5sum`.
+    /// Computed with `printf '%s%s' KEY VOLUME | md5sum`.
     #[test]
     fn places_are_minikeyvalues() {
         let volumes = ["larry", "moe", "curly"];
@@ -167,16 +167,14 @@ mod tests {
     }
 
     proptest! {
-        /// The order in which the volumes are given doesn't matter.
         #[test]
-        fn order_is_irrelevant(key in "/[a-z]{1,9}") {
+        fn the_order_of_the_volumes_is_irrelevant(key in "/[a-z]{1,9}") {
             let key = key.as_bytes();
             prop_assert_eq!(wanted(key, &["a:1", "b:1", "c:1"], 3, 10), wanted(key, &["c:1", "a:1", "b:1"], 3, 10));
         }
 
-        /// The wanted places are those that the rank begins with.
         #[test]
-        fn the_best_are_wanted(key in "/[a-z]{1,9}", volumes in 1..30_usize, replicas in 1..30_usize) {
+        fn the_wanted_places_are_the_first_of_the_rank(key in "/[a-z]{1,9}", volumes in 1..30_usize, replicas in 1..30_usize) {
             let (key, replicas) = (Key::new(key.as_bytes()), replicas.min(volumes));
             let placement = Placement::new((0..volumes).map(|n| format!("volume{n}:3001")).collect(), replicas, 10);
             let (mut rank, wanted) = (placement.rank(&key), placement.wanted(&key));
@@ -189,9 +187,8 @@ mod tests {
             prop_assert_eq!(placement.wants(&key, &rank[..replicas]), volumes == 1);
         }
 
-        /// A volume that comes or goes moves only the values that gain or lose it.
         #[test]
-        fn only_what_must_moves(key in "/[a-z]{1,9}", volumes in 4..30_usize, gone in 0..30_usize) {
+        fn removing_a_volume_moves_only_its_replicas(key in "/[a-z]{1,9}", volumes in 4..30_usize, gone in 0..30_usize) {
             let all: Vec<String> = (0..volumes).map(|n| format!("volume{n}:3001")).collect();
             let gone = gone % volumes;
             let fewer: Vec<String> = all.iter().enumerate().filter(|(n, _)| *n != gone).map(|(_, v)| v.clone()).collect();

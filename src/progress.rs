@@ -1,9 +1,9 @@
-//! How far a long run is: counted where the work is done, shown by the programs.
+//! The progress of a long run: the library counts, the programs display.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Counters of a run, one stage after the other.
+/// The counters of the current stage of a run.
 #[derive(Debug, Default)]
 pub struct Progress {
     stage: Mutex<&'static str>,
@@ -11,19 +11,19 @@ pub struct Progress {
     done: AtomicU64,
 }
 
-/// A moment of a run.
+/// The counters at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// What is being done.
+    /// The name of the stage.
     pub stage: &'static str,
-    /// How much there is to do; 0 if that isn't known.
+    /// Units of work in the stage; 0 if unknown.
     pub total: u64,
-    /// How much is done.
+    /// Units of work done.
     pub done: u64,
 }
 
 impl Progress {
-    /// Begins a stage of which that much is known to be done.
+    /// Begins a stage with `total` units of work; 0 if unknown.
     pub fn begin(&self, stage: &'static str, total: u64) {
         let mut current = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         *current = stage;
@@ -31,17 +31,17 @@ impl Progress {
         self.done.store(0, Ordering::Relaxed);
     }
 
-    /// More to do came to light, or less.
+    /// Adds to the total of the stage, or subtracts from it.
     pub fn more(&self, work: i64) {
         self.total.fetch_add(work.cast_unsigned(), Ordering::Relaxed);
     }
 
-    /// Some of it is done.
+    /// Notes that work was done.
     pub fn step(&self, work: u64) {
         self.done.fetch_add(work, Ordering::Relaxed);
     }
 
-    /// Where the run is.
+    /// The counters now.
     pub fn now(&self) -> Snapshot {
         let stage = *self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         let (total, done) = (self.total.load(Ordering::Relaxed), self.done.load(Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! How the programs run: a runtime for their work, and the one way onto the threads for blocking work.
+//! The async runtime of the programs, and the one function that runs blocking work.
 
 use std::error::Error;
 use std::fmt;
@@ -12,12 +12,12 @@ use tokio::task::JoinError;
 ///
 /// # Errors
 ///
-/// The work's, or that the runtime can't start.
+/// The work failed, or the runtime can't start.
 pub fn run<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     run_on(Builder::new_multi_thread(), work)
 }
 
-/// Runs a program's work to its end on this thread; blocking work has threads of its own.
+/// Runs a program's work to its end on this thread; blocking work runs on other threads.
 ///
 /// # Errors
 ///
@@ -31,18 +31,19 @@ fn run_on<T>(mut runtime: Builder, work: impl Future<Output = Result<T, String>>
     runtime.map_err(|error| format!("can't start: {error}"))?.block_on(work)
 }
 
-/// Runs blocking work off the async threads. It starts at once, and runs to its end even if nobody awaits it.
+/// Runs blocking work off the async threads. The work starts at once, and runs to its end even if the future is
+/// dropped.
 ///
 /// # Errors
 ///
-/// The work panicked, or the runtime ended before it began.
+/// The work panicked, or the runtime shut down before the work began.
 pub fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = Result<T, BlockingError>> + Send {
     tokio::task::spawn_blocking(work).map_err(BlockingError)
 }
 
-/// Blocking work that came to no result.
+/// Why blocking work has no result.
 #[derive(Debug)]
 pub struct BlockingError(JoinError);
 
@@ -58,7 +59,7 @@ impl Error for BlockingError {
     }
 }
 
-/// The line of a program that fails with it.
+/// The programs report errors as one line.
 impl From<BlockingError> for String {
     fn from(error: BlockingError) -> Self {
         error.to_string()

@@ -1,4 +1,4 @@
-//! A client's body on its way to the volumes: read at a least pace, counted and hashed.
+//! A client's body on its way to the volumes: read at a minimum rate, counted and hashed.
 
 use std::any::Any;
 use std::fmt::Display;
@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
 
-/// A body must bring so many bytes a second on average, …
+/// Minimum average rate of a body, in bytes per second.
 const LEAST_RATE: u64 = 1024;
-/// … once it has taken this long.
+/// Time spent waiting for a body before its rate is checked.
 const LEAST_RATE_AFTER: Duration = Duration::from_secs(30);
 
 /// A body that is read piece by piece.
@@ -22,7 +22,7 @@ pub(crate) struct Source<B> {
     body: B,
     /// The longest wait for the next byte.
     idle: Duration,
-    /// Time spent waiting for the client, and not for volumes.
+    /// Time spent waiting for the client; the time for volumes doesn't count.
     waited: Duration,
     size: u64,
     md5: Option<Md5>,
@@ -66,13 +66,13 @@ where
         self.size
     }
 
-    /// MD5 of what was read so far, if it is hashed.
+    /// MD5 of the bytes read so far; `None` if they aren't hashed.
     pub(crate) fn md5(&self) -> Option<[u8; 16]> {
         self.md5.as_ref().map(|md5| md5.clone().finalize().into())
     }
 }
 
-/// Why a body broke off: one that reads from the store says it itself.
+/// The error of a body that broke off: a body that reads from the store has an [`Error`] already.
 fn cause<E: Display + 'static>(error: E) -> Error {
     let mut error = Some(error);
     let ours = (&mut error as &mut dyn Any).downcast_mut::<Option<Error>>().and_then(Option::take);

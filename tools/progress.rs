@@ -1,4 +1,4 @@
-//! Shows how far a run is: a bar on a terminal, a line now and then elsewhere.
+//! Shows the progress of a run: a bar on a terminal, a line every ten seconds elsewhere.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const LINE: Duration = Duration::from_secs(10);
 
 const STYLE: &str = "{msg} {wide_bar} {pos}/{len} {per_sec}, {eta} left";
 
-/// Runs the work and shows its progress meanwhile.
+/// Runs the work and shows its progress.
 pub(crate) async fn shown<T>(progress: &Progress, work: impl Future<Output = T>) -> T {
     let display: &mut dyn FnMut(Snapshot) = if std::io::stderr().is_terminal() {
         let bar = ProgressBar::no_length();
@@ -51,7 +51,7 @@ fn bar_display(bar: ProgressBar) -> impl FnMut(Snapshot) {
     }
 }
 
-/// The bar must not stay in the middle of what is printed after it.
+/// Clears the bar when dropped, so that it doesn't mix with later output.
 struct ClearOnDrop(ProgressBar);
 
 impl Drop for ClearOnDrop {
@@ -84,12 +84,12 @@ fn line_display() -> impl FnMut(Snapshot) {
     }
 }
 
-/// Bytes as people read them, and exactly.
+/// A number of bytes, with a unit and exactly: `1.00 KiB (1024 bytes)`.
 pub(crate) fn bytes(bytes: u64) -> String {
     format!("{} ({bytes} bytes)", HumanBytes(bytes))
 }
 
-/// A progress that work and display share.
+/// A progress shared by the work and the display.
 pub(crate) fn new() -> Arc<Progress> {
     Arc::default()
 }

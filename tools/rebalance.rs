@@ -1,4 +1,4 @@
-//! `davkv-rebalance`: every value to where the given volumes want it.
+//! `davkv-rebalance`: moves every value to its placement on the given volumes.
 
 mod progress;
 
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What was done, or would be.
+/// What the run did, or would do (`--dry-run`).
 #[derive(Default)]
 struct Summary {
     objects: u64,
@@ -59,7 +59,7 @@ async fn run(flags: Rebalance) -> Result<Summary, String> {
     let (db, options) = (common.db.clone(), common.index(false));
     let index =
         runtime::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
-    // no reader was sent anywhere since the master went down: what is replaced can go at once
+    // the master is down and redirects no readers, so replaced files can be deleted at once
     let options = Options { forgotten: Forgotten(forget), ..common.store(Duration::ZERO) };
     let store = Store::new(index, Volumes::new(options.timeouts), options);
     let result = rebalance_all(&store, dry_run, jobs.jobs.into()).await;
@@ -75,7 +75,7 @@ async fn rebalance_all(store: &Store, dry_run: bool, jobs: usize) -> Result<Summ
     }
     progress::shown(&progress, move_all(store, dry_run, jobs, &progress, &mut summary)).await?;
     if !dry_run {
-        // what this run couldn't delete, or an earlier one that was killed
+        // files that this run, or an earlier one that was killed, couldn't delete
         summary.pending = store.reap_once().await.map_err(|error| error.to_string())?;
     }
     Ok(summary)
@@ -90,22 +90,22 @@ async fn move_all(
 ) -> Result<(), String> {
     progress.begin("counting (objects)", 0);
     let mut total = 0;
-    let mut unheard = store.options().forgotten.0.clone();
+    let mut unused = store.options().forgotten.0.clone();
     each_page(store, async |rows| {
         total += rows.len() as u64;
         progress.step(rows.len() as u64);
-        unheard.retain(|gone| {
+        unused.retain(|gone| {
             let mut replicas = rows.iter().flat_map(|(_, record)| &record.replicas);
             !replicas.any(|replica| replica.place.volume() == gone)
         });
     })
     .await?;
     if summary.forgotten == 0 {
-        for gone in unheard {
-            eprintln!("--forget {gone}: no value has a replica there; is that how it was called?");
+        for gone in unused {
+            eprintln!("--forget {gone}: no value has a replica there; is the name right?");
         }
     }
-    progress.begin(if dry_run { "looking (objects)" } else { "rebalancing (objects)" }, total);
+    progress.begin(if dry_run { "checking (objects)" } else { "rebalancing (objects)" }, total);
     each_page(store, async |rows| {
         let keys = rows.into_iter().map(|(key, _)| key);
         let mut done = stream::iter(keys.map(|key| one(store, key, dry_run))).buffer_unordered(jobs);
@@ -117,7 +117,7 @@ async fn move_all(
     .await
 }
 
-/// Hands over all keys and records, page by page, the parts of uploads among them.
+/// Passes all keys and records, including parts of uploads, to `take`, page by page.
 async fn each_page(store: &Store, mut take: impl AsyncFnMut(Vec<(Key, Record)>)) -> Result<(), String> {
     for prefix in [b"/", PARTS] {
         let mut start = Some(Vec::new());
@@ -130,7 +130,7 @@ async fn each_page(store: &Store, mut take: impl AsyncFnMut(Vec<(Key, Record)>))
     Ok(())
 }
 
-/// As a task of its own, so that all cores work.
+/// Rebalances one key in a task of its own, so that all cores are used.
 async fn one(store: &Store, key: Key, dry_run: bool) -> (Key, Result<Rebalanced, Error>) {
     let (store, named) = (store.clone(), key.clone());
     let task = tokio::spawn(async move {
@@ -167,17 +167,17 @@ fn report(summary: &Summary, dry_run: bool) {
     println!("bytes     {}", progress::bytes(summary.bytes));
     println!("moved     {} replicas {would}copied to volumes that had none", summary.moved);
     println!("repaired  {} replicas {would}copied in place of missing, torn or stale ones", summary.repaired);
-    println!("dropped   {} replicas {would}taken out of the index, their files deleted", summary.dropped);
+    println!("dropped   {} replicas {would}removed from the index, with their files", summary.dropped);
     println!("{copied}  {}", progress::bytes(summary.copied));
     if summary.forgotten > 0 {
-        println!("forgotten {} files that waited for forgotten volumes", summary.forgotten);
+        println!("forgotten {} files to be deleted on forgotten volumes", summary.forgotten);
     }
     if summary.pending > 0 {
         println!(
-            "pending   {} files that are still on their volumes: run it again when those answer, or",
+            "pending   {} files that could not be deleted: run this again when their volumes answer, or",
             summary.pending
         );
-        println!("          leave them to the master; a volume that is gone for good wants --forget");
+        println!("          leave them to the master; if a volume is gone for good, use --forget");
     }
     println!("failures  {}", summary.failures);
 }

@@ -1,4 +1,4 @@
-//! `davkv-rebuild`: a fresh index from the volumes.
+//! `davkv-rebuild`: makes a new index from the files on the volumes.
 
 mod progress;
 
@@ -53,7 +53,7 @@ fn say(remark: Remark) {
         Remark::Junk(place) => eprintln!("junk, left alone: {}", place.escape_debug()),
         Remark::Suspect(key) => eprintln!("on too few volumes: {key}"),
         Remark::Lost(key) => eprintln!("in the older index, and on no volume: {key}"),
-        Remark::Untold(key) => eprintln!("its file has a name that minikeyvalue can't read: {key}"),
+        Remark::Unreadable(key) => eprintln!("minikeyvalue can't read the name of its file: {key}"),
     }
 }
 
@@ -61,13 +61,10 @@ fn say(remark: Remark) {
 fn report(summary: &Summary) {
     println!("objects    {}, {} of them unlinked", summary.objects, summary.unlinked);
     println!("bytes      {}", progress::bytes(summary.bytes));
-    println!("parts      {} of uploads under way", summary.parts);
-    println!(
-        "incomplete {} (fewer replicas than wanted: davkv-rebalance makes them good)",
-        summary.incomplete
-    );
-    println!("leftovers  {} files, which the master deletes", summary.leftovers);
+    println!("parts      {} of unfinished uploads", summary.parts);
+    println!("incomplete {} (fewer replicas than wanted: davkv-rebalance adds them)", summary.incomplete);
+    println!("leftovers  {} files, which the master will delete", summary.leftovers);
     println!("junk       {} files, left alone", summary.junk);
-    println!("lost       {} values that only the older index knows", summary.lost);
+    println!("lost       {} values that are in the older index only", summary.lost);
     println!("failures   {}", summary.failures);
 }

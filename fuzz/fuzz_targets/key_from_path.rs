@@ -1,4 +1,4 @@
-//! A file's path on a volume, whoever made it: it is the path of the key that is read from it, or of none.
+//! If any path on a volume parses to a key, it is that key's path.
 #![no_main]
 
 use base64::Engine as _;
@@ -12,7 +12,7 @@ fn check(path: &str) {
     }
 }
 
-/// The input below the directories where its key would lie: no fuzzer guesses an MD5.
+/// The input as a name in its key's directories, which depend on an MD5 that a fuzzer can't guess.
 fn placed(name: &str) -> Option<String> {
     let joined = name.replace("~/", "");
     let key = match joined.split_once(',') {

@@ -1,16 +1,16 @@
-//! A volume's listing of a directory: what is read of it doesn't depend on the pieces in which it comes.
+//! A volume's listing is parsed the same in pieces of any size.
 #![no_main]
 
 use davkv::volume::Listed;
 use davkv::volume::listing::{ListingError, Parser};
 use libfuzzer_sys::fuzz_target;
 
-/// What was found, and whether that is all.
+/// The entries, and whether the listing is complete.
 fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Listed>, Result<(), ListingError>) {
     let (mut parser, mut found) = (Parser::default(), Vec::new());
     for piece in pieces {
-        if let Err(garbled) = parser.read(piece, |entry| found.push(entry)) {
-            return (found, Err(garbled));
+        if let Err(error) = parser.read(piece, |entry| found.push(entry)) {
+            return (found, Err(error));
         }
     }
     (found, parser.end())

@@ -1,10 +1,9 @@
-//! The body of an upload to S3: what is read of it doesn't depend on the pieces in which it comes, and is
-//! as long as was announced.
+//! The body of an S3 upload is read the same in pieces of any size, and a complete value has the announced length.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-/// The parts of the S3 API that this is about; they aren't public.
+/// The tested parts of the S3 API, included by path because they aren't public.
 #[path = "../../src/s3"]
 #[allow(dead_code, reason = "the rest of the S3 API isn't here")]
 mod s3 {
@@ -37,7 +36,7 @@ mod s3 {
         }
     }
 
-    /// What lines of headers make of a body in pieces of that length: its value, or what is wrong.
+    /// Reads a body in pieces of `step` bytes, described by lines of headers: the value, or the error.
     pub(super) fn read(headers: &str, body: &[u8], step: usize) -> Result<Vec<u8>, String> {
         let pairs = headers.lines().filter_map(|line| line.split_once(": "));
         let headers: HeaderMap = pairs

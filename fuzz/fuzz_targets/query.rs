@@ -1,4 +1,4 @@
-//! The parts of a request's target: what is read of them can be said again.
+//! The parts of a request's target can be formatted again after parsing, with the same meaning.
 #![no_main]
 
 use davkv::native::query::Query;

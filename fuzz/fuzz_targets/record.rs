@@ -1,14 +1,14 @@
-//! Rows of an index: what can be read of one is written the same.
+//! A row of the index that can be decoded is encoded to the same bytes.
 #![no_main]
 
 use davkv::record::{Form, Intent, Record};
 use libfuzzer_sys::fuzz_target;
 
-/// Begins our records, and none of minikeyvalue's.
+/// The first byte of davkv's records, and of none of minikeyvalue's.
 const VERSION: u8 = 2;
-/// Begins those of davkv 0.1, which have their time in seconds.
+/// The first byte of davkv 0.1's records, which have their time in seconds.
 const VERSION_OF_DAVKV_01: u8 = 1;
-/// A time in seconds that is greater has no milliseconds.
+/// The latest time in seconds that milliseconds can express.
 const MAX_SECONDS: u64 = u64::MAX / 1000;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
                 }
             }
             _ => {
-                // but for the case of its hash's digits
+                // the hash's digits may be in upper case
                 let again = record.encode_minikeyvalue().expect("all its names are plain");
                 assert!(again.eq_ignore_ascii_case(bytes));
                 assert_eq!(Record::decode(&again).as_ref(), Ok(&record));

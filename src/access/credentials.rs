@@ -1,4 +1,4 @@
-//! The contents of a file of keys, and which requests they permit.
+//! The contents of a file of keys, and the requests that they permit.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,15 +9,15 @@ use sha2::{Digest as _, Sha256};
 /// The right that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// Look at keys, and list them.
+    /// Read and list keys.
     Read,
-    /// Store, hide and delete.
+    /// Store, unlink and delete keys.
     Write,
-    /// Operations on the store as a whole. This right includes the other two.
+    /// Operations on the store as a whole. Includes the other two.
     Admin,
 }
 
-/// A secret that client and master share. It is shown nowhere, unless `expose` is called.
+/// A secret that client and master share. Its `Debug` hides it; only `expose` returns it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub(super) Arc<str>);
 
@@ -37,12 +37,12 @@ pub(super) struct Credential {
     pub(super) allow: Vec<Right>,
 }
 
-/// Names of buckets, or prefixes of names with a `*` behind them.
+/// Names of buckets, or prefixes of names followed by `*`.
 #[derive(Default)]
 pub(super) struct Buckets(pub(super) Vec<String>);
 
-/// A secret's SHA-256. Looking one up takes a time that tells of hashes, which nobody can choose, and
-/// not how much of a secret was right.
+/// A secret's SHA-256. The time of a lookup depends on hashes, which an attacker can't choose, so it doesn't
+/// reveal how much of a guessed secret is right.
 pub(super) type Fingerprint = [u8; 32];
 
 impl Credentials {
@@ -60,7 +60,7 @@ impl Credential {
 }
 
 impl Buckets {
-    /// Whether that bucket is among them, or all of them are.
+    /// Whether the bucket matches; for `None`, whether all buckets do.
     fn cover(&self, bucket: Option<&str>) -> bool {
         self.0.iter().any(|pattern| match (pattern.strip_suffix('*'), bucket) {
             (Some(start), Some(bucket)) => bucket.starts_with(start),

@@ -1,5 +1,5 @@
-//! The file of keys, in TOML: read, and checked to the last word. What is wrong is one line that names the
-//! entry, and never a secret.
+//! Reads and validates the file of keys, in TOML. An error is one line that names the entry, and never shows a
+//! secret.
 
 use std::collections::hash_map::Entry;
 use std::fs::File;
@@ -13,17 +13,17 @@ use toml::de::{DeTable, DeValue};
 
 use super::credentials::{Buckets, Credential, Credentials, Right, Secret, fingerprint};
 
-/// Shorter secrets can be tried out.
+/// Shorter secrets can be guessed.
 const MIN_SECRET_BYTES: usize = 8;
 
-/// Others can read the file.
+/// The mode bit of a file that other users can read.
 const READABLE: u32 = 0o004;
 
 /// Reads a file of keys.
 ///
 /// # Errors
 ///
-/// Says in one line what is wrong with which file.
+/// One line that names the file and says what is wrong with it.
 pub(super) fn read(path: &Path) -> Result<Credentials, String> {
     let shown = path.display();
     let (text, mode) = contents(path)
@@ -44,7 +44,7 @@ fn contents(path: &Path) -> io::Result<(String, u32)> {
 
 pub(super) fn parse(text: &str) -> Result<Credentials, String> {
     let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
-    // the whole error would show the line, and what is secret in it
+    // the whole error would show the line, which may hold a secret
     let table = DeTable::parse(text).map_err(|error| {
         format!("line {} isn't TOML: {}", line(error.span().unwrap_or_default().start), error.message())
     })?;
@@ -57,7 +57,7 @@ pub(super) fn parse(text: &str) -> Result<Credentials, String> {
             .map_err(|error| format!("the [[key]] on line {}: {error}", line(entry.span().start)))?;
     }
     if keys.by_access.is_empty() && keys.public.0.is_empty() {
-        // half a file, more likely than a store that is closed to all
+        // a truncated file is more likely than a store that nobody may use
         return Err("it names no key: write a [[key]]".to_owned());
     }
     Ok(keys)
@@ -67,11 +67,11 @@ impl Credentials {
     fn add(&mut self, key: Credential) -> Result<(), String> {
         let key = Arc::new(key);
         let Entry::Vacant(by_access) = self.by_access.entry(key.access.clone()) else {
-            return Err("one before it has the same access: write each key once".to_owned());
+            return Err("an earlier key has the same access: write each key once".to_owned());
         };
         let Entry::Vacant(by_secret) = self.by_secret.entry(fingerprint(key.secret.expose().as_bytes()))
         else {
-            return Err("one before it has the same secret: give each key its own".to_owned());
+            return Err("an earlier key has the same secret: give each key its own".to_owned());
         };
         by_access.insert(Arc::clone(&key));
         by_secret.insert(key);
@@ -86,12 +86,12 @@ fn key(entry: &DeValue<'_>) -> Result<Credential, String> {
     if access.is_empty() {
         return Err("access is empty: give the key a name".to_owned());
     }
-    // they stand in headers, URLs and log lines
+    // access keys are written into headers, URLs and log lines
     if !access.bytes().all(|byte| byte.is_ascii_graphic() && !b":/,".contains(&byte)) {
-        return Err("access holds a character that it can't: take letters and digits".to_owned());
+        return Err("access contains an invalid character: use letters and digits".to_owned());
     }
     if secret.len() < MIN_SECRET_BYTES {
-        return Err(format!("secret is too short: take {MIN_SECRET_BYTES} bytes or more"));
+        return Err(format!("secret is too short: use {MIN_SECRET_BYTES} bytes or more"));
     }
     let (buckets, allow) = (fields.buckets("buckets")?, fields.texts("allow")?);
     if buckets.0.is_empty() {
@@ -109,16 +109,16 @@ fn right(name: &str) -> Result<Right, String> {
     named.ok_or_else(|| format!("allow names {name:?}: write read, write or admin"))
 }
 
-const NO_TABLES: &str = "key is no list of tables: begin each with [[key]]";
+const NO_TABLES: &str = "key is not a list of tables: begin each with [[key]]";
 
-/// What a table says.
+/// The fields of a table.
 struct Fields<'a>(&'a DeTable<'a>);
 
 impl<'a> Fields<'a> {
-    /// Refuses what is misspelt.
+    /// Refuses unknown names.
     fn of(table: &'a DeTable<'a>, names: &[&str]) -> Result<Self, String> {
         match table.keys().find(|name| !names.contains(&&**name.get_ref())) {
-            Some(name) => Err(format!("{:?} is unknown: there are {}", name.get_ref(), names.join(", "))),
+            Some(name) => Err(format!("{:?} is unknown: use {}", name.get_ref(), names.join(", "))),
             None => Ok(Self(table)),
         }
     }
@@ -129,7 +129,7 @@ impl<'a> Fields<'a> {
 
     fn text(&self, name: &str) -> Result<&'a str, String> {
         let value = self.get(name).ok_or_else(|| format!("{name} is missing: write {name} = \"…\""))?;
-        value.as_str().ok_or_else(|| format!("{name} is no text: write {name} = \"…\""))
+        value.as_str().ok_or_else(|| format!("{name} is not a string: write {name} = \"…\""))
     }
 
     fn texts(&self, name: &str) -> Result<Vec<String>, String> {
@@ -137,24 +137,22 @@ impl<'a> Fields<'a> {
         let values = self.get(name).ok_or_else(|| wrong("missing"))?.as_array();
         let text = |value: &Spanned<DeValue<'_>>| value.get_ref().as_str().map(str::to_owned);
         let texts = values.and_then(|values| values.iter().map(text).collect());
-        texts.ok_or_else(|| wrong("no list of texts"))
+        texts.ok_or_else(|| wrong("not a list of strings"))
     }
 
     fn buckets(&self, name: &str) -> Result<Buckets, String> {
         let buckets = self.texts(name)?;
-        let unfit = |bucket: &&String| {
+        let invalid = |bucket: &&String| {
             let start = bucket.strip_suffix('*').unwrap_or(bucket);
             bucket.is_empty() || start.contains(['*', '/'])
         };
-        match buckets.iter().find(unfit) {
-            Some(bucket) => {
-                Err(format!("{name} names {bucket:?}: write a bucket, or what it begins with and a *"))
-            }
+        match buckets.iter().find(invalid) {
+            Some(bucket) => Err(format!("{name} names {bucket:?}: write a bucket's name, or a prefix and *")),
             None => Ok(Buckets(buckets)),
         }
     }
 
-    /// The tables under `[[key]]`, if that is what they are.
+    /// The tables under `[[key]]`.
     fn entries(&self) -> Result<&'a [Spanned<DeValue<'a>>], String> {
         match self.get("key") {
             None => Ok(&[]),

@@ -1,10 +1,6 @@
-//! The file of keys, word by word, and what it allows.
+//! The file of keys: what it allows, and its errors.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that cannot go on panics, and that is its report"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
 
@@ -34,7 +30,7 @@ buckets = ["*"]
 allow = ["admin"]
 "#;
 
-/// What a file of that text allows.
+/// Loads a file with this text.
 fn access(text: &str) -> (Access, TempDir) {
     let tempdir = tempfile::tempdir().unwrap();
     let path = tempdir.path().join("keys.toml");
@@ -50,7 +46,7 @@ fn basic(user: &str, secret: &str) -> HeaderValue {
     header(&format!("Basic {}", STANDARD.encode(format!("{user}:{secret}"))))
 }
 
-/// A file of one key, of which one line is another.
+/// A file with one key, in which the named field's line is replaced.
 fn with(name: &str, line: &str) -> String {
     let mut lines = vec!["[[key]]".to_owned()];
     for (field, value) in [
@@ -65,9 +61,9 @@ fn with(name: &str, line: &str) -> String {
 }
 
 #[test]
-fn without_a_file_all_is_allowed_to_all() {
-    let access = Access::open();
-    assert!(access.is_open());
+fn without_a_file_anybody_may_do_everything() {
+    let access = Access::unrestricted();
+    assert!(access.is_unrestricted());
     assert!(access.permits(None, Right::Admin, None));
     assert!(access.permits(Some("anybody"), Right::Write, Some("photos")));
     assert!(access.readable_by(None)("photos"));
@@ -80,7 +76,7 @@ fn without_a_file_all_is_allowed_to_all() {
 fn a_key_may_do_what_its_entry_says() {
     use Right::{Admin, Read, Write};
     let (access, _tempdir) = access(FILE);
-    assert!(!access.is_open());
+    assert!(!access.is_unrestricted());
     for (who, right, bucket, expected) in [
         ("reader", Read, Some("photos"), true),
         ("reader", Read, Some("photos2"), false),
@@ -130,7 +126,7 @@ fn all_buckets_can_be_public() {
 }
 
 #[test]
-fn readable_buckets_are_told_of_one_by_one() {
+fn each_bucket_is_readable_or_not_for_a_client() {
     let (access, _tempdir) = access(FILE);
     let buckets = ["backup-1", "other", "photos", "www"];
     let readable = |who| buckets.map(access.readable_by(who));
@@ -140,7 +136,7 @@ fn readable_buckets_are_told_of_one_by_one() {
 }
 
 #[test]
-fn a_client_shows_its_secret_with_or_without_its_name() {
+fn a_client_is_authenticated_by_its_secret_with_or_without_its_access_key() {
     let (access, _tempdir) = access(FILE);
     let who = |header: &HeaderValue| access.authenticate(Some(header));
     assert_eq!(access.authenticate(None), Ok(None));
@@ -152,7 +148,7 @@ fn a_client_shows_its_secret_with_or_without_its_name() {
 }
 
 #[test]
-fn what_is_no_clients_secret_is_denied() {
+fn wrong_credentials_are_denied() {
     let (access, _tempdir) = access(FILE);
     for wrong in [
         basic("reader", "writer: sécret"),
@@ -179,7 +175,7 @@ fn what_is_no_clients_secret_is_denied() {
 }
 
 #[test]
-fn a_secret_is_given_out_and_not_shown() {
+fn a_secret_can_be_read_but_is_not_shown_by_debug() {
     let (access, _tempdir) = access(FILE);
     let secret = access.secret("root").unwrap();
     assert_eq!(secret.expose(), "root's secret");
@@ -188,7 +184,7 @@ fn a_secret_is_given_out_and_not_shown() {
 }
 
 #[test]
-fn a_reload_is_seen_by_all_and_a_wrong_file_changes_nothing() {
+fn all_clones_see_a_reload_and_an_invalid_file_changes_nothing() {
     let (access, tempdir) = access(FILE);
     let clone = access.clone();
     let path = tempdir.path().join("keys.toml");
@@ -209,7 +205,7 @@ fn a_reload_is_seen_by_all_and_a_wrong_file_changes_nothing() {
 }
 
 #[test]
-fn what_is_wrong_is_one_line_that_names_entry_and_remedy() {
+fn an_error_is_one_line_that_names_the_entry_and_the_remedy() {
     let twice = |access: &str, secret: &str| {
         let second = with("", "").replace("\"name\"", access).replace("\"long enough\"", secret);
         format!("{}\n{second}", with("", ""))
@@ -224,7 +220,7 @@ fn what_is_wrong_is_one_line_that_names_entry_and_remedy() {
         ("[key]\nsecret = \"hush-hush\"".into(), &["[[key]]"]),
         (with("", "") + "\nacces = \"x\"", &["[[key]] on line 1:", "\"acces\"", "access"]),
         (with("access", ""), &["[[key]] on line 1:", "access is missing", "access = \""]),
-        (with("access", "access = 7"), &["[[key]] on line 1:", "access is no text"]),
+        (with("access", "access = 7"), &["[[key]] on line 1:", "access is not a string"]),
         (with("access", "access = \"\""), &["[[key]] on line 1:", "access is empty", "name"]),
         (with("access", "access = \"a b\""), &["[[key]] on line 1:", "access", "letters"]),
         (with("access", "access = \"a:b\""), &["[[key]] on line 1:", "access", "letters"]),
@@ -235,7 +231,7 @@ fn what_is_wrong_is_one_line_that_names_entry_and_remedy() {
         (with("secret", ""), &["[[key]] on line 1:", "secret is missing"]),
         (
             with("secret", "secret = 12345678901234567890"),
-            &["[[key]] on line 1:", "secret is no text", "\"…\""],
+            &["[[key]] on line 1:", "secret is not a string", "\"…\""],
         ),
         (with("secret", "secret = \"1234567\""), &["[[key]] on line 1:", "secret is too short", "8 bytes"]),
         (with("secret", "secret = hush-hush"), &["line 3 isn't TOML"]),
@@ -249,7 +245,7 @@ fn what_is_wrong_is_one_line_that_names_entry_and_remedy() {
         (with("buckets", "buckets = [\"**\"]"), &["[[key]] on line 1:", "\"**\"", "*"]),
         (with("buckets", "buckets = [\"\"]"), &["[[key]] on line 1:", "buckets"]),
         (with("buckets", "buckets = [\"/a\"]"), &["[[key]] on line 1:", "\"/a\""]),
-        (with("buckets", "buckets = [1]"), &["[[key]] on line 1:", "buckets is no list"]),
+        (with("buckets", "buckets = [1]"), &["[[key]] on line 1:", "buckets is not a list"]),
         (with("allow", ""), &["[[key]] on line 1:", "allow is missing"]),
         (with("allow", "allow = []"), &["[[key]] on line 1:", "allow is empty", "read, write or admin"]),
         (with("allow", "allow = [\"wirte\"]"), &["[[key]] on line 1:", "\"wirte\"", "read, write or admin"]),

@@ -4,12 +4,12 @@ use cruzbit_leveldb_sys as sys;
 
 use super::ffi::Owned;
 
-/// Writes to be applied together, in order.
+/// Writes that are applied together, in order.
 pub struct Batch {
     pub(super) raw: Owned<sys::leveldb_writebatch_t>,
 }
 
-// SAFETY: a batch is plain memory of one owner. Not `Sync`: writing it changes it (see `write`).
+// SAFETY: a batch is plain memory with one owner. Not `Sync`: `write` changes the batch.
 unsafe impl Send for Batch {}
 
 impl Batch {
@@ -24,7 +24,7 @@ impl Batch {
     /// Sets `key` to `value`; both are copied.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         let (batch, key_at, value_at) = (self.raw.raw(), key.as_ptr(), value.as_ptr());
-        // SAFETY: a live pointer, and both slices are read for their length only.
+        // SAFETY: a live pointer, and LevelDB reads no further than the end of each slice.
         unsafe {
             sys::leveldb_writebatch_put(batch, key_at.cast(), key.len(), value_at.cast(), value.len());
         }
@@ -32,7 +32,7 @@ impl Batch {
 
     /// Removes `key`, whether or not it is there.
     pub fn delete(&mut self, key: &[u8]) {
-        // SAFETY: a live pointer, and the key is read for its length only.
+        // SAFETY: a live pointer, and LevelDB reads no further than the end of the key.
         unsafe { sys::leveldb_writebatch_delete(self.raw.raw(), key.as_ptr().cast(), key.len()) }
     }
 }

@@ -18,22 +18,22 @@ use super::ffi::{
     leveldb_options_set_max_file_size, read_options, set_read_only_mmap_limit, write_options,
 };
 
-/// Bits per key of the Bloom filters: about one miss in a hundred reads a block.
+/// Bits per key of the Bloom filters: about one in a hundred lookups of missing keys reads a block.
 const BLOOM_BITS: c_int = 10;
 
-/// Beyond every key that is in use: a compaction from here to here rewrites nothing.
+/// Greater than every key in use: a compaction of the range from this key to itself rewrites nothing.
 const BEYOND_KEYS: [u8; 8] = [0xff; 8];
 
-/// What a database is opened with; sizes in bytes.
+/// Options for opening a database; sizes in bytes.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Whether to create a database where there is none.
     pub create: bool,
-    /// Uncompressed blocks kept in memory.
+    /// Memory for uncompressed blocks.
     pub cache_bytes: usize,
-    /// Writes gathered in memory (twice, while one half is written out) before they become a table.
+    /// Writes gathered in memory before they become a table; twice this while one is written out.
     pub write_buffer_bytes: usize,
-    /// Size at which a new table file is begun.
+    /// Size at which a new table file begins.
     pub max_file_bytes: usize,
     /// Files kept open; each holds its index and Bloom filter in memory.
     pub max_open_files: i32,
@@ -51,9 +51,9 @@ impl Default for Options {
     }
 }
 
-/// An open database, to be shared among threads; dropping it closes it.
+/// An open database, which threads can share; dropping it closes it.
 pub struct Database {
-    // Dropped in this order: closing uses the cache and the filter, and the lock outlives them all.
+    // Fields are dropped in this order: closing uses the cache and the filter, and the lock is released last.
     db: Owned<sys::leveldb_t>,
     read: Owned<sys::leveldb_readoptions_t>,
     read_past_cache: Owned<sys::leveldb_readoptions_t>,
@@ -65,14 +65,14 @@ pub struct Database {
     failed_write: OnceLock<Error>,
 }
 
-// SAFETY: LevelDB documents a database as safe for concurrent use and ties it to no thread; the
-// option objects are only read after opening.
+// SAFETY: LevelDB documents a database as safe for concurrent use from any thread; the option objects are
+// only read after opening.
 unsafe impl Send for Database {}
 // SAFETY: as above.
 unsafe impl Sync for Database {}
 
 impl Database {
-    /// Opens the database in the directory `path`, creating it (not its parent) if `options` say so.
+    /// Opens the database in the directory `path`, and creates it (but not its parent) if `options` say so.
     pub fn open(path: &Path, options: &Options) -> Result<Self, OpenError> {
         static PREPARED: Once = Once::new();
         PREPARED.call_once(prepare_process);
@@ -99,7 +99,7 @@ impl Database {
         let db = unsafe {
             let how = how.raw();
             sys::leveldb_options_set_create_if_missing(how, options.create.into());
-            // Damage found at opening or while compacting is an error, not a warning in a log.
+            // damage found at opening or while compacting is an error, not a warning in LevelDB's log
             sys::leveldb_options_set_paranoid_checks(how, 1);
             sys::leveldb_options_set_filter_policy(how, filter.raw());
             sys::leveldb_options_set_cache(how, cache.raw());
@@ -123,7 +123,7 @@ impl Database {
         })
     }
 
-    /// The value of `key`, if there is one.
+    /// The value of `key`, if it has one.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let (db, read) = (self.db.raw(), self.read.raw());
         let mut len = 0;
@@ -134,8 +134,8 @@ impl Database {
         if value.is_null() {
             return Ok(None);
         }
-        // SAFETY: `value` is a copy for us of `len` bytes (not null even if empty, as malloc(0)
-        // is not), freed once, after the last look at it.
+        // SAFETY: `value` is our copy of `len` bytes (not null even if empty, because malloc(0)
+        // isn't), freed once, after its last use.
         unsafe {
             let bytes = lent(value, len).to_vec();
             sys::leveldb_free(value.cast());
@@ -145,16 +145,16 @@ impl Database {
 
     /// Applies the whole batch in its order, or nothing of it; `sync` waits until it is on disk.
     ///
-    /// After a failure the batch may or may not be found later, and every further write fails,
-    /// until the database is opened again: LevelDB would append behind the torn record (of a full
-    /// disk, say), where no later opening finds what it acknowledged. For this to hold at every
-    /// instant, one thread writes at a time.
+    /// After a failure the batch may or may not take effect later, and every further write fails
+    /// until the database is opened again: LevelDB would append after the torn record (of a full
+    /// disk, for example), and the next opening would lose those writes, though LevelDB acknowledged them.
+    /// This holds only if one thread writes at a time.
     pub fn write(&self, batch: &Batch, sync: bool) -> Result<(), Error> {
         let (db, batch) = (self.db.raw(), batch.raw.raw());
         let how = if sync { &self.write_synced } else { &self.write };
         self.writable()?;
-        // SAFETY: live pointers; LevelDB numbers the batch in place, and no other thread can see
-        // it meanwhile, as `Batch` is not `Sync`.
+        // SAFETY: live pointers; LevelDB writes a sequence number into the batch, which no other thread
+        // can access, because `Batch` is not `Sync`.
         let result = checked(|error| unsafe { sys::leveldb_write(db, how.raw(), batch, error) });
         if let Err(error) = &result {
             self.failed_write.get_or_init(|| error.clone());
@@ -162,39 +162,39 @@ impl Database {
         self.writable()
     }
 
-    /// A view of the database as it is now, in the order of keys, which starts nowhere: seek first.
+    /// An iterator over a snapshot of the database, in the order of keys. It has no position until it is sought.
     ///
-    /// Long scans leave the cache alone with `fill_cache` off. While it lives, the files it reads
-    /// are kept.
+    /// Long scans should turn `fill_cache` off, which keeps the cache's contents. LevelDB keeps the snapshot's
+    /// files until the iterator is dropped.
     #[must_use]
     pub fn iter(&self, fill_cache: bool) -> Iter<'_> {
         let read = if fill_cache { &self.read } else { &self.read_past_cache };
-        // SAFETY: live pointers; the lifetime of `Iter` ends it before the database.
+        // SAFETY: live pointers; by its lifetime, `Iter` is dropped before the database.
         let raw = unsafe {
             Owned::new(sys::leveldb_create_iterator(self.db.raw(), read.raw()), sys::leveldb_iter_destroy)
         };
         Iter { raw, database: PhantomData, _shared: None }
     }
 
-    /// As [`Database::iter`], but without a borrow: the iterator keeps the database open.
+    /// As [`Database::iter`], but the iterator owns a reference that keeps the database open.
     #[must_use]
     pub fn shared_iter(self: &Arc<Self>, fill_cache: bool) -> Iter<'static> {
         let Iter { raw, .. } = self.iter(fill_cache);
-        // instead of the lifetime, the order of the fields ends it before the database
+        // by the order of the fields, the iterator is dropped before the database
         Iter { raw, database: PhantomData, _shared: Some(Arc::clone(self)) }
     }
 
-    /// Moves what the log holds into tables; to be done before every clean close, since goleveldb,
-    /// opening the same directory later, skips records that it finds in LevelDB's log.
+    /// Moves the log's contents into tables. Call this before every clean close: if goleveldb opens the
+    /// directory later, it skips records in LevelDB's log.
     ///
-    /// If that fails, the log stays and nothing is lost; LevelDB reads it at the next opening.
+    /// If this fails, the log stays and nothing is lost; LevelDB reads it at the next opening.
     pub fn empty_log(&self) {
         let (key, len) = (BEYOND_KEYS.as_ptr().cast(), BEYOND_KEYS.len());
-        // SAFETY: a live pointer, and both ends of the range are `len` bytes.
+        // SAFETY: a live pointer, and both ends of the range have `len` bytes.
         unsafe { sys::leveldb_compact_range(self.db.raw(), key, len, key, len) }
     }
 
-    /// Whether a write has failed since it was opened.
+    /// Whether a write has failed since the database was opened.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.failed_write.get().is_some()
@@ -205,23 +205,23 @@ impl Database {
     }
 }
 
-/// A position in the order of keys, at a record or (no longer [`valid`](Self::valid)) at none.
+/// A position in the order of keys: at a record if [`valid`](Self::valid), or at none.
 ///
-/// A damaged block is passed over, so ask [`status`](Self::status) after each scan, wherever it
-/// ended: only then was nothing left out.
+/// The iterator skips damaged blocks, so check [`status`](Self::status) after each scan: only if it is `Ok`
+/// was nothing left out.
 pub struct Iter<'a> {
     raw: Owned<sys::leveldb_iterator_t>,
     database: PhantomData<&'a Database>,
     _shared: Option<Arc<Database>>,
 }
 
-// SAFETY: LevelDB ties an iterator to no thread, it only wants one at a time.
+// SAFETY: LevelDB allows an iterator on any thread, but only on one at a time.
 unsafe impl Send for Iter<'_> {}
 
 impl Iter<'_> {
     /// Moves to the first record whose key is not before `key`.
     pub fn seek(&mut self, key: &[u8]) {
-        // SAFETY: a live pointer, and the key is read for its length only.
+        // SAFETY: a live pointer, and LevelDB reads no further than the end of the key.
         unsafe { sys::leveldb_iter_seek(self.raw.raw(), key.as_ptr().cast(), key.len()) }
     }
 
@@ -231,7 +231,7 @@ impl Iter<'_> {
         unsafe { sys::leveldb_iter_seek_to_first(self.raw.raw()) }
     }
 
-    /// Moves to the next record; does nothing where there is none.
+    /// Moves to the next record; does nothing if the iterator is at none.
     pub fn next(&mut self) {
         if self.valid() {
             // SAFETY: a live pointer, at a record.
@@ -239,35 +239,35 @@ impl Iter<'_> {
         }
     }
 
-    /// Whether it is at a record.
+    /// Whether the iterator is at a record.
     #[must_use]
     pub fn valid(&self) -> bool {
         // SAFETY: a live pointer.
         unsafe { sys::leveldb_iter_valid(self.raw.raw()) != 0 }
     }
 
-    /// The key and the value here, if there is a record.
+    /// The key and the value of the current record, if any.
     #[must_use]
     pub fn current(&self) -> Option<(&[u8], &[u8])> {
         self.valid().then(|| {
-            // SAFETY: it is at a record.
+            // SAFETY: the iterator is at a record.
             unsafe { (self.part(leveldb_iter_key), self.part(leveldb_iter_value)) }
         })
     }
 
-    /// The key here; empty where there is no record.
+    /// The key of the current record; empty if there is none.
     #[must_use]
     pub fn key(&self) -> &[u8] {
         self.current().map_or(&[], |(key, _)| key)
     }
 
-    /// The value here; empty where there is no record.
+    /// The value of the current record; empty if there is none.
     #[must_use]
     pub fn value(&self) -> &[u8] {
         self.current().map_or(&[], |(_, value)| value)
     }
 
-    /// The first damage or failure that this iterator met since it was made.
+    /// The first damage or failure that this iterator met.
     pub fn status(&self) -> Result<(), Error> {
         // SAFETY: live pointers.
         checked(|error| unsafe { leveldb_iter_get_error(self.raw.raw(), error) })
@@ -275,23 +275,23 @@ impl Iter<'_> {
 
     /// # Safety
     ///
-    /// It is at a record.
+    /// The iterator is at a record.
     unsafe fn part(&self, of: IterPart) -> &[u8] {
         let mut len = 0;
-        // SAFETY: `of` is one of two functions, which lend `len` bytes of the record here until
-        // the iterator moves or ends: both need more than the borrow of it that we return.
+        // SAFETY: `of` is one of two functions, which lend `len` bytes of the current record until the
+        // iterator moves or is dropped; the returned borrow prevents both.
         unsafe { lent(of(self.raw.raw(), &raw mut len), len) }
     }
 }
 
-/// Settings of the whole process, which LevelDB reads at its first use.
+/// Changes settings of the whole process, which LevelDB reads at its first use.
 fn prepare_process() {
-    // LevelDB maps up to 1000 table files, whose pages would then count as our resident memory,
-    // a whole index of them after one listing; reads by pread are the page cache's business.
-    // SAFETY: it sets an integer, which nobody reads yet: LevelDB is used through `open` only.
+    // LevelDB maps up to 1000 table files, whose pages would count as our resident memory: after one
+    // listing, the whole index. Without maps LevelDB uses pread.
+    // SAFETY: this sets an integer that nothing reads yet, because LevelDB is used through `open` only.
     unsafe { set_read_only_mmap_limit(0) }
-    // LevelDB keeps a fifth of the descriptor limit open and reopens other files at each read. A
-    // refusal costs that and nothing else, so it is not an error.
+    // LevelDB keeps a fifth of the descriptor limit open and reopens other files at each read. If the
+    // limit can't be raised, only speed is lost, so that is no error.
     let mut limit: Rlimit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _refusal: rustix::io::Result<()> = setrlimit(Resource::Nofile, limit);

@@ -1,4 +1,4 @@
-//! The directory of a database: what may lie there, and its lock.
+//! The directory of a database: its allowed contents, and its lock.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::error::{OpenError, other};
 
-/// Sees to it that `path` is a directory with a database, or one to create it in.
+/// Checks that `path` is a directory with a database, or makes it one where a database can be created.
 pub(super) fn prepare_directory(path: &Path, create: bool) -> Result<(), OpenError> {
     match fs::metadata(path) {
         Ok(meta) if !meta.is_dir() => return Err(OpenError::NotADatabase),
@@ -33,7 +33,7 @@ pub(super) fn prepare_directory(path: &Path, create: bool) -> Result<(), OpenErr
             }
             if create {
                 fs::create_dir(path).map_err(other)?;
-                // LevelDB syncs what is in the directory, not that there is one.
+                // LevelDB syncs the directory's contents, but not its entry in the parent
                 File::open(parent).and_then(|parent| parent.sync_all()).map_err(other)?;
             }
         }
@@ -45,19 +45,19 @@ pub(super) fn prepare_directory(path: &Path, create: bool) -> Result<(), OpenErr
     if create { Ok(()) } else { Err(OpenError::Missing) }
 }
 
-/// Whether a directory that holds this file may still become a database: it is left by a creation
-/// that was cut short (before CURRENT came there was no record), or by mkfs.
+/// Whether a directory with this file may still become a database: the file is from an interrupted creation
+/// (there are no records before CURRENT exists), or from mkfs.
 fn precedes_database(name: &OsStr) -> bool {
     const NAMES: [&str; 6] = ["LOCK", "LOG", "LOG.old", "MANIFEST-000001", "000001.dbtmp", "lost+found"];
     NAMES.iter().any(|allowed| name == *allowed)
 }
 
-/// Locks the database as goleveldb does, by flock; LevelDB's own lock, by fcntl, comes on top.
+/// Locks the database with flock, like goleveldb. LevelDB itself adds a lock with fcntl.
 ///
-/// The system drops a process's fcntl locks on a file when any descriptor of it is closed. So this
-/// one is closed last of all, after LevelDB's. A second attempt in this process fails here and
-/// drops the fcntl lock of the first when it closes its descriptor; flock, which belongs to the
-/// first's own descriptor, still excludes everyone who comes through here and goleveldb.
+/// The system drops a process's fcntl locks on a file when the process closes any descriptor of it, so this
+/// file is closed after LevelDB's. A second opening in this process fails here; when it closes its
+/// descriptor, the first one's fcntl lock is dropped. The flock belongs to the first one's descriptor, and
+/// still excludes goleveldb and all callers of this function.
 pub(super) fn take_lock(path: &Path) -> Result<File, OpenError> {
     let mut options = File::options();
     let options = options.read(true).write(true).create(true).truncate(false);

@@ -1,8 +1,8 @@
-//! What can go wrong with a database.
+//! Errors of a database.
 
 use std::fmt;
 
-/// LevelDB's own message for what went wrong, on one line.
+/// A failure, or damage: LevelDB's message on one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(pub(super) String);
 
@@ -14,16 +14,16 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Why a database could not be opened; the caller, who knows it, names the path.
+/// Why a database could not be opened. The message doesn't name the path; the caller does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenError {
     /// Another process, or this one, has it open.
     InUse,
-    /// The directory it would be created in does not exist.
+    /// The parent directory does not exist.
     MissingParent,
-    /// There is something else: a file, or a directory with other things in it.
+    /// The path is a file, or a directory with other contents.
     NotADatabase,
-    /// There is no database, and none was to be created.
+    /// There is no database, and the options don't create one.
     Missing,
     /// Anything else, damage included: the message of LevelDB or of the system.
     Other(String),
@@ -43,7 +43,7 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Another LevelDB program has the database open if its lock, by fcntl, is what failed.
+/// If LevelDB's own lock (fcntl) failed, another LevelDB program has the database open.
 pub(super) fn refused(error: Error) -> OpenError {
     if error.0.starts_with("IO error: lock ") { OpenError::InUse } else { OpenError::Other(error.0) }
 }

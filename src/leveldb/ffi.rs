@@ -1,4 +1,4 @@
-//! The C functions of LevelDB that the bindings lack, and owners and checks for calls of all of them.
+//! C functions of LevelDB that the bindings lack, owners of its objects, and checks of its calls.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::{ptr, slice};
@@ -7,8 +7,8 @@ use cruzbit_leveldb_sys as sys;
 
 use super::error::Error;
 
-// The first function is missing in the bindings, which declare the three of the iterator with
-// `const` out-parameters, though C++ writes through them.
+// The bindings lack the first function, and declare the three of the iterator with `const` out-parameters,
+// though C++ writes through them.
 unsafe extern "C" {
     pub(super) fn leveldb_options_set_max_file_size(options: *mut sys::leveldb_options_t, bytes: usize);
     pub(super) fn leveldb_iter_key(iter: *const sys::leveldb_iterator_t, len: *mut usize) -> *const c_char;
@@ -21,7 +21,7 @@ unsafe extern "C" {
     pub(super) fn set_read_only_mmap_limit(files: c_int);
 }
 
-/// A C++ object that is ours, with what frees it.
+/// An owned C++ object, with its destructor.
 pub(super) struct Owned<T> {
     raw: *mut T,
     free: unsafe extern "C" fn(*mut T),
@@ -30,7 +30,7 @@ pub(super) struct Owned<T> {
 impl<T> Owned<T> {
     /// # Safety
     ///
-    /// `raw` is live, nobody else frees it, and `free` is how to.
+    /// `raw` is live, nothing else frees it, and `free` is its destructor.
     pub(super) unsafe fn new(raw: *mut T, free: unsafe extern "C" fn(*mut T)) -> Self {
         Self { raw, free }
     }
@@ -42,7 +42,7 @@ impl<T> Owned<T> {
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
-        // SAFETY: promised to `new`.
+        // SAFETY: guaranteed by the caller of `new`.
         unsafe { (self.free)(self.raw) }
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn read_options(fill_cache: bool) -> Owned<sys::leveldb_readoptions_t
     // SAFETY: a fresh pointer with its destructor, live while it is set up.
     unsafe {
         let raw = sys::leveldb_readoptions_create();
-        // Damage is then an error. Measured with a million records, it costs gets and scans 9 %.
+        // makes damage an error; with a million records, this costs gets and scans 9 %
         sys::leveldb_readoptions_set_verify_checksums(raw, 1);
         sys::leveldb_readoptions_set_fill_cache(raw, fill_cache.into());
         Owned::new(raw, sys::leveldb_readoptions_destroy)
@@ -67,14 +67,14 @@ pub(super) fn write_options(sync: bool) -> Owned<sys::leveldb_writeoptions_t> {
     }
 }
 
-/// Calls LevelDB with a place for its error message, and takes the message.
+/// Calls LevelDB with an out-parameter for an error message, and turns the message into an error.
 pub(super) fn checked<T>(call: impl FnOnce(*mut *mut c_char) -> T) -> Result<T, Error> {
     let mut message = ptr::null_mut();
     let answer = call(&raw mut message);
     if message.is_null() {
         return Ok(answer);
     }
-    // SAFETY: LevelDB puts there only a NUL-terminated string for us to free, here, once.
+    // SAFETY: LevelDB stores a NUL-terminated string, which we own and free once.
     unsafe {
         let text = CStr::from_ptr(message).to_string_lossy().replace(['\n', '\r'], " ");
         sys::leveldb_free(message.cast());
@@ -84,14 +84,14 @@ pub(super) fn checked<T>(call: impl FnOnce(*mut *mut c_char) -> T) -> Result<T, 
 
 /// # Safety
 ///
-/// `len` bytes from `bytes` on stay as they are while the slice lives.
+/// The `len` bytes at `bytes` are valid and unchanged while the slice lives.
 pub(super) unsafe fn lent<'a>(bytes: *const c_char, len: usize) -> &'a [u8] {
     if len == 0 {
-        return &[]; // C++ may lend nothing from null, which no Rust slice may
+        return &[]; // C++ may return null for no bytes, but a Rust slice must not be null
     }
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { slice::from_raw_parts(bytes.cast(), len) }
 }
 
-/// A C function that lends the key, or the value, of the record at which an iterator is.
+/// A C function that lends the key or the value of an iterator's current record.
 pub(super) type IterPart = unsafe extern "C" fn(*const sys::leveldb_iterator_t, *mut usize) -> *const c_char;

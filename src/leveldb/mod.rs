@@ -1,18 +1,18 @@
-//! A safe side of LevelDB's C interface: blocking calls on bytes, no knowledge of records.
+//! A safe wrapper of LevelDB's C interface: blocking calls on bytes, without knowledge of records.
 //!
-//! The only room of the crate with `unsafe`, but for one call of the scheduler. What it keeps to:
-//! - every C object has one owner, which frees it once; the order of fields is the order of closing;
-//! - an [`Iter`] borrows its [`Database`] or shares in it, and the slices it lends borrow the iterator,
-//!   so that neither outlives what it points into;
+//! The only module with `unsafe`, except for one call of the scheduler. Its invariants:
+//! - every C object has one owner, which frees it once; fields are dropped in the order of closing;
+//! - an [`Iter`] borrows or shares its [`Database`], and the slices it returns borrow the iterator,
+//!   so neither outlives the data it points to;
 //! - damage is an error, never absence: every block read is checked against its checksum, and so
-//!   are the log and the manifest at opening, which fails on damage rather than skip records;
-//! - one process at a time has a database open, be it this one, another LevelDB or goleveldb.
-#![allow(unsafe_code, reason = "LevelDB is C++; this room is the whole of our calls into it")]
+//!   are the log and the manifest at opening, which fails on damage and never skips records;
+//! - one process at a time has a database open, whether it uses this module, another LevelDB or goleveldb.
+#![allow(unsafe_code, reason = "LevelDB is C++; all calls into it are in this module")]
 #![allow(
     clippy::doc_markdown,
     clippy::missing_errors_doc,
     clippy::iter_not_returning_iterator,
-    reason = "LevelDB is a name, its error types say when they come, and its iterator lends"
+    reason = "LevelDB is a name, the error types document themselves, and the iterator lends slices"
 )]
 
 mod batch;

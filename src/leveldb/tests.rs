@@ -69,7 +69,7 @@ fn only_file(dir: &TempDir, extension: &str) -> PathBuf {
 }
 
 #[test]
-fn what_is_put_is_got_until_deleted() {
+fn a_record_can_be_read_until_it_is_deleted() {
     let dir = TempDir::new().unwrap();
     let db = open(&dir);
     assert_eq!(db.get(b"/key"), Ok(None));
@@ -143,7 +143,7 @@ fn a_shared_iterator_keeps_its_database_open() {
 }
 
 #[test]
-fn an_iterator_starts_nowhere_ends_after_the_last_and_sees_one_moment() {
+fn an_iterator_starts_without_a_position_ends_after_the_last_record_and_sees_a_snapshot() {
     let dir = TempDir::new().unwrap();
     let db = open(&dir);
     for key in [&b"/a"[..], b"/b", b"/c"] {
@@ -151,20 +151,20 @@ fn an_iterator_starts_nowhere_ends_after_the_last_and_sees_one_moment() {
     }
     let mut iter = db.iter(true);
     put(&db, b"/bb", b"too late");
-    let nowhere = |iter: &mut Iter<'_>| {
+    let assert_at_none = |iter: &mut Iter<'_>| {
         iter.next();
         assert!(!iter.valid());
         assert_eq!((iter.key(), iter.value(), iter.status()), (&[][..], &[][..], Ok(())));
     };
-    nowhere(&mut iter);
+    assert_at_none(&mut iter);
     iter.seek(b"/aa");
     assert_eq!((iter.valid(), iter.key(), iter.value()), (true, &b"/b"[..], &b"v"[..]));
     iter.next();
     assert_eq!(iter.key(), b"/c");
     iter.next();
-    nowhere(&mut iter);
+    assert_at_none(&mut iter);
     iter.seek(b"/d");
-    nowhere(&mut iter);
+    assert_at_none(&mut iter);
     iter.seek(b"");
     assert_eq!(iter.key(), b"/a");
     iter.seek_to_first();
@@ -175,7 +175,7 @@ fn an_iterator_starts_nowhere_ends_after_the_last_and_sees_one_moment() {
 }
 
 #[test]
-fn records_are_there_after_opening_again_with_the_log_emptied_or_not() {
+fn records_survive_reopening_whether_or_not_the_log_was_emptied() {
     let dir = TempDir::new().unwrap();
     for round in 0..20_u8 {
         let db = open(&dir);
@@ -192,7 +192,7 @@ fn records_are_there_after_opening_again_with_the_log_emptied_or_not() {
 }
 
 #[test]
-fn one_at_a_time_has_it_open() {
+fn a_database_is_open_only_once_at_a_time() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("db");
     let db = open(&dir);
@@ -201,7 +201,7 @@ fn one_at_a_time_has_it_open() {
     }
     put(&db, b"/still", b"open");
     drop(db);
-    // goleveldb's lock: the open file counts, not the process, so this stands for another one.
+    // goleveldb's lock; flock belongs to the open file, so this file stands for another process
     let held = File::open(path.join("LOCK")).unwrap();
     flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
     assert_eq!(refusal(&path, &create()), OpenError::InUse);
@@ -210,7 +210,7 @@ fn one_at_a_time_has_it_open() {
 }
 
 #[test]
-fn the_lock_of_another_leveldb_is_seen() {
+fn the_lock_of_another_leveldb_is_reported_as_in_use() {
     let locked = "IO error: lock db/LOCK: Resource temporarily unavailable".to_owned();
     assert_eq!(refused(Error(locked)), OpenError::InUse);
     let denied = "IO error: db/LOCK: Permission denied".to_owned();
@@ -218,7 +218,7 @@ fn the_lock_of_another_leveldb_is_seen() {
 }
 
 #[test]
-fn only_a_database_or_a_place_for_one_is_opened() {
+fn only_a_database_or_an_empty_directory_is_opened() {
     let dir = TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("file"), "text").unwrap();
@@ -240,7 +240,7 @@ fn only_a_database_or_a_place_for_one_is_opened() {
     assert_eq!(refusal(&at("none"), &open_only), OpenError::Missing);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     assert_eq!(fs::read_dir(at("empty")).unwrap().count(), 0);
-    // A creation that was killed before there was a CURRENT.
+    // a creation that was killed before it wrote CURRENT
     for name in ["LOCK", "LOG", "MANIFEST-000001", "000001.dbtmp"] {
         fs::write(at("empty").join(name), "half").unwrap();
     }
@@ -250,7 +250,7 @@ fn only_a_database_or_a_place_for_one_is_opened() {
 }
 
 #[test]
-fn messages_are_one_line() {
+fn error_messages_have_one_line() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("two\nlines");
     drop(Database::open(&path, &create()).unwrap());
@@ -262,7 +262,7 @@ fn messages_are_one_line() {
     assert!(error.contains("non-existent file") && !error.contains('\n'), "{error}");
 }
 
-/// Whatever byte of a table is damaged, an answer is right or an error.
+/// Whichever byte of a table is damaged, each read returns the right value or an error.
 #[test]
 fn a_damaged_table_is_an_error_never_absence() {
     let dir = TempDir::new().unwrap();
@@ -299,7 +299,7 @@ fn a_damaged_table_is_an_error_never_absence() {
 }
 
 #[test]
-fn a_damaged_log_fails_the_opening_and_a_torn_one_loses_its_torn_write_only() {
+fn a_damaged_log_fails_the_opening_and_a_torn_log_loses_only_the_torn_write() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("db");
     let db = open(&dir);
@@ -319,7 +319,7 @@ fn a_damaged_log_fails_the_opening_and_a_torn_one_loses_its_torn_write_only() {
 }
 
 #[test]
-fn after_a_failed_write_all_fail_until_opened_again() {
+fn after_a_failed_write_all_writes_fail_until_the_database_is_reopened() {
     let dir = TempDir::new().unwrap();
     let small = Options { write_buffer_bytes: 64 << 10, ..create() };
     let db = Database::open(&dir.path().join("db"), &small).unwrap();
@@ -336,7 +336,7 @@ fn after_a_failed_write_all_fail_until_opened_again() {
 }
 
 #[test]
-fn opened_and_closed_many_times_it_holds_nothing_back() {
+fn a_database_can_be_opened_and_closed_many_times() {
     let dir = TempDir::new().unwrap();
     let small =
         Options { cache_bytes: 0, max_open_files: 0, write_buffer_bytes: 0, max_file_bytes: 0, create: true };
@@ -354,7 +354,7 @@ fn opened_and_closed_many_times_it_holds_nothing_back() {
 }
 
 #[test]
-fn threads_read_while_one_writes() {
+fn threads_can_read_while_one_writes() {
     let dir = TempDir::new().unwrap();
     let small = Options { write_buffer_bytes: 64 << 10, cache_bytes: 1 << 20, ..create() };
     let db = Database::open(&dir.path().join("db"), &small).unwrap();

@@ -112,7 +112,7 @@ impl Api {
 
     /// Refuses what the client may not do, before anything is looked up.
     fn admit(&self, head: &Parts, key: &Key, query: Option<&str>) -> Result<(), Refusal> {
-        if self.access.is_open() {
+        if self.access.is_unrestricted() {
             return Ok(());
         }
         let right = match head.method.as_str() {

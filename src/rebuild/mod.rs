@@ -1,12 +1,12 @@
-//! A fresh index from the volumes.
+//! Makes a new index from the files on the volumes.
 //!
-//! First all volumes are listed, and what they hold is gathered by key in a scratch on disk; any
-//! listing that can't be read to its end fails the run. Then each key's files are judged (`verdict`)
-//! and the index is written beside its final place, where it is moved when it is complete: a run that
-//! is killed leaves nothing but a directory that the next one removes.
+//! First all volumes are listed, and their files are gathered by key in a temporary database, the scratch;
+//! the run fails if any listing can't be read to its end. Then each key's files are judged (`verdict`), and
+//! the index is written in a directory beside its final path and moved there when it is complete. A killed run
+//! leaves only that directory, which the next run removes.
 //!
-//! Parts of uploads are values like any other on the volumes, and of no use without the upload: they are
-//! kept where an older index knows both, and left over everywhere else.
+//! On the volumes, parts of uploads look like values, but they are useless without the upload: a part is kept
+//! if an older index knows the part and its upload, and is left over otherwise.
 
 mod line;
 mod older;
@@ -38,35 +38,35 @@ use verdict::{Candidate, Known, Verdict, judge};
 use walk::Walk;
 use work_place::{WorkPlace, publish};
 
-/// Files on their way to the scratch, in batches.
+/// Batches of files waiting to be written to the scratch.
 const WINDOW: usize = 2;
 
-/// Keys that are judged together.
+/// Keys judged per write of the index.
 const BATCH: usize = 500;
 
 /// The options of a rebuild.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the index shall be; nothing may be there.
+    /// The path of the new index; it must not exist, or be an empty directory.
     pub db: PathBuf,
-    /// How it is written.
+    /// Options of the new index.
     pub index: index::Options,
     /// The volumes, and how many replicas a value has.
     pub placement: Placement,
-    /// How long volumes are waited for.
+    /// Timeouts for requests to volumes.
     pub timeouts: Timeouts,
     /// Listings read at a time, of each volume.
     pub jobs: usize,
-    /// Whether a key that is found on too few volumes is live.
+    /// Whether keys found on too few volumes become live; otherwise they become unlinked.
     pub keep_suspects: bool,
-    /// An older index, or a dump of one, whose states, MD5s, headers and intents count where the files agree.
+    /// An older index, or a dump of one. Its states, MD5s, headers and intents are used for values whose files agree.
     pub from: Option<PathBuf>,
-    /// How records are written: for which program.
+    /// The form of the new records, by the program that reads it.
     pub records: Form,
 }
 
 impl Options {
-    /// Whether the index is for minikeyvalue, which knows no intents, no notes and no generation names.
+    /// Whether the index is for minikeyvalue, which has no intents, notes or generation names.
     fn is_for_minikeyvalue(&self) -> bool {
         self.records == Form::Minikeyvalue
     }
@@ -75,44 +75,44 @@ impl Options {
 /// The outcome of a rebuild.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Keys in the new index, but for parts of uploads.
+    /// Keys in the new index, except parts of uploads.
     pub objects: u64,
     /// Bytes of their values, each counted once.
     pub bytes: u64,
-    /// Parts of uploads that an older index knows.
+    /// Parts of uploads that the older index knows.
     pub parts: u64,
-    /// Keys that are hidden: found on too few volumes, or unlinked in the older index.
+    /// Unlinked keys: found on too few volumes, or unlinked in the older index.
     pub unlinked: u64,
-    /// Keys with fewer replicas than there shall be.
+    /// Keys with fewer replicas than wanted.
     pub incomplete: u64,
-    /// Files that no record names, left for the master to delete (minikeyvalue lets them lie).
+    /// Files that no record names, which the master will delete (minikeyvalue keeps them).
     pub leftovers: u64,
-    /// Files that are no key's, left alone.
+    /// Files that belong to no key and are left alone.
     pub junk: u64,
     /// Values of the older index that are on no volume.
     pub lost: u64,
-    /// Keys that couldn't be told to minikeyvalue.
+    /// Keys left out because minikeyvalue can't read their files' names.
     pub failures: u64,
 }
 
-/// Something the operator should read, line by line.
+/// A remark for the operator.
 #[derive(Debug)]
 pub enum Remark {
-    /// A file that is no key's: `HOST:PORT/path`.
+    /// A file that belongs to no key: `HOST:PORT/path`.
     Junk(String),
     /// A key found on too few volumes.
     Suspect(Key),
     /// A key of the older index that is on no volume.
     Lost(Key),
-    /// A key whose file has a generation name, which minikeyvalue can't read.
-    Untold(Key),
+    /// A key whose file has a name that minikeyvalue can't read.
+    Unreadable(Key),
 }
 
-/// Rebuilds the index, and hands remarks over as they come up.
+/// Rebuilds the index, and passes remarks to `remark` during the run.
 ///
 /// # Errors
 ///
-/// One line for the operator; there is no new index then.
+/// One line for the operator; no index was made.
 pub async fn rebuild(
     options: &Options,
     progress: &Arc<Progress>,
@@ -170,7 +170,7 @@ struct Run<'a, R> {
     volumes: Volumes,
     scratch: Arc<Scratch>,
     old: Option<Arc<Index>>,
-    /// The last second, since 1970, in which the older index was written.
+    /// The time of the older index's last write, in seconds since 1970.
     old_written: u64,
     /// The uploads whose parts are kept.
     uploads: HashSet<u64>,
@@ -178,7 +178,7 @@ struct Run<'a, R> {
 }
 
 impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
-    /// Lists all volumes into the scratch; returns the number of files and the newest generation.
+    /// Lists all volumes into the scratch; returns the number of files and the highest generation.
     async fn list(&mut self) -> Result<(u64, u64), String> {
         self.progress.begin("listing the volumes (directories)", 0);
         let (sender, mut files) = mpsc::channel::<Vec<(Key, Found)>>(WINDOW);
@@ -192,7 +192,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
                         newest = newest.max(generation);
                     }
                 }
-                // LevelDB takes rows faster that lie near the ones before
+                // LevelDB inserts sorted rows faster
                 batch.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
                 scratch.add(&batch)?;
             }
@@ -214,14 +214,14 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
             progress: Arc::clone(self.progress),
             stop: stop.clone(),
         };
-        // the threads end with the first failure, or with this future
+        // stops the threads at the first failure, or when this future is dropped
         let stop = stop.drop_guard();
         let addresses = self.options.placement.addresses();
         let walks: Vec<_> = addresses.map(|address| walk.clone().list(address.to_owned())).collect();
         drop(walk);
         let walked = futures_util::future::try_join_all(walks).await;
         drop(stop);
-        // the scratch's failure would be the cause of the walk's
+        // a failure of the scratch also fails the walk, so it is reported first
         let written = writer.await.map_err(text)?.map_err(text)?;
         walked?;
         self.summary.junk = found_junk.load(Ordering::Relaxed);
@@ -242,7 +242,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
                     return Ok(());
                 }
             }
-            // nobody listens any more after a failure, which is reported there
+            // the receiver is gone only after a failure, which it reports
             drop(sender.blocking_send(batch));
             Ok::<_, IndexError>(())
         });
@@ -266,7 +266,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
         let placement = &self.options.placement;
         let known = Known { entry: &old, written: self.old_written };
         let mut verdict = judge(candidates, &known, placement.replicas, &placement.rank(key));
-        // what a part is can't be told from its files: nobody could complete the upload with it
+        // a part needs its old record: without it no upload can be completed with the part
         if !is_wanted || (part.is_some() && !verdict.known) {
             verdict.discard();
         }
@@ -279,7 +279,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
                 loaded.record = record.encode_in(self.options.records);
             }
             Some(record) => loaded.record = self.judged(key, record, suspect),
-            // an upload may have ended since
+            // no loss: the upload may have been completed or aborted since the older index
             None if part.is_some() => {}
             None if old.record.is_some() => self.lost(key),
             None => {}
@@ -294,31 +294,31 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
         Ok(loaded)
     }
 
-    /// The stored form of an object's record, which is counted and remarked upon.
+    /// Counts an object and returns its record's stored form; `None` if the form can't express it.
     fn judged(&mut self, key: &Key, mut record: Record, suspect: bool) -> Option<Vec<u8>> {
         if suspect {
             (self.remark)(Remark::Suspect(key.clone()));
             record.state = if self.options.keep_suspects { State::Live } else { State::Unlinked };
         }
-        // cut names are ours alone
+        // minikeyvalue doesn't split names
         let is_readable = !self.options.is_for_minikeyvalue() || !key.path(Name::Plain).contains('~');
         let stored = record.encode_in(self.options.records).filter(|_| is_readable);
         if stored.is_some() {
             self.summary.objects += 1;
-            // a listing can claim any sizes
+            // a listing may claim any size
             self.summary.bytes = self.summary.bytes.saturating_add(record.size.unwrap_or(0));
             self.summary.unlinked += u64::from(record.state == State::Unlinked);
             self.summary.incomplete += u64::from(record.replicas.len() < self.options.placement.replicas);
         } else {
             self.summary.failures += 1;
-            (self.remark)(Remark::Untold(key.clone()));
+            (self.remark)(Remark::Unreadable(key.clone()));
         }
         stored
     }
 
-    /// Where files of one size have different names or times, their bytes tell whether they are one value:
-    /// a rebalance gives a replica a fresh name where the old one can't be used, and a volume that lost
-    /// its power may have forgotten that a name holds another value now.
+    /// Computes the MD5 of files that have the same size but different names or times, to tell whether they are
+    /// replicas of one value: a rebalance may store a replica under a new name, and a volume that lost power may
+    /// have an older value under the same name.
     async fn compare(&self, key: &Key, found: Vec<Found>) -> Result<Vec<Candidate>, String> {
         let unlike = |a: &Found, b: &Found| a.replica.name != b.replica.name || are_apart(a, b);
         let mut candidates = Vec::with_capacity(found.len());
@@ -329,7 +329,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
                 let volume = self.volumes.at(file.replica.place.volume());
                 let path = format!("{}{}", file.replica.place.directory(), key.path(file.replica.name));
                 let md5 = volume.md5(&path).await;
-                Some(md5.map_err(|error| format!("can't read {}{path}: {error}", volume.address()))?)
+                Some(md5.map_err(|error| format!("can't read http://{}{path}: {error}", volume.address()))?)
             } else {
                 None
             };
@@ -338,7 +338,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
         Ok(candidates)
     }
 
-    /// Finds the uploads whose parts are kept: those that the older index knows. minikeyvalue has none.
+    /// Finds the uploads whose parts are kept: those that the older index knows, or none for minikeyvalue.
     async fn find_uploads(&mut self) -> Result<(), String> {
         let Some(old) = self.old.clone().filter(|_| !self.options.is_for_minikeyvalue()) else {
             return Ok(());
@@ -350,8 +350,8 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
         .await
     }
 
-    /// Keeps what the older index knows of keys that have no file on any volume, and what it notes of
-    /// buckets and uploads.
+    /// Reports keys of the older index that have no file on any volume, keeps such keys' intents, and copies the
+    /// notes of buckets and uploads.
     async fn keep_old(&mut self, index: &Index) -> Result<(), String> {
         let Some(old) = self.old.clone() else { return Ok(()) };
         self.progress.begin("comparing with the older index (keys)", 0);
@@ -411,13 +411,13 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
     }
 }
 
-/// Files whose bytes nobody asks for.
+/// The files as candidates without an MD5.
 fn unread(found: Vec<Found>) -> Vec<Candidate> {
     found.into_iter().map(|found| Candidate { found, md5: None }).collect()
 }
 
-/// Whether their times tell two attempts apart. davkv gives all replicas of a value one time;
-/// minikeyvalue's are as old as each volume's clock had it when the last byte came.
+/// Whether two files' times are so different that they are of two attempts. davkv gives all replicas of a value
+/// the same time; minikeyvalue's replicas have the time of each volume's clock when the last byte came.
 fn are_apart(a: &Found, b: &Found) -> bool {
     const SECONDS: u64 = 2;
     a.modified.zip(b.modified).is_some_and(|(a, b)| a.abs_diff(b) > SECONDS)

@@ -1,4 +1,4 @@
-//! The older index that a rebuild goes by.
+//! The older index (or dump) that a rebuild takes data from.
 
 use std::fs;
 use std::io;
@@ -13,11 +13,11 @@ use crate::progress::Progress;
 use crate::record::Record;
 use crate::runtime::blocking;
 
-/// Bytes of a dump that are read at a time.
+/// Bytes of a dump read at a time.
 const READ_BYTES: usize = 256 * 1024;
 
-/// The older index that `from` is, or that is made of the dump that it is, and the last second of which it knows
-/// all.
+/// Opens the older index at `from`; if `from` is a dump, loads it into an index in `place` first. Also returns the
+/// last second, since 1970, whose writes the index has completely.
 pub(super) async fn older(
     from: &Path,
     options: index::Options,
@@ -25,7 +25,7 @@ pub(super) async fn older(
     progress: &Arc<Progress>,
 ) -> Result<(Index, u64), String> {
     let existing = index::Options { create: false, ..options };
-    if fs::metadata(from).map_err(|error| unseen(from, &error))?.is_dir() {
+    if fs::metadata(from).map_err(|error| unreadable(from, &error))?.is_dir() {
         let written = last_written(from)?;
         return Ok((open(from.to_owned(), existing).await?, written));
     }
@@ -40,16 +40,16 @@ pub(super) async fn older(
         index::load_dump(file, &loaded, options, |rows| progress.step(rows)).map_err(|error| failed(&error))
     })
     .await??;
-    // the master went on within the second in which it was taken
+    // the master may have written more within the second in which the dump was taken
     Ok((open(path, existing).await?, taken.saturating_sub(1)))
 }
 
-fn unseen(index: &Path, error: &io::Error) -> String {
-    format!("can't look at the older index {} (--from): {error}", index.display())
+fn unreadable(index: &Path, error: &io::Error) -> String {
+    format!("can't read the older index {} (--from): {error}", index.display())
 }
 
-/// The second in which the newest file of an index was written, counted from 1970. Asked before the index is
-/// opened, which writes.
+/// The modification time of an index's newest file, in seconds since 1970. Opening the index changes it, so this
+/// comes first.
 fn last_written(index: &Path) -> Result<u64, String> {
     let newest = || -> io::Result<u64> {
         let mut newest = Timestamp::default();
@@ -58,10 +58,10 @@ fn last_written(index: &Path) -> Result<u64, String> {
         }
         Ok(newest.seconds())
     };
-    newest().map_err(|error| unseen(index, &error))
+    newest().map_err(|error| unreadable(index, &error))
 }
 
-/// Hands over all notes of a kind, page by page.
+/// Passes all notes of a kind to `take`, page by page.
 pub(super) async fn each_page_of_notes(
     index: &Index,
     notes: Notes,

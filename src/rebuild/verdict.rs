@@ -1,16 +1,16 @@
-//! What a key's files on the volumes, and perhaps an older index, say of its value.
+//! Decides which of a key's files on the volumes are its value, with the help of an older index if there is one.
 //!
-//! The newest attempt that lies on at least half as many volumes as a value has replicas (rounded
-//! up) is the value. A key of which every attempt lies on fewer is suspect: the rest of a failed PUT,
-//! of a DELETE, or of damage. All other files are left over, for the reaper.
+//! The value is the newest attempt with files on enough volumes: half as many as a value has replicas,
+//! rounded up. If no attempt has enough, the key is suspect: its files are what is left of a failed PUT, of a
+//! DELETE, or of damage. All other files are leftovers, which the reaper deletes.
 //!
-//! An empty file may be an empty value, or what a volume that lost its power kept of any. No empty value has
-//! a plain name; with a name of its own it is suspect, unless an older index knows it.
+//! An empty file is either an empty value, or what is left of a value after a volume lost power. Empty values
+//! never have plain names; an empty file with a generation name is suspect, unless an older index knows it.
 //!
-//! An older index adds what files can't tell, to the value that it knows, moved or not: its state, MD5 and headers,
-//! and that few files are enough. What its intents name is doomed, unless it was written after that
-//! index was: then the intent ended meanwhile and the name was used again, as plain names are, and it counts
-//! for nothing.
+//! If the value is the one that the older index knows (even if its replicas moved), the value gets its state, MD5
+//! and headers from there, and any number of files is enough. A file that an intent of the older index names is
+//! doomed. The exception is a plain name whose file is newer than the older index: there the intent ended and the
+//! name was used again, so the intent is ignored.
 
 use crate::clock::Timestamp;
 use crate::index::Entry;
@@ -19,44 +19,44 @@ use crate::key::Name;
 use crate::placement::Place;
 use crate::record::{Intent, Record, Replica, State};
 
-/// A key's file, and its MD5 where another of the same size has another name.
+/// A file of a key, with its MD5 if it had to be compared with others.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) found: Found,
     pub(super) md5: Option<[u8; 16]>,
 }
 
-/// What an older index says of a key.
+/// A key's entry in the older index.
 pub(super) struct Known<'a> {
     pub(super) entry: &'a Entry,
-    /// The last second, since 1970, in which that index was written.
+    /// The time of that index's last write, in seconds since 1970.
     pub(super) written: u64,
 }
 
-/// What becomes of a key.
+/// The decision about a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// Its record, if it exists.
+    /// The key's record; `None` if the key has no value.
     pub(super) record: Option<Record>,
-    /// Files that the record doesn't vouch for, and none of the intents names.
+    /// Files that neither the record nor the intents name.
     pub(super) leftovers: Vec<Replica>,
-    /// What still counts of the older index's intents.
+    /// The older index's intents that still apply.
     pub(super) intents: Vec<Intent>,
-    /// Whether it was found on too few volumes.
+    /// Whether the value was found on too few volumes.
     pub(super) suspect: bool,
-    /// Whether the record is of the value that the older index knows.
+    /// Whether the value is the one that the older index knows.
     pub(super) known: bool,
 }
 
 impl Verdict {
-    /// Nobody wants the value any more: its files are left over.
+    /// Drops the record: the value isn't needed, and its files become leftovers.
     pub(super) fn discard(&mut self) {
         self.leftovers.extend(self.record.take().into_iter().flat_map(|record| record.replicas));
         (self.suspect, self.known) = (false, false);
     }
 }
 
-/// Judges a key by its files; `rank` are all places for it, the best first.
+/// Judges a key by its files; `rank` holds the key's place on each volume, the best first.
 pub(super) fn judge(
     candidates: Vec<Candidate>,
     known: &Known<'_>,
@@ -80,9 +80,9 @@ pub(super) fn judge(
 
     let old = known.entry.record.as_ref();
     let is_old = |group: &&Group| old.is_some_and(|record| group.is_of(record));
-    let told_from_torn = |group: &&Group| group.size() > 0 || is_old(group);
-    let enough = |group: &&Group| told_from_torn(group) && group.volumes() >= replicas.div_ceil(2);
-    // of one name, what most volumes have, or else what is younger, or longer: torn files are short
+    let counts = |group: &&Group| group.size() > 0 || is_old(group);
+    let enough = |group: &&Group| counts(group) && group.volumes() >= replicas.div_ceil(2);
+    // the newest name; then the group on most volumes, then the younger, then the longer: torn files are short
     let newest = |group: &&Group| (group.generation(), group.volumes(), group.modified(), group.size());
     let most = |group: &&Group| {
         (group.size() > 0, group.volumes(), group.generation(), group.modified(), group.size())
@@ -113,14 +113,14 @@ impl Group {
         self.files.iter().any(|one| {
             let same = match (one.md5, other.md5) {
                 (Some(one), Some(other)) => one == other,
-                // of one attempt, and not torn
+                // of the same attempt; the size below shows whether one is torn
                 _ => one.found.replica.name == replica.name,
             };
             same && one.found.size == size
         })
     }
 
-    /// On how many volumes.
+    /// The number of volumes with a file of the group.
     fn volumes(&self) -> usize {
         let mut volumes: Vec<&str> = self.files.iter().map(|one| one.found.replica.place.volume()).collect();
         volumes.sort_unstable();
@@ -128,7 +128,7 @@ impl Group {
         volumes.len()
     }
 
-    /// The newest name; the plain one is the oldest, because it is given only where there is nothing.
+    /// The highest generation; a plain name counts as 0, because it is given only to keys without files.
     fn generation(&self) -> u64 {
         let generation = |one: &Candidate| match one.found.replica.name {
             Name::Plain => 0,
@@ -137,7 +137,7 @@ impl Group {
         self.files.iter().map(generation).max().unwrap_or(0)
     }
 
-    /// No file of it is older; in seconds since 1970.
+    /// The oldest file's time, in seconds since 1970.
     fn modified(&self) -> Option<u64> {
         self.files.iter().filter_map(|one| one.found.modified).min()
     }
@@ -146,32 +146,32 @@ impl Group {
         self.files.first().map_or(0, |one| one.found.size)
     }
 
-    /// Whether it holds a file that the record names, of the size and time that the record knows; or one that
-    /// was moved since: a copy has the time of the value, and mostly its name.
+    /// Whether this is the record's value: a file is one that the record names, with the record's size and time,
+    /// or is on another volume with the same name, size and time, because a rebalance moved it.
     fn is_of(&self, record: &Record) -> bool {
         self.files.iter().any(|one| {
             let Found { replica, size, modified } = &one.found;
             let written = record.modified.map(Timestamp::seconds);
             let same_time = written.is_none() || modified.is_none() || written == *modified;
             let same_size = record.size.is_none_or(|known| known == *size);
-            let is_told = written.is_some() && modified.is_some() && record.size.is_some();
+            let all_known = written.is_some() && modified.is_some() && record.size.is_some();
             let same_name = || record.replicas.iter().any(|known| known.name == replica.name);
-            same_size && same_time && (record.replicas.contains(replica) || (is_told && same_name()))
+            same_size && same_time && (record.replicas.contains(replica) || (all_known && same_name()))
         })
     }
 
-    /// Its files, those first that lie where the value would be put.
+    /// The best placed files, at most `replicas`, on different volumes.
     fn best(&self, replicas: usize, rank: &[Place]) -> Vec<Replica> {
         let mut files: Vec<&Replica> = self.files.iter().map(|one| &one.found.replica).collect();
         files.sort_by_key(|replica| {
             let exact = rank.iter().position(|ranked| *ranked == replica.place);
             let volume = rank.iter().position(|ranked| ranked.volume() == replica.place.volume());
-            // a subvolume where the value wouldn't be put comes after all that it would be
+            // files in the wrong subvolume come after all files in the right place
             (exact.is_none(), exact.or(volume).unwrap_or(usize::MAX))
         });
         let mut best: Vec<Replica> = Vec::new();
         for replica in files {
-            // a second file on a volume is no second replica
+            // a second file on the same volume is not another replica
             if best.len() < replicas && !best.iter().any(|one| one.place.volume() == replica.place.volume()) {
                 best.push(replica.clone());
             }
@@ -179,14 +179,14 @@ impl Group {
         best
     }
 
-    /// A record of what the files alone can tell.
+    /// A record made from the files alone.
     fn record(&self, replicas: usize, rank: &[Place]) -> Record {
         Record {
             state: State::Live,
             replicas: self.best(replicas, rank),
             md5: self.files.iter().find_map(|one| one.md5),
             size: Some(self.size()),
-            // no reader takes the value for older than the file that it was made from
+            // so that the value isn't older than the file that it came from
             modified: self.modified().map(Timestamp::end_of_second),
             headers: Vec::new(),
         }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn torn_empty_and_surplus_files_are_left_over() {
+    fn torn_empty_and_surplus_files_are_leftovers() {
         let none = Entry::default();
         let torn = [file("a", PLAIN, 9), file("b", PLAIN, 4), file("c", PLAIN, 9)];
         assert_eq!(judged(&torn, &none), (strings(&["c", "a"]), strings(&["b"]), false));
@@ -318,18 +318,18 @@ mod tests {
     }
 
     #[test]
-    fn an_older_index_tells_what_files_can_not() {
+    fn an_older_index_adds_state_md5_and_headers() {
         let files = [file("a", PLAIN, 9), file("b", PLAIN, 9), file("c", PLAIN, 9), file("d", NEW, 8)];
         let verdict = judge(files.to_vec(), &Known { entry: &old(), written: 5 }, 3, &[]);
         assert_eq!(verdict.record, old().record);
         assert_eq!(verdict.intents, old().intents);
-        assert_eq!(verdict.leftovers, [file("d", NEW, 8).found.replica], "what an intent names stays there");
+        assert_eq!(verdict.leftovers, [file("d", NEW, 8).found.replica], "an intent's file is no leftover");
     }
 
     #[test]
-    fn few_files_are_enough_where_an_older_index_vouches() {
+    fn one_file_is_enough_if_the_older_index_knows_the_value() {
         assert_eq!(judged(&[file("b", PLAIN, 9)], &old()), (strings(&["b"]), vec![], false));
-        // and none that it vouches for is as suspect as ever
+        // a file of another size is suspect
         assert_eq!(judged(&[file("b", PLAIN, 8)], &old()), (strings(&["b"]), vec![], true));
     }
 
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_which_all_replicas_moved_since_is_known_by_its_name_its_size_and_its_time() {
+    fn a_value_whose_replicas_all_moved_is_known_by_name_size_and_time() {
         let moved = ["d", "e", "f"].map(|volume| file(volume, PLAIN, 9));
         let judged = |files: &[Candidate], old: &Entry| {
             judge(files.to_vec(), &Known { entry: old, written: 5 }, 3, &[]).record.unwrap()
@@ -357,7 +357,7 @@ mod tests {
         for others in [later, longer, renamed] {
             assert_eq!(judged(&others, &old()).headers, []);
         }
-        // minikeyvalue's records know no time
+        // minikeyvalue's records have no time
         let mut unsure = old();
         unsure.record.as_mut().unwrap().modified = None;
         assert_eq!(judged(&moved, &unsure).headers, []);
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_an_attempt_of_its_own_is_not_used_again() {
+    fn an_intent_with_generation_names_applies_to_newer_files_too() {
         let files = ["a", "b", "c"].map(|volume| written_at(7, &file(volume, NEW, 9)));
         let replicas = files.iter().map(|file| file.found.replica.clone()).collect();
         let doomed = Entry { record: None, intents: vec![Intent { id: 1, files: replicas }] };
@@ -387,13 +387,13 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_an_older_value_does_not_displace_a_newer_one() {
+    fn a_remaining_file_of_an_older_value_does_not_displace_a_newer_one() {
         let files = [file("a", PLAIN, 9), file("a", NEW, 8), file("b", NEW, 8), file("d", NEW, 8)];
         assert_eq!(judged(&files, &old()), (strings(&["a,", "b,", "d,"]), strings(&["a"]), false));
     }
 
     #[test]
-    fn what_an_intent_of_the_older_index_names_is_not_revived() {
+    fn a_file_that_an_intent_of_the_older_index_names_is_not_revived() {
         let doomed = Entry { record: None, ..old() };
         assert_eq!(judged(&[file("c", PLAIN, 9)], &doomed), (vec![], vec![], false));
     }

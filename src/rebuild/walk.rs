@@ -1,8 +1,8 @@
 //! Lists a whole volume.
 //!
-//! A volume of many values has a directory for nearly each of them, so listings are small and many.
-//! Each volume is listed on a thread of its own, with a runtime and connections of its own: on a shared
-//! one, waking the threads for each other cost as much as the listings themselves.
+//! On a volume with many values nearly each has its own directory, so there are many small listings.
+//! Each volume is listed on a separate thread with its own runtime and connections: on a shared runtime,
+//! waking threads for each other cost as much as the listings.
 
 use std::sync::Arc;
 
@@ -17,19 +17,19 @@ use crate::progress::Progress;
 use crate::record::Replica;
 use crate::volume::{Kind, Timeouts, Volume, VolumeError, Volumes};
 
-/// Files are handed over by this many, or a listing.
+/// Files are sent on once there are at least this many.
 const BATCH: usize = 4000;
 
-/// A listing that couldn't be read is tried again, so often in all.
+/// Attempts to read a listing.
 const TRIES: usize = 3;
 
-/// No key's path is longer, in bytes: what nests deeper is not descended into.
+/// The longest path of a directory that is listed, in bytes; no key's path is longer.
 const MAX_PATH: usize = 4096;
 
-/// Names that `volume/start` and minikeyvalue's volumes have beside the values.
+/// Names at the top of a volume that `volume/start` and minikeyvalue create beside the values.
 const KNOWN: [&str; 2] = ["body_temp", "nginx.pid"];
 
-/// One directory's listing, sorted out.
+/// One directory's listing, by kind of entry.
 #[derive(Default)]
 struct Listing {
     directories: Vec<Directory>,
@@ -41,29 +41,29 @@ struct Listing {
 struct Directory {
     /// The volume, or a subvolume of it.
     place: Place,
-    /// From there on, ending in `/`.
+    /// The path below it, ending in `/`.
     path: String,
 }
 
 impl Directory {
-    /// How deep below the subvolume: 0 holds m0 directories, 1 m1 directories, 2 and more names.
+    /// The depth below the subvolume. Depth 0 holds m0 directories, 1 holds m1 directories, 2 and more hold names.
     fn depth(&self) -> usize {
         self.path.matches('/').count() - 1
     }
 }
 
-/// How a volume is listed, and where to what is found goes.
+/// How a volume is listed, and where the results go.
 #[derive(Clone)]
 pub(super) struct Walk<J> {
     pub(super) timeouts: Timeouts,
     /// Listings read at a time.
     pub(super) jobs: usize,
-    /// Takes all keys' files, in batches.
+    /// Receives the files of keys, in batches.
     pub(super) files: mpsc::Sender<Vec<(Key, Found)>>,
-    /// Takes the paths of what is no key's.
+    /// Called with the path of each entry that belongs to no key.
     pub(super) junk: J,
     pub(super) progress: Arc<Progress>,
-    /// Ends it, when another volume can't be listed.
+    /// Stops the walk when another volume can't be listed.
     pub(super) stop: CancellationToken,
 }
 
@@ -83,8 +83,8 @@ impl<J: Fn(String) + Send + Sync + 'static> Walk<J> {
         .await?
     }
 
-    /// `jobs` listings are read at a time. The next one is always the deepest, which keeps the number of
-    /// directories that wait small.
+    /// Reads `jobs` listings at a time. The next one is always the deepest, which keeps the queue of
+    /// directories short.
     async fn walk(&self, volume: &Arc<Volume>) -> Result<(), String> {
         let mut waiting = vec![Directory { place: Place::new(volume.address()), path: "/".into() }];
         let mut running = FuturesUnordered::new();
@@ -112,8 +112,8 @@ impl<J: Fn(String) + Send + Sync + 'static> Walk<J> {
     }
 }
 
-/// Progress is counted in m0 directories: as the deepest come first, each is finished before many
-/// others are begun. A subvolume is taken to have all 256 until it is listed.
+/// Counts progress in m0 directories: because the deepest directories come first, each m0 directory is finished
+/// before many others begin. A subvolume counts as 256 of them until it is listed.
 fn count(progress: &Progress, listed: &Directory, found: &[Directory]) {
     const ALL: i64 = 256;
     match listed.depth() {
@@ -142,7 +142,7 @@ async fn list(volume: &Arc<Volume>, directory: Directory) -> Result<(Directory, 
     }
 }
 
-/// Puts an entry where it belongs.
+/// Adds an entry to the listing by its kind.
 fn sort(directory: &Directory, name: &str, kind: &Kind, listing: &mut Listing) {
     let Directory { place, path } = directory;
     let depth = directory.depth();
@@ -161,7 +161,7 @@ fn sort(directory: &Directory, name: &str, kind: &Kind, listing: &mut Listing) {
             listing.directories.push(Directory { place: place.clone(), path });
         }
         Kind::File { size, modified } => match Key::from_path(&format!("{path}{name}")) {
-            // rows that begin so are the index's own
+            // the index's internal rows begin with a zero byte
             Some((key, name)) if key.as_bytes().first() != Some(&0) => {
                 let replica = Replica { place: place.clone(), name };
                 listing.files.push((key, Found { replica, size: *size, modified: *modified }));
@@ -178,7 +178,7 @@ fn is_subvolume(name: &str) -> bool {
     })
 }
 
-/// Whether a directory of that name can be on the way to a key's file.
+/// Whether a directory with that name can be in the path of a key's file.
 fn fits(depth: usize, name: &str) -> bool {
     if depth < 2 {
         name.len() == 2 && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
@@ -194,9 +194,9 @@ mod tests {
     use super::*;
     use crate::key::{MAX_KEY_BYTES, Name};
 
-    /// Long names are cut anywhere, also within the generation.
+    /// Long names may be split anywhere, also within the generation.
     #[test]
-    fn every_keys_file_is_come_by() {
+    fn every_directory_of_a_keys_path_is_listed() {
         for length in 2..=MAX_KEY_BYTES {
             let key = Key::new(&[b"/".as_slice(), &b"?k~".repeat(length / 3 + 1)].concat()[..length]);
             for name in [Name::Plain, Name::Generation(length as u64)] {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_lead_to_a_value_is_not_descended_into() {
+    fn other_directories_are_not_listed() {
         assert!(
             !fits(0, "lost+found")
                 && !fits(0, "AB")

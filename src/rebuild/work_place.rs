@@ -1,4 +1,4 @@
-//! Where the new index is made, and how it comes to its place.
+//! The directory in which the new index is made, and its move to the final path.
 
 use std::fs;
 use std::io;
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-/// The directory beside the index to be, in which it is made. Only one rebuild can hold it.
+/// The directory `<db>.rebuilding`, in which the new index is made. Only one rebuild at a time can hold it.
 ///
-/// Nothing of it stays, unless the run is killed.
+/// Dropping it removes the directory.
 pub(super) struct WorkPlace {
     pub(super) directory: PathBuf,
     _lock: fs::File,
@@ -19,12 +19,12 @@ impl WorkPlace {
         let taken = match fs::read_dir(db) {
             Ok(mut entries) => entries.next().is_some(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(format!("can't look at {}: {error}", db.display())),
+            Err(error) => return Err(format!("can't read {}: {error}", db.display())),
         };
         if taken {
             return Err(format!(
                 "{db} exists, and a rebuild overwrites nothing: move it away (and name it with --from, to keep \
-                 what only it knows)",
+                 data that the files don't have)",
                 db = db.display()
             ));
         }
@@ -52,12 +52,12 @@ impl WorkPlace {
 impl Drop for WorkPlace {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.directory) {
-            tracing::error!(directory = %self.directory.display(), %error, "can't be removed, do it by hand");
+            tracing::error!(directory = %self.directory.display(), %error, "can't remove it: remove it by hand");
         }
     }
 }
 
-/// Moves the finished index to its place.
+/// Moves the finished index to its final path.
 pub(super) fn publish(index: &Path, db: &Path) -> Result<(), String> {
     let moved = fs::rename(index, db).and_then(|()| {
         let parent = db.parent().filter(|parent| !parent.as_os_str().is_empty());

@@ -1,4 +1,4 @@
-//! What the index stores for a key, and its form in bytes.
+//! Records and intents, which the index stores for keys, and their binary form.
 //!
 //! **Record**, one per key that exists:
 //!
@@ -9,11 +9,10 @@
 //! header   name (length, bytes)  value (length, bytes)
 //! ```
 //!
-//! Integers are big-endian, counts and lengths 2 bytes. `modified` is in milliseconds since 1970 (UTC).
-//! Records of version 01, which davkv 0.1 wrote, have it in seconds, and are the same otherwise. Both
-//! versions are read; what is written is version 02, but for a rebuild that makes an index for davkv 0.1.
-//! No record of minikeyvalue begins with either byte: those are text,
-//! `[DELETED][HASH<32 hex digits>]place,place,…`, and are read as they are.
+//! Integers are big-endian, counts and lengths 2 bytes. `modified` is in milliseconds since 1970 (UTC);
+//! in records of version 01, which davkv 0.1 wrote, it is in seconds. Both versions are read. Version 02
+//! is written, except by a rebuild that makes an index for davkv 0.1. Records of minikeyvalue are read,
+//! too: they are text, `[DELETED][HASH<32 hex digits>]place,place,…`, and don't begin with byte 01 or 02.
 //!
 //! **Intents**, one row per key that has any: `01  count  count × (id: 8  count  count × replica)`.
 
@@ -23,7 +22,7 @@ use crate::clock::Timestamp;
 use crate::key::Name;
 use crate::placement::Place;
 
-/// One file of a key: on which volume, under which of the key's names.
+/// One file of a key: its volume, subvolume and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Replica {
     /// The volume and subvolume.
@@ -32,7 +31,7 @@ pub struct Replica {
     pub name: Name,
 }
 
-/// What is stored with a value for those who read it: names and values.
+/// Names and values of headers that are stored with a value and returned to readers.
 pub type Headers = Vec<(String, String)>;
 
 /// Whether a value is served.
@@ -49,30 +48,29 @@ pub enum State {
 pub struct Record {
     /// Whether it is served.
     pub state: State,
-    /// Its files, the best placed first.
+    /// Its files, in the order of placement.
     pub replicas: Vec<Replica>,
-    /// MD5 of the value; minikeyvalue could be told not to compute it, and a rebuild can't know it.
+    /// MD5 of the value; unknown if `--md5sum` was off, or after a rebuild.
     pub md5: Option<[u8; 16]>,
     /// Length of the value in bytes; minikeyvalue doesn't store it.
     pub size: Option<u64>,
-    /// When the value's upload began; minikeyvalue doesn't store it. The files on the volumes have the second
-    /// of it as their modification time.
+    /// When the value's upload began; minikeyvalue doesn't store it. The files on the volumes have this time,
+    /// rounded down to the second, as their modification time.
     pub modified: Option<Timestamp>,
-    /// Content type, user headers and what else the S3 API keeps; the native API stores none.
+    /// Content type, user metadata and other headers of the S3 API; the native API stores none.
     pub headers: Headers,
 }
 
-/// The files of one attempt to write or delete: they may lie on their volumes, and no record vouches
-/// for them.
+/// The files of one attempt to write or delete: they may exist on their volumes, and no record names them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
     /// The number of the attempt, unique in this index.
     pub id: u64,
-    /// What may lie on the volumes.
+    /// The files that may exist on the volumes.
     pub files: Vec<Replica>,
 }
 
-/// Bytes in the index that are neither our record nor minikeyvalue's: damage.
+/// Bytes in the index that are no record, of davkv or minikeyvalue, and no intents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordError(&'static str);
 
@@ -84,21 +82,21 @@ impl fmt::Display for RecordError {
 
 impl std::error::Error for RecordError {}
 
-/// The longest place that is believed, in bytes: a host name has at most 253.
+/// The longest place that is accepted, in bytes: a host name has at most 253.
 const MAX_PLACE_BYTES: usize = 1024;
-/// The most replicas that are believed.
+/// The most replicas that are accepted in a record of minikeyvalue.
 const MAX_REPLICAS: usize = 1024;
 
-/// Room for what a record or an intent has once, and for a replica of a usual name: guesses, so that
-/// most are written without growing.
+/// Estimated bytes of a record's or an intent's fixed part, and of one replica. They make one allocation
+/// enough for most.
 const FIXED_BYTES: usize = 64;
 const REPLICA_BYTES: usize = 48;
 
-/// Of records with a time in milliseconds, …
+/// Version byte of records with a time in milliseconds.
 const MILLIS_VERSION: u8 = 2;
-/// … of records with a time in seconds, …
+/// Version byte of records with a time in seconds.
 const SECONDS_VERSION: u8 = 1;
-/// … and of intents.
+/// Version byte of intents.
 const INTENTS_VERSION: u8 = 1;
 const UNLINKED: u8 = 1;
 const HAS_MD5: u8 = 2;
@@ -110,21 +108,21 @@ const GENERATION: u8 = 1;
 /// A stored form of records, by the program that reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// This program's: version 02.
+    /// The current form, version 02.
     Current,
-    /// The form of davkv 0.1, version 01: the time is cut to seconds.
+    /// The form of davkv 0.1, version 01: the time is rounded down to seconds.
     Davkv01,
     /// The form of minikeyvalue: no size, no time, no headers.
     Minikeyvalue,
 }
 
-/// The header that holds a value's tag where that isn't its MD5.
+/// The header that holds a value's entity tag if that isn't the MD5.
 pub const TAG: &str = "etag";
 
 impl Record {
-    /// What tells the value from others under the same key, without quotes: a header's word, or the MD5 in
-    /// hex. Where neither is known, the second of its time, its size and its newest name, of which a rebalance may
-    /// change the last; nobody can take that for an MD5.
+    /// The value's entity tag, without quotes: the stored header, or else the MD5 in hex. If neither is known,
+    /// the tag is made of the time (in seconds), the size and the newest generation, which a rebalance may change;
+    /// such a tag can't be taken for an MD5.
     #[must_use]
     pub fn tag(&self) -> String {
         let header = self.headers.iter().find(|(name, _)| name == TAG).map(|(_, tag)| tag.clone());
@@ -138,13 +136,13 @@ impl Record {
         })
     }
 
-    /// The stored form that this program writes.
+    /// The current stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         self.encode_version(MILLIS_VERSION, Timestamp::millis)
     }
 
-    /// The record in that form; `None` when the form can't say it: minikeyvalue knows no generation names.
+    /// The record in that form; `None` if the form can't express it: minikeyvalue has no generation names.
     #[must_use]
     pub fn encode_in(&self, form: Form) -> Option<Vec<u8>> {
         match form {
@@ -178,8 +176,7 @@ impl Record {
         out
     }
 
-    /// minikeyvalue's stored form; `None` when that can't say it, because a replica has a generation
-    /// name.
+    /// minikeyvalue's stored form; `None` if a replica has a generation name.
     #[must_use]
     pub fn encode_minikeyvalue(&self) -> Option<Vec<u8>> {
         if self.replicas.iter().any(|replica| replica.name != Name::Plain) {
@@ -195,7 +192,7 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// Bytes that are in neither form.
+    /// The bytes are in no known form.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let (mut replicas, mut headers) = (Vec::new(), Vec::new());
         let Fixed { state, md5, size, modified } = read(bytes, |part| match part {
@@ -207,8 +204,8 @@ impl Record {
 }
 
 impl State {
-    /// The state of a stored record, all of which is read as strictly as [`Record::decode`] does, but
-    /// not kept: what a listing asks of each row.
+    /// The state of a stored record, for listings. The whole record is checked as strictly as in
+    /// [`Record::decode`], but nothing else is kept.
     ///
     /// # Errors
     ///
@@ -218,7 +215,7 @@ impl State {
     }
 }
 
-/// What each record has once.
+/// The fields that each record has once.
 struct Fixed {
     state: State,
     md5: Option<[u8; 16]>,
@@ -226,13 +223,13 @@ struct Fixed {
     modified: Option<Timestamp>,
 }
 
-/// What a record has any number of.
+/// The fields that a record can have any number of.
 enum Part<'a> {
     Replica(&'a str, Name),
     Header(&'a str, &'a str),
 }
 
-/// Reads any stored form, and shows its parts in their order.
+/// Reads any stored form, and passes its parts to `part` in their order.
 fn read<'a>(bytes: &'a [u8], part: impl FnMut(Part<'a>)) -> Result<Fixed, RecordError> {
     match bytes.split_first() {
         Some((&MILLIS_VERSION, rest)) => read_ours(rest, Timestamp::from_millis, part),
@@ -241,7 +238,7 @@ fn read<'a>(bytes: &'a [u8], part: impl FnMut(Part<'a>)) -> Result<Fixed, Record
     }
 }
 
-/// Reads what follows the version byte; `time` is how that version counts.
+/// Reads the bytes after the version byte; `time` converts the version's unit of time.
 fn read_ours<'a>(
     bytes: &'a [u8],
     time: fn(u64) -> Timestamp,
@@ -277,7 +274,7 @@ fn read_minikeyvalues<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Re
     let (md5, places) = match text.strip_prefix("HASH") {
         Some(rest) => {
             let (digits, rest) = rest.split_at_checked(32).ok_or(RecordError("short hash"))?;
-            (Some(unhex(digits).ok_or(RecordError("hash is no hex"))?), rest)
+            (Some(unhex(digits).ok_or(RecordError("hash is not hex"))?), rest)
         }
         None => (None, text),
     };
@@ -313,7 +310,7 @@ impl Intent {
     ///
     /// # Errors
     ///
-    /// Bytes that [`Intent::encode_all`] didn't write.
+    /// The bytes aren't in the form of [`Intent::encode_all`].
     pub fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, RecordError> {
         let mut input = Input(bytes);
         if input.byte()? != INTENTS_VERSION {
@@ -327,13 +324,13 @@ impl Intent {
     }
 }
 
-/// Lower-case hex digits of an MD5, as `md5sum` and minikeyvalue print it.
+/// An MD5 in lower-case hex digits.
 #[must_use]
 pub fn hex(md5: &[u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(*md5))
 }
 
-/// The MD5 of 32 hex digits of either case; `None` for anything else.
+/// Parses an MD5 from 32 hex digits of either case; `None` for anything else.
 #[must_use]
 pub fn unhex(digits: &str) -> Option<[u8; 16]> {
     if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -342,9 +339,8 @@ pub fn unhex(digits: &str) -> Option<[u8; 16]> {
     u128::from_str_radix(digits, 16).ok().map(u128::to_be_bytes)
 }
 
-/// Counts and lengths are written as 2 bytes; nothing that we store comes near that limit (a record
-/// has a handful of replicas, and at most as many headers as a request may have), and what is
-/// beyond it is not written rather than written wrongly.
+/// Writes a count or length as 2 bytes. Stored records stay far below that limit (a few replicas, and at most as
+/// many headers as a request may have); a larger count panics rather than being written wrongly.
 fn put_count(out: &mut Vec<u8>, count: usize) {
     let count = u16::try_from(count).unwrap_or_else(|_| unreachable!("{count} entries in one record"));
     out.extend(count.to_be_bytes());
@@ -369,7 +365,7 @@ fn put_replicas(out: &mut Vec<u8>, replicas: &[Replica]) {
     }
 }
 
-/// Bytes still to be read.
+/// The bytes that are still to be read.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {

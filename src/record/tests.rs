@@ -30,7 +30,7 @@ fn minikeyvalues_records_are_written() {
 }
 
 #[test]
-fn damage_is_no_record() {
+fn damaged_bytes_are_refused() {
     for bytes in [
         b"".as_slice(),
         b"DELETED",
@@ -81,7 +81,7 @@ fn our_form_is_pinned() {
     assert_eq!(Intent::decode_all(bytes).unwrap(), intents);
 }
 
-/// The form in which davkv 0.1 wrote records, and the only one of ours that it reads.
+/// The form in which davkv 0.1 wrote records, and the only form of davkv's that it reads.
 #[test]
 fn the_form_of_davkv_0_1_is_pinned() {
     let record = full(Timestamp::from_seconds(4));
@@ -94,9 +94,9 @@ fn the_form_of_davkv_0_1_is_pinned() {
     assert_eq!(within_the_second.encode_in(Form::Davkv01).unwrap(), bytes);
 }
 
-/// Clients keep tags: the tag of a stored value must not change with the form of its record.
+/// Clients keep tags, so the tag of a stored value must not change with the form of its record.
 #[test]
-fn the_tag_of_a_value_without_md5_is_of_the_second_of_its_time() {
+fn the_tag_of_a_value_without_md5_has_its_time_in_seconds() {
     let without = |modified| Record { md5: None, ..full(modified) };
     assert_eq!(without(Timestamp::from_seconds(0x1234)).tag(), "1234-3-102");
     assert_eq!(without(Timestamp::from_millis(0x1234 * 1000 + 999)).tag(), "1234-3-102");
@@ -114,7 +114,7 @@ fn replicas() -> impl Strategy<Value = Vec<Replica>> {
 
 proptest! {
     #[test]
-    fn record_and_back(
+    fn an_encoded_record_is_decoded_to_the_same_record(
         live: bool, replicas in replicas(), md5: Option<[u8; 16]>, size: Option<u64>, modified: Option<u64>,
         headers in proptest::collection::vec((".{0,9}", ".{0,9}"), 0..4),
     ) {
@@ -123,21 +123,21 @@ proptest! {
         let seconds = record.modified.map(|modified| Timestamp::from_seconds(modified.seconds()));
         let of_davkv01 = record.encode_in(Form::Davkv01).unwrap();
         prop_assert_eq!(Record::decode(&of_davkv01), Ok(Record { modified: seconds, ..record.clone() }));
-        // a record that davkv 0.1 wrote and that is written again says the same
+        // a record of davkv 0.1 that is written again has the same content
         let again = Record::decode(&of_davkv01).unwrap();
         prop_assert_eq!(Record::decode(&again.encode()).unwrap().encode_in(Form::Davkv01).unwrap(), of_davkv01);
         prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
     }
 
     #[test]
-    fn intents_and_back(intents in proptest::collection::vec((any::<u64>(), replicas()), 0..4)) {
+    fn encoded_intents_are_decoded_to_the_same_intents(intents in proptest::collection::vec((any::<u64>(), replicas()), 0..4)) {
         let intents: Vec<Intent> = intents.into_iter().map(|(id, files)| Intent { id, files }).collect();
         prop_assert_eq!(Intent::decode_all(&Intent::encode_all(&intents)), Ok(intents));
     }
 
-    /// Bytes near a record's, so that many are one and many just not.
+    /// The bytes are a record with slight damage, so that many are valid and many are not.
     #[test]
-    fn a_state_is_read_where_a_record_is(
+    fn a_state_is_decoded_exactly_if_the_record_is(
         replicas in replicas(), cut in 0..200_usize, at in 0..200_usize, byte: u8, of_davkv01: bool,
     ) {
         let (state, md5, size, modified) = (State::Live, Some(MD5), None, Some(Timestamp::from_millis(1)));

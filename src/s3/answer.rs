@@ -1,5 +1,4 @@
-//! Answers, on their way from s3s to the client: numbered, logged where they are errors, and with the bodies
-//! of objects, which go past s3s.
+//! Completes s3s's answers: adds request IDs, logs errors, and inserts the bodies of objects, which bypass s3s.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,28 +23,28 @@ const REQUEST_ID: &str = "x-amz-request-id";
 
 const XML: HeaderValue = HeaderValue::from_static("application/xml");
 
-/// So many characters of why a request failed are in the log.
+/// The most characters of an error's message in the log.
 const LONGEST_WHY: usize = 512;
 
-/// What takes the place of the body that s3s writes.
+/// What replaces the body that s3s writes.
 pub(super) enum Instead {
     /// The bytes of an object.
     Bytes(Bytestream),
-    /// None: the client is sent to this URL.
+    /// A redirect to this URL.
     Redirect(String),
 }
 
 /// The body of an answer.
 pub enum Body {
-    /// As s3s wrote it.
+    /// A body that s3s wrote.
     Written(s3s::Body),
-    /// An object's.
+    /// An object's bytes.
     Bytes(Bytestream),
-    /// As s3s writes it, where the answer begins before it is known how it ends.
+    /// A body that s3s is still writing: the answer began before its outcome was known.
     Late(Late),
 }
 
-/// An answer that may come to be an error after its beginning.
+/// An answer that may still become an error after its beginning.
 pub struct Late {
     body: s3s::Body,
     asked: Asked,
@@ -53,7 +52,7 @@ pub struct Late {
 }
 
 impl Late {
-    /// Puts right how s3s ends it: as if it were only beginning.
+    /// Removes the second XML declaration, which s3s writes when the body ends, and completes the error.
     fn piece(&mut self, piece: Bytes) -> Bytes {
         if !std::mem::replace(&mut self.has_begun, true) || !piece.starts_with(b"<?xml") {
             return piece;
@@ -110,7 +109,7 @@ impl http_body::Body for Body {
     }
 }
 
-/// The answer as the client shall see it.
+/// The final answer for the client.
 pub(super) fn finish(mut answer: s3s::HttpResponse, asked: Asked) -> Response<Body> {
     let instead = answer.extensions_mut().remove::<Arc<Mutex<Option<Instead>>>>();
     let instead = instead.and_then(|it| it.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -118,7 +117,7 @@ pub(super) fn finish(mut answer: s3s::HttpResponse, asked: Asked) -> Response<Bo
         *answer.body_mut() = s3s::Body::empty();
         answer.headers_mut().remove(CONTENT_TYPE);
     }
-    // s3s has a 206 for GET alone
+    // s3s sends 206 for GET only
     if answer.status() == StatusCode::OK && answer.headers().contains_key(CONTENT_RANGE) {
         *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
@@ -147,7 +146,7 @@ pub(super) fn finish(mut answer: s3s::HttpResponse, asked: Asked) -> Response<Bo
     }
 }
 
-/// The answer to a request that s3s doesn't see.
+/// The answer to a request that is refused before s3s.
 pub(super) fn refusal(error: S3Error) -> s3s::HttpResponse {
     error.to_http_response().unwrap_or_else(|_unwritten| {
         let mut answer = Response::new(s3s::Body::empty());
@@ -156,14 +155,14 @@ pub(super) fn refusal(error: S3Error) -> s3s::HttpResponse {
     })
 }
 
-/// s3s couldn't write its answer to the end.
+/// Logs that s3s couldn't write its answer to the end.
 fn broken(error: &s3s::StdError) -> BodyError {
     tracing::debug!(error, "an answer broke off");
     BodyError
 }
 
-/// Puts what stands for no character in the place of what XML has none for: clients' own words come back in it,
-/// and s3s writes them as they are.
+/// Replaces characters that XML doesn't allow by U+FFFD: s3s doesn't escape them, and answers repeat text that
+/// clients sent.
 fn replace_invalid_xml_chars(answer: &mut s3s::HttpResponse) {
     let is_none = |c: char| !matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
     let written = answer.body().bytes().unwrap_or_default();
@@ -175,7 +174,7 @@ fn replace_invalid_xml_chars(answer: &mut s3s::HttpResponse) {
     }
 }
 
-/// The text of an XML element, for the log: not without end.
+/// The text of an XML element, unescaped and shortened for the log.
 fn plain(text: &str) -> String {
     let entities = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
     let text = entities.iter().fold(text.to_owned(), |text, (entity, char)| text.replace(entity, char));
@@ -185,12 +184,12 @@ fn plain(text: &str) -> String {
 /// A request, for the log.
 pub(super) struct Asked {
     pub(super) context: Arc<RequestContext>,
-    /// The condition that wasn't met, if any wasn't.
+    /// The condition that wasn't met, if any.
     pub(super) condition: Option<&'static str>,
 }
 
 impl Asked {
-    /// Numbers an answer, says in it what s3s doesn't, and logs it.
+    /// Adds the request ID to an answer, completes an error's XML, and logs the answer.
     pub(super) fn end(&self, answer: &mut s3s::HttpResponse) {
         let status = answer.status();
         if let Ok(id) = HeaderValue::try_from(self.context.id()) {
@@ -204,13 +203,12 @@ impl Asked {
         let xml = answer.body().bytes().unwrap_or_default();
         if !xml.is_empty() {
             *answer.body_mut() = s3s::Body::from(self.fail(&xml, status));
-            // s3s forgets it where an error has headers of its own
+            // s3s omits it if an error has other headers
             answer.headers_mut().insert(CONTENT_TYPE, XML);
         }
     }
 
-    /// Completes the XML of an error, and logs it. That something isn't there, or isn't what was expected, is
-    /// an answer.
+    /// Completes the XML of an error, and logs the error, except 404 and 412, which are normal answers.
     fn fail(&self, xml: &[u8], status: StatusCode) -> Bytes {
         let xml = String::from_utf8_lossy(xml);
         let part = |name: &str| {
@@ -219,7 +217,7 @@ impl Asked {
         };
         let (error, message) = (part("Code").unwrap_or_default(), part("Message"));
         let why = message.map_or_else(|| words(error).to_owned(), plain);
-        // by its code, where it comes after the status
+        // in a late answer only the code shows the error
         let is_answer = matches!(status, StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED)
             || matches!(error, "NoSuchUpload" | "PreconditionFailed");
         let is_failure = (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
@@ -231,9 +229,9 @@ impl Asked {
         }
         let said = message.map_or_else(|| format!("<Message>{}</Message>", words(error)), |_| String::new());
         let more = match (error, self.condition) {
-            // fsspec reads it
+            // fsspec reads this
             ("PreconditionFailed", Some(condition)) => format!("<Condition>{condition}</Condition>"),
-            // s3cmd does
+            // s3cmd reads this
             ("AuthorizationHeaderMalformed", _) => format!("<Region>{REGION}</Region>"),
             _ => String::new(),
         };

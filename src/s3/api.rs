@@ -1,4 +1,4 @@
-//! S3's operations, one method each: what s3s read of a request to what it writes of an answer.
+//! S3's operations, one method each, from s3s's input types to its output types.
 
 use std::sync::{Arc, Mutex};
 
@@ -33,11 +33,11 @@ pub(super) struct Operations {
     pub(super) store: Store,
     pub(super) buckets: Buckets,
     pub(super) access: Access,
-    /// Whether readers are sent to a volume.
+    /// Whether readers are redirected to a volume.
     pub(super) redirect: bool,
 }
 
-/// A list of buckets has at most so many, as in S3.
+/// The most buckets in one listing, as in S3.
 const MOST_BUCKETS: usize = 10_000;
 
 type Answer<T> = S3Result<S3Response<T>>;
@@ -64,16 +64,16 @@ impl S3 for Operations {
             unmodified_since: input.if_unmodified_since,
         };
         let wanted = Wanted { range: input.range, part_number: input.part_number };
-        // the volume knows no other headers than its own
+        // a volume can't send response headers that the request asks for
         let plain = input.response_cache_control.is_none()
             && input.response_content_disposition.is_none()
             && input.response_content_encoding.is_none()
             && input.response_content_language.is_none()
             && input.response_content_type.is_none()
             && input.response_expires.is_none();
-        // else anybody could make a page of whatever lies in a public bucket
-        if !plain && req.credentials.is_none() && !self.access.is_open() {
-            return Err(s3_error!(InvalidRequest, "response headers are for signed requests"));
+        // otherwise anybody could turn an object of a public bucket into a web page
+        if !plain && req.credentials.is_none() && !self.access.is_unrestricted() {
+            return Err(s3_error!(InvalidRequest, "response-* parameters need a signed request"));
         }
         let (found, instead) = if self.redirect && plain && wanted.part_number.is_none() {
             let found = objects::find(&self.store, &key, &expected, wanted).await?;
@@ -323,7 +323,7 @@ impl S3 for Operations {
         if !s3s::path::check_bucket_name(&input.bucket) {
             return Err(s3_error!(
                 InvalidBucketName,
-                "a bucket's name has 3 to 63 characters of a-z, 0-9, . and -, and begins and ends with one of the former two"
+                "a bucket's name has 3 to 63 characters of a-z, 0-9, . and -, and begins and ends with a letter or digit"
             ));
         }
         self.buckets.create(&input.bucket).await?;
@@ -356,7 +356,7 @@ impl S3 for Operations {
         req: S3Request<GetBucketVersioningInput>,
     ) -> Answer<GetBucketVersioningOutput> {
         self.check_bucket(&req.input.bucket).await?;
-        // as of a bucket that never had any
+        // as for a bucket that never had versioning
         answer(GetBucketVersioningOutput::default())
     }
 

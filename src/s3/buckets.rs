@@ -1,4 +1,4 @@
-//! The store's buckets, in S3's words.
+//! The store's buckets, with S3's errors.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use super::errors::refused;
 use crate::clock::Timestamp;
 use crate::store::{self, BucketError, Store};
 
-/// The buckets of a store, as S3's requests ask for them.
+/// The buckets of a store.
 #[derive(Clone)]
 pub(super) struct Buckets {
     buckets: store::Buckets,
     copies: Arc<Semaphore>,
 }
 
-/// For as long as this is, the bucket isn't deleted.
+/// While a lease exists, its bucket isn't deleted.
 #[derive(Clone, Default)]
 pub(super) struct Lease {
     _lease: store::Lease,
     _place: Option<Arc<OwnedSemaphorePermit>>,
 }
 
-/// At most this many copies and completions go on at a time. They go on without their clients, too, so that a
-/// limit on connections is none on them.
+/// The most copies and completions that run at a time. They continue when their clients disconnect, so the limit
+/// on connections doesn't bound them.
 const COPIES: usize = 64;
 
 impl Buckets {
@@ -41,18 +41,18 @@ impl Buckets {
         self.buckets.exists(bucket).await.map_err(refused_bucket)
     }
 
-    /// That there is such a bucket, to be listed: an implicit one may hold nothing.
+    /// Checks that a bucket can be listed; an implicit one may be empty.
     pub(super) async fn check_listable(&self, bucket: &str) -> S3Result<()> {
         self.buckets.check_listable(bucket).await.map_err(refused_bucket)
     }
 
-    /// That there is such a bucket, to be written into.
+    /// Checks that a bucket exists, and keeps it while it is written to.
     pub(super) async fn lease(&self, bucket: &str) -> S3Result<Lease> {
         let lease = self.buckets.lease(bucket).await.map_err(refused_bucket)?;
         Ok(Lease { _lease: lease, _place: None })
     }
 
-    /// That there is such a bucket, and a place for a copy into it.
+    /// As [`Buckets::lease`], and takes one of the places for copies.
     pub(super) async fn lease_for_copy(&self, bucket: &str) -> S3Result<Lease> {
         let lease = self.lease(bucket).await?;
         let place = Arc::clone(&self.copies).try_acquire_owned();
@@ -60,18 +60,18 @@ impl Buckets {
         Ok(Lease { _place: Some(Arc::new(place)), ..lease })
     }
 
-    /// Makes a bucket.
+    /// Creates a bucket.
     pub(super) async fn create(&self, bucket: &str) -> S3Result<()> {
         self.buckets.create(bucket).await.map_err(refused_bucket)
     }
 
-    /// Removes a bucket that holds nothing. Uploads to it end.
+    /// Deletes an empty bucket, and aborts its uploads.
     pub(super) async fn delete(&self, bucket: &str) -> S3Result<()> {
         self.buckets.delete(bucket).await.map_err(refused_bucket)
     }
 
-    /// At most `most` of the buckets that may be `seen`, after `after` in the order of their names, with when
-    /// they were made.
+    /// Up to `most` buckets for which `seen` holds, after `after` in the order of their names, with their times of
+    /// creation.
     pub(super) async fn list(
         &self,
         after: &str,
@@ -94,13 +94,12 @@ fn refused_bucket(error: BucketError) -> S3Error {
     }
 }
 
-/// What the keys of a bucket's objects begin with.
+/// The prefix of the keys of a bucket's objects.
 pub(super) fn prefix(bucket: &str) -> Vec<u8> {
     format!("/{bucket}/").into_bytes()
 }
 
-/// A body that goes to a bucket. The write that reads it holds it to its end, also when its client has left,
-/// and with it the bucket.
+/// A body with the lease of its bucket. The write holds it to its end, even if the client disconnects.
 pub(super) struct Leased<B> {
     body: B,
     _lease: Lease,
@@ -128,8 +127,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Leased<B> {
     }
 }
 
-/// Whether a bucket may be made by that name: 3 to 63 characters of a–z, 0–9, `.` and `-`, as S3 has it.
-/// Where buckets are implicit, those that exist have the names that they have.
+/// Validates bucket names: S3's rules if buckets are strict; otherwise implicit buckets may have other names.
 pub(super) struct Names {
     pub(super) strict: bool,
 }

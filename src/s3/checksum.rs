@@ -1,4 +1,4 @@
-//! The checksums of S3, of bytes as they pass.
+//! S3's checksums, computed while bytes pass through.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,7 +22,7 @@ pub(super) enum Algorithm {
 impl Algorithm {
     pub(super) const ALL: [Self; 5] = [Self::Crc32, Self::Crc32C, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
 
-    /// As S3 calls it.
+    /// S3's name of the algorithm.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Crc32 => "CRC32",
@@ -33,12 +33,12 @@ impl Algorithm {
         }
     }
 
-    /// The one that S3 calls so, in whatever case.
+    /// The algorithm with this name, in any case.
     pub(super) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
     }
 
-    /// The header, or trailer, in which it comes and goes.
+    /// The header or trailer that carries the checksum.
     pub(super) fn header(self) -> &'static str {
         match self {
             Self::Crc32 => "x-amz-checksum-crc32",
@@ -49,12 +49,12 @@ impl Algorithm {
         }
     }
 
-    /// The one that comes in the header of that name, in whatever case.
+    /// The algorithm of the header with this name, in any case.
     pub(super) fn of_header(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.header().eq_ignore_ascii_case(name))
     }
 
-    /// Its length in bytes.
+    /// The checksum's length in bytes.
     pub(super) fn width(self) -> usize {
         match self {
             Self::Crc32 | Self::Crc32C => 4,
@@ -69,18 +69,18 @@ impl Algorithm {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sum {
     pub(super) algorithm: Algorithm,
-    /// Its bytes, the highest first.
+    /// Its bytes, big-endian.
     pub(super) value: Vec<u8>,
 }
 
 impl Sum {
-    /// Reads one from base64; `None` where it isn't of the algorithm's length.
+    /// Parses base64; `None` if it is invalid or doesn't have the algorithm's length.
     pub(super) fn parse(algorithm: Algorithm, base64: &str) -> Option<Self> {
         let value = STANDARD.decode(base64).ok()?;
         (value.len() == algorithm.width()).then_some(Self { algorithm, value })
     }
 
-    /// As headers and XML have it.
+    /// As base64, for headers and XML.
     pub(super) fn base64(&self) -> String {
         STANDARD.encode(&self.value)
     }
@@ -93,14 +93,14 @@ impl Sum {
     }
 }
 
-/// A checksum in the making.
+/// A checksum that is being computed.
 pub(super) struct Hasher {
     algorithm: Algorithm,
     state: State,
 }
 
 enum State {
-    // with its tables it is three times as large as the others
+    // boxed, because with its tables it is three times as large as the others
     Crc(Box<Crc>),
     Sha1(Sha1),
     Sha256(Sha256),
@@ -138,12 +138,12 @@ impl Hasher {
     }
 }
 
-/// Checksums of the same bytes.
+/// Several checksums of the same bytes.
 #[derive(Default)]
 pub(super) struct Checksums(Vec<Hasher>);
 
 impl Checksums {
-    /// Of these algorithms; one that is named twice is computed once.
+    /// For these algorithms; duplicates are computed once.
     pub(super) fn new(algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
         let mut hashers: Vec<Hasher> = Vec::new();
         for algorithm in algorithms {
@@ -160,13 +160,13 @@ impl Checksums {
         }
     }
 
-    /// The sums, in the order in which they were named.
+    /// The sums, in the order of the algorithms.
     pub(super) fn finish(self) -> Vec<Sum> {
         self.0.into_iter().map(Hasher::finish).collect()
     }
 }
 
-/// Checksums of bytes that are on their way through the store.
+/// Checksums of bytes that pass through the store.
 #[derive(Clone)]
 pub(super) struct Tapped(Arc<Mutex<Checksums>>);
 
@@ -207,8 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_those_that_others_compute() {
-        // the check values of the catalogue of CRCs, and FIPS 180 by sha1sum and sha256sum
+    fn sums_match_known_values() {
+        // the check values of the catalogue of CRCs, and the output of sha1sum and sha256sum
         for (algorithm, expected) in [
             (Algorithm::Crc32, "cbf43926"),
             (Algorithm::Crc32C, "e3069283"),
@@ -218,13 +218,13 @@ mod tests {
         ] {
             assert_eq!(hex(&sum(algorithm, b"123456789")), expected, "{algorithm:?}");
         }
-        // as pyarrow sent it with these bytes
+        // sent by pyarrow with these bytes
         assert_eq!(sum(Algorithm::Crc64Nvme, b"hello world").base64(), "jSnVw/bqjr4=");
         assert_eq!(sum(Algorithm::Crc32, b"").base64(), "AAAAAA==");
     }
 
     #[test]
-    fn each_algorithm_has_names_of_its_own_and_a_width() {
+    fn each_algorithm_has_unique_names_and_a_width() {
         for algorithm in Algorithm::ALL {
             assert_eq!(Algorithm::named(algorithm.name()), Some(algorithm));
             assert_eq!(Algorithm::named(&algorithm.name().to_lowercase()), Some(algorithm));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_of_parts_is_that_of_their_sums() {
+    fn a_sum_of_parts_is_the_sum_of_their_sums() {
         let parts = [sum(Algorithm::Crc32, b"12345"), sum(Algorithm::Crc32, b"6789")];
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.value.clone()).collect();
         assert_eq!(Sum::of_parts(Algorithm::Crc32, &parts), sum(Algorithm::Crc32, &bytes));

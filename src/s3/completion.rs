@@ -1,4 +1,4 @@
-//! The end of a multipart upload: its parts become an object.
+//! Completes multipart uploads: joins the parts into an object.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::key::Key;
 use crate::record::{self, Headers, Record};
 use crate::store::{Received, Store};
 
-/// Each part but the last has at least so many bytes, as in S3.
+/// The minimum size of each part but the last, in bytes, as in S3.
 const SMALLEST_PART: u64 = 5 * 1024 * 1024;
 
-/// Who completes an upload hears nothing for at most so long; from then on, white space.
+/// If a completion takes longer than this, the answer begins with white space, so that the client keeps waiting.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Makes the object of its parts. Where that takes long, the answer begins before it is known how it ends,
-/// as S3's does, so that no client gives up waiting.
+/// Joins the parts into the object. If that takes long, the answer begins before the outcome is known, as in S3,
+/// so that clients don't time out.
 pub(super) async fn complete(
     store: &Store,
     lease: Lease,
@@ -36,7 +36,7 @@ pub(super) async fn complete(
     let key = key(&input.bucket, &input.key);
     let upload = number(&input.upload_id)?;
     let (bucket, object) = (input.bucket.clone(), input.key.clone());
-    // somebody may ask again who didn't hear the answer, or didn't wait for it
+    // a client that missed the answer may repeat the request
     let ended = async || {
         completed(store, &key, upload).await.map(|record| output(bucket.clone(), object.clone(), &record))
     };
@@ -56,13 +56,13 @@ pub(super) async fn complete(
     if input.mpu_object_size.is_some_and(|announced| u64::try_from(announced) != Ok(size)) {
         return Err(s3_error!(
             InvalidRequest,
-            "the parts have {size} bytes together, and not as many as announced"
+            "the parts have {size} bytes together, which is not the announced size"
         ));
     }
     let checked = Checked::of(&noted);
     let tapped = match &checked {
         Some(checked) => Tapped::new(checked.whole.then_some(checked.algorithm)),
-        // of the whole, though nobody said before that there would be any
+        // a checksum of the whole object that wasn't announced when the upload was created
         None => Tapped::new(announced.iter().map(|(algorithm, _)| *algorithm)),
     };
     let tap = tapped.tap();
@@ -75,7 +75,7 @@ pub(super) async fn complete(
         drop(lease);
         let record = match completed {
             Ok(record) => record,
-            // somebody else completed it meanwhile
+            // another request completed it meanwhile
             Err(Error::NoUpload) => self::completed(&completing, &key, upload).await?,
             Err(Error::WrongMd5) => {
                 return Err(s3_error!(BadDigest, "the checksum of the object isn't the announced one"));
@@ -90,14 +90,14 @@ pub(super) async fn complete(
     match tokio::time::timeout(QUIET, &mut completion).await {
         Ok(completion) => joined(completion),
         Err(_elapsed) => Ok(CompleteMultipartUploadOutput {
-            // a failure is logged with the request, as others are
+            // a failure is logged with the request
             future: Some(Box::pin(async move { joined(completion.await) })),
             ..CompleteMultipartUploadOutput::default()
         }),
     }
 }
 
-/// What completes the headers of an object once its bytes were read: they must have the announced checksums.
+/// Called when the object's bytes were read: checks the announced checksums and adds headers.
 fn finish(
     mut headers: Headers,
     tapped: Tapped,
@@ -111,14 +111,14 @@ fn finish(
             metadata::put_checksum_type(&mut headers, ChecksumType::COMPOSITE);
         }
         let same = |(algorithm, value): &(Algorithm, String)| {
-            // a client that announces a checksum that isn't kept has checked its parts
+            // a checksum that isn't stored can't be compared; the client has checked its parts
             metadata::get(&headers, algorithm.header()).is_none_or(|own| own == value)
         };
         if announced.iter().all(same) { Ok(headers) } else { Err(Error::WrongMd5) }
     }
 }
 
-/// The object, if it came by that upload.
+/// The object's record, if it was made by that upload.
 async fn completed(store: &Store, key: &Key, upload: u64) -> S3Result<Record> {
     match store.record(key).await {
         Ok(record) if metadata::upload(&record) == Some(upload) => Ok(record),
@@ -127,7 +127,7 @@ async fn completed(store: &Store, key: &Key, upload: u64) -> S3Result<Record> {
     }
 }
 
-/// The parts that the client names, each as it is stored.
+/// The stored parts that the client lists.
 async fn chosen(
     store: &Store,
     key: &Key,
@@ -135,7 +135,7 @@ async fn chosen(
     given: Vec<CompletedPart>,
 ) -> S3Result<Vec<(u16, Record)>> {
     if given.is_empty() {
-        return Err(s3_error!(MalformedXML, "an upload is completed with a list of its parts"));
+        return Err(s3_error!(MalformedXML, "a completion needs a list of the upload's parts"));
     }
     let (stored, _) = store.parts(key, upload, 1, LAST_PART.into()).await.map_err(refused)?;
     let mut stored: BTreeMap<u16, Record> = stored.into_iter().collect();
@@ -143,7 +143,7 @@ async fn chosen(
     for (at, mut given) in given.into_iter().enumerate() {
         let number = part_number(given.part_number.unwrap_or_default())?;
         if chosen.last().is_some_and(|(before, _)| *before >= number) {
-            return Err(s3_error!(InvalidPartOrder, "the parts are listed by ascending numbers"));
+            return Err(s3_error!(InvalidPartOrder, "list the parts in ascending order of their numbers"));
         }
         let record = stored.remove(&number).ok_or_else(|| invalid_part(number, "isn't stored"))?;
         if given.e_tag.as_ref().is_none_or(|tag| tag.value() != record.tag()) {
@@ -158,7 +158,7 @@ async fn chosen(
         if at + 1 < count && record.size.is_none_or(|size| size < SMALLEST_PART) {
             return Err(s3_error!(
                 EntityTooSmall,
-                "part {number} has less than {SMALLEST_PART} bytes, and only the last may"
+                "part {number} is smaller than {SMALLEST_PART} bytes, which only the last part may be"
             ));
         }
         chosen.push((number, record));
@@ -170,10 +170,10 @@ fn invalid_part(number: u16, why: &str) -> S3Error {
     s3_error!(InvalidPart, "part {number} {why}")
 }
 
-/// The headers of the object to be, but for its checksums.
+/// The headers of the new object, except its checksums.
 fn described(noted: &Record, upload: u64, parts: &[(u16, Record)]) -> Headers {
     let mut headers = metadata::without_sums(&noted.headers);
-    // S3's tag of an object in parts: MD5 of the parts' MD5s, and their number
+    // S3's tag of a multipart object: MD5 of the parts' MD5s, and the number of parts
     let mut md5 = Md5::new();
     for (_, part) in parts {
         match &part.md5 {

@@ -1,4 +1,4 @@
-//! Conditions of requests: what the client expects an object to be (RFC 9110 section 13, as S3 applies it).
+//! Conditional requests (RFC 9110 section 13, as S3 applies it).
 
 use hyper::HeaderMap;
 use s3s::dto::{ETag, ETagCondition, Timestamp};
@@ -8,7 +8,7 @@ use super::metadata::modified_second;
 use crate::record::Record;
 use crate::store::Precondition;
 
-/// What a reader expects, or what a copy expects of its source.
+/// The conditions of a read, or of a copy for its source.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
     pub(super) matches: Option<ETagCondition>,
@@ -17,17 +17,17 @@ pub(super) struct Expected {
     pub(super) unmodified_since: Option<Timestamp>,
 }
 
-/// How an object isn't what was expected.
+/// Why a condition isn't met.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unexpected {
-    /// It is the one that the client has.
+    /// The object is the one that the client has.
     Same,
-    /// It is another one.
+    /// The object is another one.
     Other,
 }
 
 impl Expected {
-    /// Compares. An entity tag counts more than a time (RFC 9110 section 13.2.2).
+    /// Checks the conditions. Entity tags take precedence over times (RFC 9110 section 13.2.2).
     pub(super) fn check(&self, record: &Record) -> Result<(), Unexpected> {
         // a condition's times are in seconds
         let modified = modified_second(record);
@@ -49,7 +49,7 @@ impl Expected {
     }
 }
 
-/// The conditions of requests, as S3 calls them.
+/// The names of conditional headers, as S3 spells them.
 const NAMES: [&str; 7] = [
     "If-Match",
     "If-None-Match",
@@ -60,7 +60,7 @@ const NAMES: [&str; 7] = [
     "x-amz-copy-source-If-Modified-Since",
 ];
 
-/// Which condition a request states that can fail it, if it states one.
+/// The name of the request's condition that can fail it, if any.
 pub(super) fn named(headers: &HeaderMap) -> Option<&'static str> {
     let mut stated = NAMES.into_iter().filter(|name| headers.contains_key(*name));
     stated.next().filter(|_| stated.next().is_none())
@@ -78,7 +78,7 @@ pub(super) fn tag(record: &Record) -> ETag {
     ETag::Strong(record.tag())
 }
 
-/// What a key must hold for a write to take effect.
+/// The precondition of a write.
 pub(super) fn when(
     matches: Option<ETagCondition>,
     matches_none: Option<ETagCondition>,
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_count_more_than_times() {
+    fn tags_take_precedence_over_times() {
         let (own, other) = (Some(tagged(&"0".repeat(32))), Some(tagged("1")));
         let second = |seconds| Some(timestamp(clock::Timestamp::from_seconds(seconds)));
         let (before, same, after) = (second(59), second(60), second(61));
@@ -135,14 +135,14 @@ mod tests {
         assert_eq!(expected(none, &own, &before, &None), Err(Unexpected::Same));
         assert_eq!(expected(none, &other, &after, &None), Ok(()));
         assert_eq!(expected(none, &None, &after, &None), Err(Unexpected::Same));
-        // a client knows the second alone
+        // clients know the time in seconds only
         assert_eq!(expected(none, &None, &same, &None), Err(Unexpected::Same));
         assert_eq!(expected(none, &None, &None, &same), Ok(()));
         assert_eq!(expected(none, &Some(ETagCondition::Any), &None, &None), Err(Unexpected::Same));
     }
 
     #[test]
-    fn writes_can_be_conditional_in_two_ways() {
+    fn a_write_accepts_if_match_or_if_none_match() {
         assert_eq!(when(None, Some(ETagCondition::Any)).unwrap(), Precondition::Absent);
         assert_eq!(when(Some(tagged("a")), None).unwrap(), Precondition::Tagged("a".into()));
         assert_eq!(when(None, None).unwrap(), Precondition::Always);

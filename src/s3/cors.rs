@@ -1,7 +1,7 @@
-//! Browsers: pages of which origins may use the store (the CORS protocol of the Fetch standard).
+//! Cross-origin requests of browsers (the CORS protocol of the Fetch standard).
 //!
-//! Nothing is asked of browsers that other clients don't have to do: requests are signed, or anybody may do
-//! them. So what is allowed is for whole stores, by a flag, and not for buckets.
+//! Browsers need the same signatures as other clients, so the allowed origins are set for the whole store, by a
+//! flag, and not per bucket.
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -12,15 +12,15 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request};
 use s3s::{S3Result, s3_error};
 
-/// What a page may do.
+/// The methods that a page may use.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE");
 
-/// What a page may read of an answer.
+/// The headers of an answer that a page may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "ETag, Content-Length, Content-Range, Accept-Ranges, Last-Modified, x-amz-request-id, x-amz-mp-parts-count, x-amz-checksum-crc32, x-amz-checksum-crc32c, x-amz-checksum-crc64nvme, x-amz-checksum-sha1, x-amz-checksum-sha256, x-amz-checksum-type",
 );
 
-/// How long a browser may remember what it was allowed, in seconds.
+/// How long a browser may cache a preflight's answer, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("3600");
 
 /// The origins whose pages may use the store: `https://example.com`, or `*` for all.
@@ -28,20 +28,20 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("3600");
 pub struct Origins(pub Vec<String>);
 
 impl Origins {
-    /// Whether a browser asks what it may do. Where no page may anything, nobody listens.
+    /// Whether the request is a preflight; never if no origins are allowed.
     pub(super) fn is_preflight<B>(&self, request: &Request<B>) -> bool {
         !self.0.is_empty()
             && request.method() == Method::OPTIONS
             && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
     }
 
-    /// The request's origin, if its pages may use the store.
+    /// The request's origin, if it is allowed.
     pub(super) fn of(&self, head: &Parts) -> Option<HeaderValue> {
         let origin = head.headers.get(ORIGIN)?;
         self.0.iter().any(|own| own == "*" || own.as_bytes() == origin.as_bytes()).then(|| origin.clone())
     }
 
-    /// Says what pages may do.
+    /// Answers a preflight.
     pub(super) fn preflight(&self, head: &Parts) -> S3Result<s3s::HttpResponse> {
         if self.of(head).is_none() {
             return Err(s3_error!(AccessDenied, "pages of this origin may not use the store (--s3-cors)"));
@@ -56,7 +56,7 @@ impl Origins {
         Ok(answer)
     }
 
-    /// Tells a browser whether the page may read the answer: it may if it is of that origin.
+    /// Adds the CORS headers, which let pages of the origin read the answer.
     pub(super) fn tell(&self, answer: &mut s3s::HttpResponse, origin: Option<HeaderValue>) {
         if self.0.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! What the store says to S3's error codes.
+//! Maps the store's errors to S3's error codes.
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER};
@@ -8,10 +8,10 @@ use super::payload::{Outcome, PayloadError};
 use crate::error::Error;
 use crate::key::KeyError;
 
-/// What a client may try again after, in seconds.
+/// `Retry-After`, in seconds.
 const RETRY_SECONDS: &str = "1";
 
-/// The answer to a request that the store refused. What is for the log alone is logged here.
+/// The answer to a request that the store refused. The cause of an index failure is logged here.
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn refused(error: Error) -> S3Error {
     let code = match &error {
@@ -38,7 +38,7 @@ pub(super) fn refused(error: Error) -> S3Error {
     let full = matches!(error, Error::Full);
     let busy = code == S3ErrorCode::ServiceUnavailable;
     let message = match error {
-        // values are immutable in the native API alone
+        // values are immutable in the native API only
         Error::Exists => "there is an object of that key".to_owned(),
         error => error.to_string(),
     };
@@ -54,12 +54,10 @@ pub(super) fn refused(error: Error) -> S3Error {
     refusal
 }
 
-/// Why a request fails with an error that s3s made, and for which it has no words.
+/// The message of an error that s3s made without one.
 pub(super) fn words(code: &str) -> &'static str {
     match code {
-        "SignatureDoesNotMatch" => {
-            "the signature isn't the one that the access key's secret makes of the request"
-        }
+        "SignatureDoesNotMatch" => "the signature doesn't match the request and the access key's secret",
         "InvalidURI" => "the path or the query isn't UTF-8, percent-encoded",
         "InvalidBucketName" => "no bucket can have that name",
         "KeyTooLongError" => "a key has at most 1024 bytes",
@@ -68,18 +66,18 @@ pub(super) fn words(code: &str) -> &'static str {
         "MissingContentLength" => "the request needs a Content-Length",
         "IncompleteBody" => "the body is shorter than announced",
         "MaxMessageLengthExceeded" => "the body is too long",
-        "MethodNotAllowed" => "nothing is done here by that method",
+        "MethodNotAllowed" => "the method isn't allowed here",
         "InternalError" => "the master failed, see its log",
         _ => "the request can't be carried out",
     }
 }
 
-/// What isn't done here, by a name that the client knows.
+/// The refusal of an unsupported feature, named as the client knows it.
 pub(super) fn unsupported(what: &str) -> S3Error {
     s3_error!(NotImplemented, "{what} is not supported")
 }
 
-/// The answer to a request whose body isn't what it says.
+/// The answer to a request whose body doesn't match its headers.
 pub(super) fn malformed(wrong: &PayloadError) -> S3Error {
     let code = match wrong {
         PayloadError::Header(..) | PayloadError::Framing(_) => S3ErrorCode::InvalidRequest,
@@ -101,7 +99,7 @@ pub(super) fn malformed(wrong: &PayloadError) -> S3Error {
     refusal
 }
 
-/// Why a body wasn't stored: it may not have been what was announced.
+/// The error for a body that wasn't stored: the body's own error if it has one, or else the store's.
 pub(super) fn wrong(outcome: &Outcome, error: Error) -> S3Error {
     match outcome.finish() {
         Err(wrong) if matches!(error, Error::CutShort) => malformed(&wrong),

@@ -1,4 +1,4 @@
-//! The fields of s3s's inputs and outputs that have the same names everywhere.
+//! Helpers for fields that many of s3s's inputs and outputs share.
 
 use s3s::dto::{ChecksumAlgorithm, StorageClass};
 use s3s::{S3Result, s3_error};
@@ -6,7 +6,7 @@ use s3s::{S3Result, s3_error};
 use super::checksum::Algorithm;
 use super::errors::unsupported;
 
-/// Sets the fields of an output that tell an object's checksums: they have the same names everywhere.
+/// Sets the checksum fields of an output; all outputs name them alike.
 macro_rules! set_checksums {
     ($output:expr, $checksums:expr) => {
         for (algorithm, value) in $checksums {
@@ -39,7 +39,7 @@ macro_rules! given_checksums {
 }
 pub(super) use given_checksums;
 
-/// Refuses what an input asks of an object and nobody here would do, by the names of its fields.
+/// Refuses an input in which any of these unsupported fields is set.
 macro_rules! refuse_unsupported {
     ($input:expr; $($field:ident => $what:literal),* $(,)?) => {
         $(if $input.$field.is_some() { return Err(unsupported($what)); })*
@@ -50,7 +50,7 @@ macro_rules! refuse_unsupported {
 
 pub(super) use refuse_unsupported;
 
-/// What writes of whole objects have in common: no grants, locks, tags, encryption or redirects.
+/// Refuses the unsupported fields of writes: grants, locks, tags, encryption and redirects.
 macro_rules! refuse_unsupported_of_writes {
     ($input:expr) => {
         refuse_unsupported!($input;
@@ -73,7 +73,7 @@ macro_rules! refuse_unsupported_of_writes {
 
 pub(super) use refuse_unsupported_of_writes;
 
-/// There is one class, and what others mean by their names of it is as good.
+/// Accepts the names of the only storage class.
 pub(super) fn check_class(class: Option<&StorageClass>) -> S3Result<()> {
     match class.map(StorageClass::as_str) {
         None | Some("" | StorageClass::STANDARD | StorageClass::REDUCED_REDUNDANCY) => Ok(()),
@@ -83,7 +83,7 @@ pub(super) fn check_class(class: Option<&StorageClass>) -> S3Result<()> {
     }
 }
 
-/// Who has the store has its objects: what says so is fine, what gives them to others isn't done.
+/// Accepts canned ACLs that give access to the owner only.
 pub(super) fn check_acl(acl: Option<&str>) -> S3Result<()> {
     match acl {
         None | Some("" | "private" | "bucket-owner-full-control" | "bucket-owner-read") => Ok(()),

@@ -1,4 +1,4 @@
-//! Who may do what: s3s checks signatures with the credentials file's secrets, and asks for each operation.
+//! Access control for S3: s3s checks signatures with the secrets of the credentials file, and asks for each operation.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::query::pairs;
 use crate::access::{Access, Right};
 use crate::wire::RequestContext;
 
-/// How long a URL is good that was signed beforehand, in seconds: a week, as in S3.
+/// How long a presigned URL may be valid, in seconds: a week, as in S3.
 const LONGEST_EXPIRES: u64 = 7 * 24 * 60 * 60;
 
-/// The credentials file, as s3s asks for it.
+/// Gives s3s access to the credentials file.
 #[derive(Clone)]
 pub(super) struct Keys(pub(super) Access);
 
@@ -40,7 +40,7 @@ impl S3Access for Keys {
         if let Some(request) = context.extensions_mut().get::<Arc<RequestContext>>() {
             request.set_operation(operation.clone());
         }
-        // it shows only what may be read
+        // ListBuckets shows only buckets that the key may read
         if operation == "ListBuckets" && context.credentials().is_some() {
             return Ok(());
         }
@@ -49,8 +49,8 @@ impl S3Access for Keys {
     }
 }
 
-/// That a good signature is one of all that it must be of, and not good for too long. Who was given a signed
-/// URL could make another request of it otherwise, by a header.
+/// Checks that a signature covers all headers that matter, and isn't valid for too long. Otherwise the holder of a
+/// presigned URL could change the request by adding a header.
 fn check_signed(query: &str, headers: &HeaderMap) -> S3Result<()> {
     let value = |name: &str| pairs(query).find(|(other, _)| other == name).map(|(_, value)| value);
     let signed = if value("X-Amz-Signature").is_some() {
@@ -64,7 +64,7 @@ fn check_signed(query: &str, headers: &HeaderMap) -> S3Result<()> {
         let (_, signed) = authorization.unwrap_or_default().split_once("SignedHeaders=").unwrap_or_default();
         Cow::Borrowed(signed.split(',').next().unwrap_or_default())
     };
-    // these two are part of what is signed, whether or not they are named
+    // these two are signed whether or not they are listed
     let is_signed = |name: &str| {
         matches!(name, "x-amz-date" | "x-amz-content-sha256")
             || signed.split(';').any(|own| own.trim() == name)
@@ -77,7 +77,7 @@ fn check_signed(query: &str, headers: &HeaderMap) -> S3Result<()> {
     }
 }
 
-/// What an operation needs; what isn't listed changes how a bucket behaves.
+/// The right that an operation needs; those not listed change a bucket's behaviour and need `Admin`.
 fn right(operation: &str) -> Right {
     match operation {
         "GetObject"
@@ -106,7 +106,7 @@ fn right(operation: &str) -> Right {
     }
 }
 
-/// Whether the key that signed may do that with the bucket, as the source of a copy, say.
+/// Checks that the signing key has the right to the bucket (the source of a copy, for example).
 pub(super) fn may(
     access: &Access,
     credentials: Option<&Credentials>,

@@ -22,13 +22,13 @@ use crate::key::Key;
 use crate::record::Record;
 use crate::store::{Folded, Item, Store, beyond};
 
-/// A page has at most so many items, and as many where the client doesn't say.
+/// The most items of a page, and the default.
 pub(super) const PAGE: usize = 1000;
 
-/// Of values without a size in the index, so many are asked for at a time.
+/// How many sizes that the index lacks are requested from volumes at a time.
 const ASKED_AT_A_TIME: usize = 16;
 
-/// What stays as it is where a client asks for encoded keys: what no XML or URL minds, and `/`.
+/// Characters that `encoding-type=url` keeps.
 const UNENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b'*');
 
@@ -37,7 +37,7 @@ struct Asked<'a> {
     bucket: &'a str,
     prefix: &'a str,
     delimiter: &'a str,
-    /// Only what comes after this key or common prefix.
+    /// List only items after this key or common prefix.
     after: Option<&'a str>,
     most: usize,
 }
@@ -47,7 +47,7 @@ struct Asked<'a> {
 struct Page {
     objects: Vec<(String, Record)>,
     folders: Vec<String>,
-    /// The last item, where more come after it.
+    /// The last item, if more follow.
     next: Option<String>,
 }
 
@@ -65,7 +65,7 @@ impl Asked<'_> {
         }
         let mut start = self.after.map_or_else(Vec::new, |after| self.start(&within, after));
         loop {
-            // one more tells whether there are more
+            // one extra item shows whether there are more
             let missing = self.most + 1 - page.len();
             let found = store.list_folded(&folded, &start, missing).await.map_err(refused)?;
             for item in found.rows {
@@ -81,7 +81,7 @@ impl Asked<'_> {
                 last = Some(name.clone());
                 match item {
                     Item::Key(_, mut record) => {
-                        // a page of all that clients said of their objects would be tens of MiB
+                        // a page with all headers of its objects could have tens of MiB
                         record.headers.retain(|(name, _)| is_listed(name));
                         page.objects.push((name, record));
                     }
@@ -95,7 +95,7 @@ impl Asked<'_> {
         }
     }
 
-    /// The first key after `after`: what begins with a common prefix comes with it.
+    /// The first key after `after`; if `after` is a common prefix, after all keys that begin with it.
     fn start(&self, within: &[u8], after: &str) -> Vec<u8> {
         let key = [within, after.as_bytes()].concat();
         let is_folder = !self.delimiter.is_empty()
@@ -110,7 +110,7 @@ impl Asked<'_> {
 }
 
 impl Page {
-    /// Asks the volumes for the sizes that the predecessor's records don't know.
+    /// Asks the volumes for sizes that minikeyvalue's records lack.
     async fn with_sizes(mut self, store: &Store, within: &[u8]) -> S3Result<Self> {
         let unsized_keys: Vec<(usize, Key)> = self
             .objects
@@ -128,7 +128,7 @@ impl Page {
             match (found, self.objects.get_mut(at)) {
                 (Ok(record), Some((_, object))) => *object = record,
                 (Err(Error::NotFound), _) => gone.push(at),
-                // it is there, and who reads it is told what is wrong
+                // the object is listed anyway; reading it gives the error
                 (Err(Error::Damaged), Some((_, object))) => object.size = Some(0),
                 (Err(error), _) => return Err(refused(error)),
                 (Ok(_), None) => {}
@@ -147,8 +147,8 @@ impl Page {
     }
 }
 
-/// The name of a key within the bucket. None that S3 has for what isn't UTF-8 (only an old index holds such),
-/// nor for `/bucket/` itself: no request could ask for it, and no listing go on after it.
+/// The name of a key within the bucket. `None` for keys that S3 can't name, which listings leave out: keys that are
+/// not UTF-8 (from an old index), and `/bucket/` itself.
 fn name(within: &[u8], key: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(key.get(within.len()..)?).ok()?;
     (!name.is_empty()).then(|| name.to_owned())
@@ -215,7 +215,7 @@ pub(super) async fn v2(store: &Store, input: ListObjectsV2Input) -> S3Result<Lis
     })
 }
 
-/// Of each object there is one version, which S3 calls `null` where a bucket has no versions.
+/// Lists each object with one version, `null`, as S3 does for buckets without versioning.
 pub(super) async fn versions(
     store: &Store,
     input: ListObjectVersionsInput,
@@ -281,7 +281,7 @@ fn folders(folders: &[String], encode: fn(&str) -> String) -> Vec<CommonPrefix> 
     folders.iter().map(|folder| CommonPrefix { prefix: Some(encode(folder)) }).collect()
 }
 
-/// Whoever has the store has all in it.
+/// The owner of all buckets and objects.
 pub(super) fn owner() -> Owner {
     Owner { id: Some("davkv".into()), display_name: Some("davkv".into()) }
 }
@@ -290,7 +290,7 @@ pub(super) fn owner() -> Owner {
 pub(super) fn most(asked: Option<i32>) -> S3Result<usize> {
     let most = asked.map_or(Ok(PAGE), usize::try_from);
     let most =
-        most.map_err(|_negative| s3_error!(InvalidArgument, "a page has no negative number of items"))?;
+        most.map_err(|_negative| s3_error!(InvalidArgument, "the number of items must not be negative"))?;
     Ok(most.min(PAGE))
 }
 
@@ -307,7 +307,7 @@ pub(super) fn encoding(asked: Option<&EncodingType>) -> S3Result<fn(&str) -> Str
     }
 }
 
-/// Tokens are opaque to clients, and so nobody has to encode them.
+/// Continuation tokens are opaque, and independent of the encoding type.
 fn to_token(last: &str) -> String {
     URL_SAFE_NO_PAD.encode(last)
 }

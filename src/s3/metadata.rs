@@ -1,8 +1,8 @@
-//! What is stored with an object for those who read it, between S3's fields and a record's headers.
+//! An object's metadata: converts between S3's fields and a record's headers.
 //!
-//! In a record, the names are those of HTTP, in lower case: `content-type`, `cache-control`,
+//! A record's headers have HTTP's names in lower case: `content-type`, `cache-control`,
 //! `content-disposition`, `content-encoding`, `content-language`, `expires` (as an HTTP date),
-//! `x-amz-meta-…`, `x-amz-checksum-…` (base64), `x-amz-checksum-type`. Of objects that came in parts also
+//! `x-amz-meta-…`, `x-amz-checksum-…` (base64), `x-amz-checksum-type`. Multipart objects also have
 //! `etag`, `parts` (their sizes, as `5242880x3,17`) and `upload` (its number).
 
 use s3s::dto::{Metadata, Timestamp, TimestampFormat};
@@ -13,7 +13,7 @@ use super::payload::Announced;
 use crate::clock;
 use crate::record::{Headers, Record};
 
-/// Names and values of user metadata may have so many bytes together, as in S3.
+/// The most bytes of user metadata, names and values together, as in S3.
 const MOST_METADATA: usize = 2048;
 
 const META: &str = "x-amz-meta-";
@@ -21,10 +21,10 @@ const CHECKSUM_TYPE: &str = "x-amz-checksum-type";
 const PARTS: &str = "parts";
 const UPLOAD: &str = "upload";
 
-/// Lists of sizes longer than this are not kept: a record has to stay small.
+/// Longer lists of part sizes are not stored, to keep records small.
 const LONGEST_PARTS: usize = 16 * 1024;
 
-/// What a client says of an object.
+/// An object's metadata as a client sends it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Described {
     pub(super) content_type: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct Described {
     pub(super) metadata: Option<Metadata>,
 }
 
-/// The fields of an input of s3s that describe an object: they have the same names everywhere.
+/// Takes the metadata fields out of an input of s3s; all inputs name them alike.
 macro_rules! described {
     ($input:expr) => {
         $crate::s3::metadata::Described {
@@ -72,7 +72,7 @@ impl Described {
         if size > MOST_METADATA {
             return Err(s3_error!(
                 MetadataTooLarge,
-                "user metadata has {size} bytes, and at most {MOST_METADATA} are kept"
+                "user metadata has {size} bytes, and may have at most {MOST_METADATA}"
             ));
         }
         metadata.sort();
@@ -80,7 +80,7 @@ impl Described {
         Ok(headers)
     }
 
-    /// What a record's headers say.
+    /// Reads the metadata in a record's headers.
     pub(super) fn of(record: &Record) -> Self {
         let get = |name| get(&record.headers, name).map(str::to_owned);
         let metadata = record
@@ -105,15 +105,14 @@ pub(super) fn get<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
     headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
 }
 
-/// A checksum as it is stored and shown: of which algorithm, in base64, for composite ones with the number
-/// of parts.
+/// The stored checksum: its algorithm, and base64; composite ones have the number of parts appended.
 pub(super) fn checksums(record: &Record) -> impl Iterator<Item = (Algorithm, String)> + '_ {
     Algorithm::ALL
         .into_iter()
         .filter_map(|algorithm| Some((algorithm, get(&record.headers, algorithm.header())?.to_owned())))
 }
 
-/// Whether the checksums are of all bytes (`FULL_OBJECT`), or of the parts' (`COMPOSITE`).
+/// The type of the checksums: of all bytes (`FULL_OBJECT`), or of the parts' checksums (`COMPOSITE`).
 pub(super) fn checksum_type(record: &Record) -> Option<&str> {
     get(&record.headers, CHECKSUM_TYPE)
 }
@@ -132,7 +131,7 @@ pub(super) fn put_checksum_type(headers: &mut Headers, kind: &str) {
     headers.push((CHECKSUM_TYPE.to_owned(), kind.to_owned()));
 }
 
-/// The headers but for what belongs to the bytes of one object alone.
+/// The headers that a copy inherits: all except those that depend on the object's bytes.
 pub(super) fn without_sums(headers: &Headers) -> Headers {
     let own = |name: &str| {
         name == crate::record::TAG || name == PARTS || name == UPLOAD || name.starts_with("x-amz-checksum-")
@@ -140,12 +139,12 @@ pub(super) fn without_sums(headers: &Headers) -> Headers {
     headers.iter().filter(|(name, _)| !own(name)).cloned().collect()
 }
 
-/// Whether a listing tells of the header.
+/// Whether a listing needs the header.
 pub(super) fn is_listed(name: &str) -> bool {
     name == crate::record::TAG || name.starts_with("x-amz-checksum-")
 }
 
-/// Stores of which upload an object came, and the sizes of its parts.
+/// Stores the number of an object's upload, and the sizes of its parts.
 pub(super) fn put_parts(headers: &mut Headers, upload: u64, sizes: &[u64]) {
     headers.push((UPLOAD.to_owned(), format!("{upload:016x}")));
     let mut texts = Vec::new();
@@ -162,12 +161,12 @@ pub(super) fn put_parts(headers: &mut Headers, upload: u64, sizes: &[u64]) {
     }
 }
 
-/// The upload that the object came by.
+/// The number of the object's upload.
 pub(super) fn upload(record: &Record) -> Option<u64> {
     u64::from_str_radix(get(&record.headers, UPLOAD)?, 16).ok()
 }
 
-/// The sizes of the object's parts, in bytes; none if it didn't come in parts, or if they weren't kept.
+/// The sizes of the object's parts, in bytes; none if it isn't a multipart object, or if they weren't stored.
 pub(super) fn parts(record: &Record) -> Option<Vec<u64>> {
     let mut sizes = Vec::new();
     for same in get(&record.headers, PARTS)?.split(',') {
@@ -177,17 +176,17 @@ pub(super) fn parts(record: &Record) -> Option<Vec<u64>> {
     Some(sizes)
 }
 
-/// When a value was written; of the predecessor's values that isn't known.
+/// When a value was written; unknown for values of minikeyvalue.
 pub(super) fn modified(record: &Record) -> Timestamp {
     timestamp(record.modified.unwrap_or_default())
 }
 
-/// The second in which a value was written: what a client knows who has read `Last-Modified`.
+/// When a value was written, in seconds, as in `Last-Modified`.
 pub(super) fn modified_second(record: &Record) -> Timestamp {
     timestamp(clock::Timestamp::from_seconds(record.modified.unwrap_or_default().seconds()))
 }
 
-/// The time as s3s has it: in XML to the millisecond, in HTTP headers cut to seconds.
+/// s3s's form of a time, which it writes in milliseconds in XML and in seconds in HTTP headers.
 pub(super) fn timestamp(time: clock::Timestamp) -> Timestamp {
     Timestamp::from(time.system_time())
 }
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_an_object_comes_back() {
+    fn metadata_is_stored_and_read_back() {
         let metadata = [("b".to_owned(), "ü".to_owned()), ("a".to_owned(), "1".to_owned())];
         let said = Described {
             content_type: Some("text/plain".into()),
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_of_parts_come_back() {
+    fn sizes_of_parts_are_stored_and_read_back() {
         for sizes in [vec![5], vec![5, 5, 5, 2], vec![1, 2, 2, 1]] {
             let mut headers = Headers::new();
             put_parts(&mut headers, 31, &sizes);

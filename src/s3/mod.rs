@@ -1,11 +1,9 @@
-//! The S3 API: the clients that people have, over the same store as the native API. `/bucket/key` is the same
-//! object in both.
+//! The S3 API, over the same store as the native API. `/bucket/key` is the same object in both.
 //!
-//! The crate s3s reads and writes S3's XML, routes, and checks signatures; it is named nowhere else. What it
-//! doesn't do is done here: bodies of objects go past it both ways (`request`, `answer`), are taken out of their framing
-//! and checked (`payload`, `signature`, `checksum`); XML is bounded (`xml`); requests that fail get lines in the
-//! log (`answer`);
-//! browsers are told what they may do (`cors`).
+//! The crate s3s reads and writes S3's XML, routes requests, and checks signatures; no other module uses it. This
+//! module adds what s3s lacks: the bodies of objects bypass s3s in both directions (`request`, `answer`), and are
+//! unframed and checked (`payload`, `signature`, `checksum`); XML is bounded (`xml`); failed requests are logged
+//! (`answer`); browsers get CORS headers (`cors`).
 //!
 //! Source of all formats: the Amazon S3 API Reference.
 
@@ -58,11 +56,11 @@ use xml::LONGEST_XML;
 /// How the S3 API behaves.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Only buckets that were made exist.
+    /// Only created buckets exist.
     pub strict_buckets: bool,
-    /// Readers are sent to a volume.
+    /// Readers are redirected to a volume.
     pub redirect: bool,
-    /// Pages of which origins may use it, in browsers.
+    /// Origins whose pages may use the API in browsers.
     pub origins: Origins,
 }
 
@@ -75,7 +73,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// Serves that store to those who may.
+    /// Serves the store to clients with access.
     #[must_use]
     pub fn new(store: Store, access: Access, options: Options) -> Self {
         let Options { strict_buckets, redirect, origins } = options;
@@ -92,7 +90,7 @@ impl Api {
         Self { service: service.build(), access, origins: Arc::new(origins) }
     }
 
-    /// Whether a request is S3's beyond doubt.
+    /// Whether a request is certainly an S3 request.
     #[must_use]
     pub fn is_meant<B>(&self, request: &Request<B>) -> bool {
         recognition::is_s3(request) || self.origins.is_preflight(request)
@@ -102,7 +100,7 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// Never: failures are answers, too.
+    /// Never: failures become answers.
     pub async fn answer(
         self,
         context: RequestContext,
@@ -130,7 +128,7 @@ impl Api {
         let failed = |_failure| S3Error::new(S3ErrorCode::InternalError);
         let panicked = |_panic| s3_error!(InternalError, "the master failed, see its log");
         let answer = caught(self.service.call(request)).await;
-        // s3s takes whatever is wrong with a body for a failure of ours
+        // s3s reports any error of a body as an internal error
         gathered.check()?;
         answer.map_err(panicked)?.map_err(failed)
     }

@@ -1,4 +1,4 @@
-//! Objects: one value each. Their bytes pass through, and are never gathered.
+//! Objects: one value each. Their bytes are streamed.
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -22,10 +22,10 @@ use crate::key::Key;
 use crate::record::{Headers, Record};
 use crate::store::{Incoming, Piece, Precondition, Reading, Received, Store};
 
-/// A value is looked for again when the key was overwritten meanwhile, at most so often.
+/// Attempts to open a value whose key is being overwritten.
 const TRIES: usize = 5;
 
-/// The most bytes of one copy, as in S3: its client hears nothing until it is done.
+/// The most bytes of one copy, as in S3: the client gets no answer until the copy is done.
 const LARGEST_COPY: u64 = 5 * 1024 * 1024 * 1024;
 
 /// Bytes of a value, on their way to a client.
@@ -36,18 +36,18 @@ pub(super) fn key(bucket: &str, object: &str) -> Key {
     Key::new(format!("/{bucket}/{object}").as_bytes())
 }
 
-/// An object that was found, and which of its bytes are asked for.
+/// An object that was found, and the requested bytes.
 pub(super) struct Found {
     pub(super) record: Record,
     pub(super) size: u64,
     pub(super) part: Range<u64>,
-    /// Whether that is less than all, by the client's wish.
+    /// Whether the client asked for a part only.
     pub(super) partial: bool,
-    /// How many parts it came in, if a part was asked for.
+    /// The number of the object's parts, if a part was requested.
     pub(super) parts: Option<usize>,
 }
 
-/// What a client wants of an object's bytes.
+/// The bytes of an object that a client requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wanted {
     pub(super) range: Option<dto::Range>,
@@ -65,7 +65,7 @@ pub(super) async fn find(store: &Store, key: &Key, expected: &Expected, wanted: 
     let (part, parts) = match (wanted.range, wanted.part_number) {
         (None, None) => (0..size, None),
         (Some(range), None) => {
-            // of nothing there is no last byte
+            // an empty object has no last bytes
             let part = range.check(size).ok().filter(|part| !part.is_empty());
             (part.ok_or_else(|| invalid_range(size))?, None)
         }
@@ -81,7 +81,7 @@ pub(super) async fn find(store: &Store, key: &Key, expected: &Expected, wanted: 
     Ok(Found { record, size, part, partial, parts })
 }
 
-/// The bytes of a part, and of how many.
+/// The bytes of a part, and the number of parts.
 fn part(record: &Record, size: u64, number: i32) -> S3Result<(Range<u64>, Option<usize>)> {
     let sizes = metadata::parts(record);
     let count = sizes.as_ref().map(Vec::len);
@@ -117,7 +117,7 @@ fn invalid_range(size: u64) -> S3Error {
     refusal
 }
 
-/// Opens the bytes that are asked for of an object, again where it is overwritten meanwhile.
+/// Opens the requested bytes of an object; tries again if the object is overwritten meanwhile.
 pub(super) async fn open(
     store: &Store,
     key: &Key,
@@ -130,7 +130,7 @@ pub(super) async fn open(
         match store.read(key, found.record.clone(), found.part.clone()).await {
             Ok(reading) => return Ok((found, reading)),
             Err(Error::Changed | Error::NotFound) if tries < TRIES => tries += 1,
-            // it isn't what the client expected that changed
+            // the object changed, though the client's condition was met
             Err(Error::Changed) => return Err(refused(Error::Unreachable)),
             Err(error) => return Err(refused(error)),
         }
@@ -169,21 +169,21 @@ where
     written.map_err(|error| wrong(&outcome, error))
 }
 
-/// What sees a client's body at its end: it must be what was announced, and its checksums are stored.
+/// Called at the end of a client's body: checks it against its headers, and stores its checksums.
 pub(super) fn finish(
     outcome: &Outcome,
     mut headers: Headers,
 ) -> impl FnOnce(Received) -> Result<Headers> + Send + 'static {
     let outcome = outcome.clone();
     move |_received| {
-        // why is told by `wrong`
+        // `wrong` finds the reason
         let sums: Vec<Sum> = outcome.finish().map_err(|_wrong| Error::CutShort)?;
         metadata::put_sums(&mut headers, &sums);
         Ok(headers)
     }
 }
 
-/// Looks at the source of a copy: the object, and which bytes of it are copied.
+/// Finds the source of a copy, and the bytes to copy.
 pub(super) async fn source(
     store: &Store,
     key: Key,
@@ -192,7 +192,7 @@ pub(super) async fn source(
 ) -> S3Result<(Record, Piece)> {
     let wanted = Wanted { range, part_number: None };
     let found = find(store, &key, expected, wanted).await.map_err(|refusal| {
-        // a copy isn't a reader that has it already
+        // 304 is for readers only
         let has_it = *refusal.code() == S3ErrorCode::NotModified;
         if has_it { s3_error!(PreconditionFailed, "the source isn't what was expected") } else { refusal }
     })?;
@@ -203,18 +203,18 @@ pub(super) async fn source(
     Ok((record.clone(), Piece { key, record, part }))
 }
 
-/// The source of a copy as its header names it.
+/// The bucket and key in a copy's source header.
 pub(super) fn copy_source(source: &dto::CopySource) -> S3Result<(&str, Key)> {
     match source {
         dto::CopySource::Bucket { bucket, key: object, version_id } => {
             check_version(version_id.as_deref())?;
             Ok((bucket, key(bucket, object)))
         }
-        _ => Err(s3_error!(NotImplemented, "a copy's source is /bucket/key")),
+        _ => Err(s3_error!(NotImplemented, "a copy's source must be /bucket/key")),
     }
 }
 
-/// `null` is the version of an object in a bucket without versions.
+/// Accepts the version `null`, which S3 uses in buckets without versioning.
 pub(super) fn check_version(version: Option<&str>) -> S3Result<()> {
     match version {
         None | Some("" | "null") => Ok(()),
@@ -222,16 +222,16 @@ pub(super) fn check_version(version: Option<&str>) -> S3Result<()> {
     }
 }
 
-/// Removes an object, if there is one.
+/// Deletes an object, if it exists.
 pub(super) async fn delete(store: &Store, key: &Key, matches: Option<ETagCondition>) -> S3Result<()> {
     let when = match matches {
-        // what is unlinked isn't there for S3, and stays for RELINK
+        // S3 doesn't see unlinked keys, and RELINK may still need them
         None | Some(ETagCondition::Any) => Precondition::Live,
         Some(ETagCondition::ETag(tag)) => Precondition::Tagged(tag.into_value()),
     };
     match store.record(key).await {
         Ok(_) => {}
-        // nobody is waited for
+        // returns without waiting for writers of the key
         Err(Error::NotFound) => return Ok(()),
         Err(error) => return Err(refused(error)),
     }
@@ -241,13 +241,13 @@ pub(super) async fn delete(store: &Store, key: &Key, matches: Option<ETagConditi
     }
 }
 
-/// A copy: of what, on which terms.
+/// A copy's source and options.
 pub(super) struct Copy {
     pub(super) source_key: Key,
     pub(super) expected: Expected,
-    /// The headers of the copy, where they aren't the source's.
+    /// The headers of the copy; `None` for the source's.
     pub(super) described: Option<Headers>,
-    /// Which checksum is computed, where that isn't the source's.
+    /// The checksum to compute; `None` for the source's.
     pub(super) algorithm: Option<Algorithm>,
     pub(super) when: Precondition,
 }
@@ -280,26 +280,26 @@ impl Copy {
             metadata::put_sums(&mut headers, &tapped.finish());
             Ok(headers)
         };
-        // no client sends these bytes
+        // these bytes don't come from the client
         let stalled = |error| if matches!(error, Error::Stalled) { Error::Unreachable } else { error };
         Ok(store.replace(key, upload, self.when.clone(), finish).await.map_err(stalled))
     }
 }
 
-/// How many objects of one request are deleted at a time.
+/// Objects of one request that are deleted at a time.
 const DELETED_AT_A_TIME: usize = 16;
 
-/// A request deletes at most so many objects, as in S3.
+/// The most objects that one request deletes, as in S3.
 const MOST_DELETED: usize = 1000;
 
-/// Deletes many objects, and tells of each what came of it.
+/// Deletes many objects, and reports each result.
 pub(super) async fn delete_all(
     store: &Store,
     bucket: &str,
     delete: dto::Delete,
 ) -> S3Result<dto::DeleteObjectsOutput> {
     if delete.objects.is_empty() || delete.objects.len() > MOST_DELETED {
-        return Err(s3_error!(MalformedXML, "a request deletes 1 to {MOST_DELETED} objects"));
+        return Err(s3_error!(MalformedXML, "a request may delete 1 to {MOST_DELETED} objects"));
     }
     let quiet = delete.quiet == Some(true);
     let deletions = delete.objects.into_iter().map(async |object| {

@@ -1,4 +1,4 @@
-//! What is told of objects: parts of s3s's outputs, made of records.
+//! Makes parts of s3s's outputs from records.
 
 use s3s::dto::{ChecksumMode, Grant, Grantee, Grants, HeadObjectOutput, MetadataDirective, Permission, Type};
 use s3s::{S3Result, s3_error};
@@ -10,7 +10,7 @@ use super::listing::{owner, shown};
 use super::metadata::{self, Described, modified};
 use super::objects::Found;
 
-/// What is told of an object that was found.
+/// The output for an object that was found.
 pub(super) fn head(found: &Found, checksum_mode: Option<&ChecksumMode>) -> HeadObjectOutput {
     let record = &found.record;
     let described = Described::of(record);
@@ -40,22 +40,22 @@ pub(super) fn head(found: &Found, checksum_mode: Option<&ChecksumMode>) -> HeadO
     output
 }
 
-/// A composite checksum without the number of parts: that is told beside it.
+/// A composite checksum without the number of parts, which the output has separately.
 pub(super) fn without_count((algorithm, value): (Algorithm, String)) -> (Algorithm, String) {
     let value = value.split_once('-').map_or(value.clone(), |(sum, _)| sum.to_owned());
     (algorithm, value)
 }
 
-/// Whether a copy's metadata are the request's, and not the source's.
+/// Whether a copy gets the request's metadata instead of the source's.
 pub(super) fn replaces(directive: Option<&MetadataDirective>) -> S3Result<bool> {
     match directive.map(MetadataDirective::as_str) {
         None | Some(MetadataDirective::COPY) => Ok(false),
         Some(MetadataDirective::REPLACE) => Ok(true),
-        Some(_) => Err(s3_error!(InvalidArgument, "x-amz-metadata-directive is COPY or REPLACE")),
+        Some(_) => Err(s3_error!(InvalidArgument, "x-amz-metadata-directive must be COPY or REPLACE")),
     }
 }
 
-/// The one grant that there is: the owner has all rights.
+/// The only grant: the owner has all rights.
 pub(super) fn grants() -> Grants {
     let owner = owner();
     let grantee = Grantee {

@@ -1,8 +1,8 @@
-//! URLs that are signed in the old way, by AWS Signature Version 2: so boto3, the AWS command line, fsspec and
-//! s3cmd make them for the region us-east-1, where they aren't told otherwise.
+//! Presigned URLs of AWS Signature Version 2, which boto3, the AWS command line, fsspec and s3cmd make by default
+//! for the region us-east-1.
 //!
-//! s3s checks them, too, but compares in a time that tells how much of a signature is right. So what reaches it
-//! was compared here. Requests whose headers are signed so are refused: no client makes such any more.
+//! s3s checks these signatures, too, but not in constant time, so they are compared here first. Requests with a
+//! version 2 signature in their headers are refused; no current client sends them.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use sha1::Sha1;
 use super::query::pairs;
 use crate::access::Access;
 
-/// What of the query is signed, in the order in which it is.
+/// The signed parameters of the query, in the order of signing.
 const SIGNED: [&str; 35] = [
     "accelerate",
     "acl",
@@ -56,23 +56,23 @@ const SIGNED: [&str; 35] = [
     "website",
 ];
 
-/// Whether that is part of such a signature in a query, or repeats a header that it covers.
+/// Whether the parameter is part of a version 2 signature, or repeats a header that the signature covers.
 pub(super) fn is_part(name: &str) -> bool {
     matches!(name, "AWSAccessKeyId" | "Signature" | "Expires" | "content-md5" | "content-type")
 }
 
-/// Whether the URL is signed so.
+/// Whether the URL has a version 2 signature.
 pub(super) fn is_signed(head: &Parts) -> bool {
     let query = head.uri.query().unwrap_or_default();
     pairs(query).any(|(name, _)| matches!(&*name, "AWSAccessKeyId" | "Signature"))
 }
 
-/// Whether the headers are.
+/// Whether the headers have a version 2 signature.
 pub(super) fn has_header(head: &Parts) -> bool {
     head.headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS "))
 }
 
-/// Checks the signature of such a URL; s3s sees to the rest, as when it expires.
+/// Checks the signature of a URL; s3s checks the rest, for example the expiry.
 pub(super) fn check(head: &Parts, access: &Access) -> S3Result<()> {
     let query = head.uri.query().unwrap_or_default();
     let one = |name: &str| {
@@ -84,7 +84,7 @@ pub(super) fn check(head: &Parts, access: &Access) -> S3Result<()> {
     else {
         return Err(s3_error!(
             InvalidRequest,
-            "a signed URL has AWSAccessKeyId, Expires and Signature, each once"
+            "a signed URL needs AWSAccessKeyId, Expires and Signature, each once"
         ));
     };
     let secret = access.secret(&access_key);
@@ -109,8 +109,7 @@ pub(super) fn check(head: &Parts, access: &Access) -> S3Result<()> {
     signed.ok_or_else(|| s3_error!(SignatureDoesNotMatch))
 }
 
-/// What of the headers is signed: the MD5, the type, and a line for each of Amazon's own; `None` where these
-/// aren't text.
+/// The signed headers: the MD5, the type, and a line for each `x-amz-` header; `None` if one isn't text.
 fn signed_headers(headers: &HeaderMap) -> Option<[String; 3]> {
     let text = |name: &str| {
         headers.get(name).map_or(Some(String::new()), |value| value.to_str().ok().map(str::to_owned))
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_good_for_what_it_signs_alone() {
+    fn a_signature_is_valid_only_for_the_request_that_it_signs() {
         let wrong = Some(S3ErrorCode::SignatureDoesNotMatch);
         assert_eq!(checked("PUT", URL, &[]), wrong);
         assert_eq!(checked("GET", &URL.replace("puppy", "kitten"), &[]), wrong);
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lacks_a_part_or_has_it_twice_is_refused() {
+    fn a_url_that_lacks_a_parameter_or_repeats_it_is_refused() {
         let wrong = Some(S3ErrorCode::InvalidRequest);
         assert_eq!(checked("GET", "/b/k?Signature=x&Expires=1", &[]), wrong);
         assert_eq!(checked("GET", "/b/k?AWSAccessKeyId=x&Expires=1", &[]), wrong);

@@ -1,10 +1,10 @@
-//! The queries of requests, decoded as s3s does it.
+//! Queries of requests, decoded as s3s decodes them.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// The names that a query says something of.
+/// The parameter names of a query.
 pub(super) fn names(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
     pairs(query).map(|(name, _)| name)
 }
@@ -25,9 +25,9 @@ fn decoded(text: &str) -> Cow<'_, str> {
     percent_decode_str(text).decode_utf8_lossy()
 }
 
-/// Whether that is part of a signature in a query: of version 4 or 2.
+/// Whether the parameter is part of a signature of version 4 or 2.
 pub(super) fn is_signature(name: &str) -> bool {
-    // beside these, version 2 has Expires
+    // version 2 also has Expires
     name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("X-Amz-"))
         || matches!(name, "Signature" | "AWSAccessKeyId")
 }

@@ -1,11 +1,11 @@
-//! Which requests are S3's beyond doubt, on a port that the native API shares.
+//! Recognizes S3 requests on the port that both APIs share.
 
 use hyper::Request;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 use super::query::{is_signature, names};
 
-/// What the queries of other operations say.
+/// Query parameters that only S3's operations have.
 const SUBRESOURCES: [&str; 45] = [
     "accelerate",
     "acl",
@@ -54,8 +54,7 @@ const SUBRESOURCES: [&str; 45] = [
     "website",
 ];
 
-/// Whether a request speaks S3, and not the native API: it is signed as S3's are, has one of its headers,
-/// or asks for what only S3 has.
+/// Whether a request is for S3 and not the native API: it has an S3 signature, an S3 header, or an S3 query.
 pub(super) fn is_s3<B>(request: &Request<B>) -> bool {
     let signed = |value: &[u8]| value.starts_with(b"AWS4-") || value.starts_with(b"AWS ");
     let header = |(name, value): (&HeaderName, &HeaderValue)| {

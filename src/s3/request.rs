@@ -1,7 +1,7 @@
-//! Requests, on their way to s3s.
+//! Prepares requests for s3s.
 //!
-//! s3s gathers in memory what it decodes, and knows no requests without credentials but unsigned ones. So
-//! bodies that are to be stored go past it, and where anybody may do anything, signatures are taken off.
+//! s3s buffers bodies in memory, so bodies that are to be stored bypass it. s3s also refuses signatures of unknown
+//! keys, so signatures are removed where anybody may do everything.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,26 +28,26 @@ use crate::wire::{ClientBody, LONGEST_VALUE, check_framing};
 
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
-/// What the type of a browser's form begins with.
+/// The prefix of a browser form's content type.
 const FORM: &[u8] = b"multipart/form-data";
 
 /// A body that is to be stored.
 type Detached = Arc<Mutex<Option<ClientBody>>>;
 
-/// The request as s3s shall see it, and what tells whether its XML was as announced.
+/// The request for s3s, and a handle that tells whether its XML matched its headers.
 pub(super) fn prepare(
     mut head: Parts,
     body: Incoming,
     access: &Access,
 ) -> S3Result<(s3s::HttpRequest, Gathered)> {
-    let open = access.is_open();
+    let unrestricted = access.is_unrestricted();
     let length = body.size_hint().exact();
-    // from here on the body is read to its end or away, however this turns out
+    // from here on the body is read or discarded to its end, whatever happens
     let body = ClientBody::new(body, head.headers.contains_key(EXPECT));
     check_framing(head.version, &head.headers)
-        .map_err(|_why| s3_error!(InvalidRequest, "the request isn't framed as HTTP/1.1 has it"))?;
-    if open {
-        take_off_signature(&mut head)?;
+        .map_err(|_why| s3_error!(InvalidRequest, "the request's framing is invalid in HTTP/1.1"))?;
+    if unrestricted {
+        remove_signature(&mut head)?;
     } else if presigned::has_header(&head) {
         return Err(s3_error!(
             InvalidRequest,
@@ -59,8 +59,8 @@ pub(super) fn prepare(
         check_region(&head.headers)?;
     }
     check_known(&head)?;
-    // several ranges at once are all of it, as in S3, and what is no range is nothing (RFC 9110 section 14.2);
-    // what is signed has to stay, and s3s refuses it
+    // as in S3, a request for several ranges gets the whole object; an invalid range is ignored (RFC 9110
+    // section 14.2); if the header is signed it must stay, and s3s refuses the request
     let is_range = |range: &HeaderValue| range.to_str().is_ok_and(|range| Range::parse(range).is_ok());
     if !head.headers.get(RANGE).is_some_and(is_range) && !is_signed(&head.headers, &RANGE) {
         head.headers.remove(RANGE);
@@ -73,14 +73,13 @@ pub(super) fn prepare(
     } else if length == Some(0) {
         s3s::Body::empty()
     } else {
-        xml(&mut head, body, length, open, &gathered)?
+        xml(&mut head, body, length, unrestricted, &gathered)?
     };
     Ok((Request::from_parts(head, body), gathered))
 }
 
-/// Refuses what s3s would do and we don't: browsers' forms, which it gathers in memory, and what it takes
-/// for another operation because it doesn't know it. `DELETE /bucket?…` must not delete the bucket, whatever
-/// S3 may come to have there.
+/// Refuses requests that s3s would accept wrongly: browsers' forms, which it buffers in memory, and operations that
+/// it doesn't know and takes for others. A future `DELETE /bucket?…` must not delete the bucket.
 fn check_known(head: &Parts) -> S3Result<()> {
     let is_form = |content_type: &HeaderValue| {
         let start = content_type.as_bytes().get(..FORM.len());
@@ -123,8 +122,8 @@ fn check_known(head: &Parts) -> S3Result<()> {
     Ok(())
 }
 
-/// Takes the signature off: anybody may do anything.
-fn take_off_signature(head: &mut Parts) -> S3Result<()> {
+/// Removes the signature, where anybody may do everything.
+fn remove_signature(head: &mut Parts) -> S3Result<()> {
     head.headers.remove(AUTHORIZATION);
     let Some(query) = head.uri.query().filter(|query| names(query).any(|name| is_signature(&name))) else {
         return Ok(());
@@ -142,30 +141,30 @@ fn take_off_signature(head: &mut Parts) -> S3Result<()> {
     Ok(())
 }
 
-/// Whether the body is an object's, or a part's.
+/// Whether the body is to be stored, as an object or a part.
 fn is_upload(head: &Parts) -> bool {
     head.method == Method::PUT && is_object(head.uri.path()) && !head.headers.contains_key(COPY_SOURCE)
 }
 
-/// Whether that is the path of an object, and not of a bucket.
+/// Whether the path is an object's, not a bucket's.
 fn is_object(path: &str) -> bool {
     let path = percent_decode_str(path).decode_utf8_lossy();
     path.strip_prefix('/').and_then(|path| path.split_once('/')).is_some_and(|(_, key)| !key.is_empty())
 }
 
-/// The length of a body as it is sent, framing and all, if that is known.
+/// The length of a body as sent, including its framing, if known.
 #[derive(Clone, Copy)]
 struct Length(Option<u64>);
 
-/// What a request brings to be stored, and what tells in the end whether it was what had been announced.
-/// `checksum` is computed, whether or not the client sends it.
+/// The body to store, and a handle that tells at its end whether it matched the request's headers.
+/// `checksum` is computed whether or not the client sends it.
 pub(super) fn body<T>(
     req: &S3Request<T>,
     checksum: Option<Algorithm>,
 ) -> S3Result<(store::Incoming<Payload<ClientBody>>, Outcome)> {
     let detached = req.extensions.get::<Detached>();
     let detached = detached.and_then(|body| body.lock().unwrap_or_else(PoisonError::into_inner).take());
-    let body = detached.ok_or_else(|| s3_error!(InvalidRequest, "the request has no body of an object"))?;
+    let body = detached.ok_or_else(|| s3_error!(InvalidRequest, "the request has no body to store"))?;
     let length = req.extensions.get::<Length>().and_then(|length| length.0);
     let mut announced = Announced::read(&req.headers, length).map_err(|wrong| malformed(&wrong))?;
     if let Some(algorithm) = checksum {
@@ -180,7 +179,7 @@ pub(super) fn body<T>(
     };
     let (length, md5) = (announced.length, announced.md5);
     if length.is_some_and(|length| length > LONGEST_VALUE) {
-        return Err(s3_error!(EntityTooLarge, "no file is as long as this body"));
+        return Err(s3_error!(EntityTooLarge, "the body is longer than any file can be"));
     }
     let (body, outcome) = Payload::new(body, announced, signer);
     Ok((store::Incoming { body, length, md5 }, outcome))

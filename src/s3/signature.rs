@@ -1,34 +1,34 @@
-//! Signatures of the chunks of a body (AWS Signature Version 4): each signs its chunk and the signature
-//! before it, the first that of the request.
+//! Signatures of a body's chunks (AWS Signature Version 4). Each covers its chunk and the previous signature; the
+//! first covers the request's signature.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use sha2::{Digest as _, Sha256};
 
-/// SHA-256 of nothing.
+/// SHA-256 of no bytes.
 const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// A signature's bytes.
 pub(super) type Signature = [u8; 32];
 
-/// Checks one chunk after the other.
+/// Checks the signatures of chunks in their order.
 pub(super) struct ChunkSigner {
     key: Hmac<Sha256>,
     /// The request's date and the scope of its credentials, a line each.
     context: String,
-    /// The last signature that was good, in hex.
+    /// The last valid signature, in hex.
     previous: String,
-    /// Of what came of the chunk.
+    /// The hash of the chunk's bytes so far.
     chunk: Sha256,
 }
 
 impl ChunkSigner {
-    /// For a request whose own signature is known to be good.
+    /// For a request whose own signature was checked.
     ///
     /// # Errors
     ///
-    /// What its headers lack.
+    /// What the headers lack.
     pub(super) fn new(secret: &str, headers: &HeaderMap) -> Result<Self, &'static str> {
         let text = |value: Option<&hyper::header::HeaderValue>| {
             value.and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -43,7 +43,7 @@ impl ChunkSigner {
         };
         let signature = field("Signature").and_then(|hex| unhex(hex.as_bytes()));
         let signature = signature.ok_or("the signature isn't 64 hex digits")?;
-        // an access key may have slashes of its own
+        // an access key may contain slashes
         let scope = field("Credential").and_then(|credential| {
             let (start, _) = credential.rmatch_indices('/').nth(3)?;
             credential.get(start + 1..)
@@ -58,18 +58,18 @@ impl ChunkSigner {
         Ok(Self { key, context, previous: hex(&signature), chunk: Sha256::new() })
     }
 
-    /// Takes the chunk's next bytes.
+    /// Adds the chunk's next bytes.
     pub(super) fn update(&mut self, data: &[u8]) {
         self.chunk.update(data);
     }
 
-    /// Whether that is the signature of the chunk, which ends here.
+    /// Ends the chunk; returns whether this is its signature.
     pub(super) fn is_chunk(&mut self, signature: &Signature) -> bool {
         let chunk = hex(&self.chunk.finalize_reset());
         self.is_next(signature, "AWS4-HMAC-SHA256-PAYLOAD", &[NOTHING, "\n", &chunk])
     }
 
-    /// Whether that is the signature of the trailers: `name:value` and a line end each, by name.
+    /// Whether this is the signature of the trailers, given as `name:value` lines sorted by name.
     pub(super) fn is_trailers(&mut self, signature: &Signature, trailers: &str) -> bool {
         let trailers = hex(&Sha256::digest(trailers));
         self.is_next(signature, "AWS4-HMAC-SHA256-TRAILER", &[&trailers])
@@ -133,7 +133,7 @@ mod tests {
             .collect()
     }
 
-    /// For the request of the examples in the S3 API Reference.
+    /// A signer for the request in the examples of the S3 API Reference.
     fn signer(seed: &str) -> ChunkSigner {
         let authorization = format!(
             "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,\
@@ -142,7 +142,7 @@ mod tests {
         ChunkSigner::new(SECRET, &headers(&authorization)).unwrap()
     }
 
-    /// 64 KiB, 1 KiB, and nothing.
+    /// Chunks of 64 KiB, 1 KiB and 0 bytes.
     fn follow(mut signer: ChunkSigner, signatures: [&str; 3]) -> ChunkSigner {
         for (length, signature) in [65536, 1024, 0].into_iter().zip(signatures) {
             // in two pieces
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_good_for_one_chunk_in_one_place_alone() {
+    fn a_signature_is_valid_only_for_its_chunk_in_its_place() {
         let first = unhex(SIGNATURES[0].as_bytes()).unwrap();
         let chunk = vec![b'a'; 65536];
         for (seed, secret, data) in [
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_signed_has_no_signer() {
+    fn a_request_without_a_valid_signature_header_has_no_signer() {
         let scope = "20130524/us-east-1/s3/aws4_request";
         for authorization in [
             String::new(),

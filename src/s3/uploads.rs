@@ -1,4 +1,4 @@
-//! Multipart uploads: S3's names for what the store does with uploads in parts, and S3's checks of them.
+//! Multipart uploads: S3's operations over the store's uploads in parts, with S3's checks.
 
 use bytes::Bytes;
 use http_body::Body;
@@ -31,7 +31,7 @@ pub(super) const LAST_PART: u16 = 10_000;
 const ALGORITHM: &str = "x-amz-checksum-algorithm";
 const TYPE: &str = "x-amz-checksum-type";
 
-/// What an upload's checksums are to be: of which algorithm, and whether of all bytes.
+/// The checksum of an upload: its algorithm and type.
 pub(super) struct Checked {
     pub(super) algorithm: Algorithm,
     pub(super) whole: bool,
@@ -41,17 +41,19 @@ impl Checked {
     fn new(algorithm: Algorithm, kind: Option<&str>) -> S3Result<Self> {
         let sha = matches!(algorithm, Algorithm::Sha1 | Algorithm::Sha256);
         let whole = match (kind, algorithm) {
-            (Some(ChecksumType::FULL_OBJECT), _) if sha => Err("only CRCs can be of the full object"),
-            (Some(ChecksumType::COMPOSITE), Algorithm::Crc64Nvme) => Err("CRC64NVME is of the full object"),
+            (Some(ChecksumType::FULL_OBJECT), _) if sha => Err("the type FULL_OBJECT is for CRCs only"),
+            (Some(ChecksumType::COMPOSITE), Algorithm::Crc64Nvme) => {
+                Err("CRC64NVME has the type FULL_OBJECT only")
+            }
             (Some(ChecksumType::FULL_OBJECT), _) | (None, Algorithm::Crc64Nvme) => Ok(true),
             (Some(ChecksumType::COMPOSITE) | None, _) => Ok(false),
-            (Some(_), _) => Err("the type of a checksum is COMPOSITE or FULL_OBJECT"),
+            (Some(_), _) => Err("the type of a checksum must be COMPOSITE or FULL_OBJECT"),
         };
         let whole = whole.map_err(|why| s3_error!(InvalidRequest, "{why}"))?;
         Ok(Self { algorithm, whole })
     }
 
-    /// As an upload's record has it.
+    /// The form in an upload's record.
     pub(super) fn of(upload: &Record) -> Option<Self> {
         let algorithm = Algorithm::named(metadata::get(&upload.headers, ALGORITHM)?)?;
         let whole = metadata::get(&upload.headers, TYPE) == Some(ChecksumType::FULL_OBJECT);
@@ -68,7 +70,7 @@ impl Checked {
     }
 }
 
-/// An upload's number, as clients know it.
+/// An upload's number, as its upload ID.
 fn id(upload: u64) -> String {
     format!("{upload:016x}")
 }
@@ -107,7 +109,7 @@ pub(super) async fn create(
     })
 }
 
-/// The checksum that parts of the upload have, whatever the client sends.
+/// The checksum that is computed for each part of the upload, whether or not the client sends it.
 pub(super) async fn checksum_of_parts(store: &Store, input: &UploadPartInput) -> S3Result<Option<Algorithm>> {
     let upload =
         store.upload(&key(&input.bucket, &input.key), number(&input.upload_id)?).await.map_err(refused)?;
@@ -147,7 +149,7 @@ pub(super) async fn copy(
         unmodified_since: input.copy_source_if_unmodified_since.take(),
     };
     let no_range =
-        || s3_error!(InvalidArgument, "x-amz-copy-source-range is bytes=FIRST-LAST, within the source");
+        || s3_error!(InvalidArgument, "x-amz-copy-source-range must be bytes=FIRST-LAST, within the source");
     let range = input.copy_source_range.as_deref().map(dto::Range::parse).transpose();
     let range = range.map_err(|_error| no_range())?;
     let key = key(&input.bucket, &input.key);
@@ -170,7 +172,7 @@ pub(super) async fn copy(
     };
     let copied = store.put_part(&key, upload, part, upload_body, finish).await;
     let record = copied.map_err(|error| match error {
-        // no client sends these bytes, and none said what they should be
+        // these bytes don't come from the client, so there is nothing to compare them with
         Error::Stalled => refused(Error::Unreachable),
         Error::Changed => refused(Error::Busy),
         error => refused(error),
@@ -194,7 +196,7 @@ pub(super) async fn list_parts(store: &Store, input: ListPartsInput) -> S3Result
     let (parts, next) = store.parts(&key, upload, start, most).await.map_err(refused)?;
     let (checksum_algorithm, checksum_type) = Checked::shown(Checked::of(&noted).as_ref());
     Ok(ListPartsOutput {
-        // who wants none gets all of them
+        // as in S3, a page of at most 0 parts is not truncated
         is_truncated: Some(next.is_some() && most > 0),
         next_part_number_marker: parts.last().map(|(number, _)| i32::from(*number)),
         parts: Some(parts.iter().map(|(number, record)| part(*number, record)).collect()),
@@ -235,7 +237,7 @@ pub(super) async fn list(
     let (bucket, markers) = (&input.bucket, (input.key_marker.as_deref(), input.upload_id_marker.as_deref()));
     let mut start = after(bucket, markers, &delimiter)?;
     let (mut uploads, mut folders) = (Vec::new(), Vec::new());
-    // the last upload, or the last folder
+    // the last upload or common prefix
     let mut last: Option<(String, Option<u64>)> = None;
     let truncated = 'all: loop {
         if most == 0 {
@@ -254,7 +256,7 @@ pub(super) async fn list(
             if let Some(folder) = at.and_then(|at| name.get(..prefix.len() + at + delimiter.len())) {
                 folders.push(folder.to_owned());
                 last = Some((folder.to_owned(), None));
-                // however many uploads there are in it
+                // one item, however many uploads it has
                 start = beyond(self::key(&input.bucket, folder).as_bytes()).map(|key| (Key::new(&key), 0));
                 break;
             }
@@ -285,7 +287,7 @@ pub(super) async fn list(
     })
 }
 
-/// Where a listing of uploads begins: after the upload, or the folder, that the markers name.
+/// Where a listing of uploads begins: after the upload or common prefix that the markers name.
 fn after(
     bucket: &str,
     (marker, upload): (Option<&str>, Option<&str>),

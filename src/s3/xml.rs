@@ -1,4 +1,4 @@
-//! Requests in XML: gathered in memory, within bounds, and compared with what their headers announce.
+//! Request bodies in XML: buffered in memory, within bounds, and checked against their headers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,22 +20,22 @@ use super::query::names;
 use crate::error::Error;
 use crate::wire::ClientBody;
 
-/// The longest XML of a request, in bytes: a thousand deletions of the longest keys, or a completion with
-/// ten thousand parts, fit.
+/// The longest XML of a request, in bytes: enough for a thousand deletions of the longest keys, or a completion with
+/// ten thousand parts.
 pub(super) const LONGEST_XML: usize = 4 * 1024 * 1024;
 
-/// How long a request in XML may take to come in.
+/// How long it may take to receive a request in XML.
 const XML_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// XML up to so many bytes is short. What is longer, few may send at a time: it is gathered in memory.
+/// The length in bytes above which few bodies are received at a time, because they are buffered in memory.
 const SHORT_XML: usize = 64 * 1024;
 static LONG: Semaphore = Semaphore::const_new(32);
 
-/// The most elements of these names that a request may have: of ten thousand parts, each with its number, and
-/// of a thousand deletions. s3s takes much more memory for each than it has bytes.
+/// Upper bounds on elements: 10,000 `<Part…`, each with a `<PartNumber>`, and 1,000 deletions. s3s needs much more
+/// memory for an element than its length.
 const MOST_ELEMENTS: [(&[u8], usize); 2] = [(b"<Part", 20_000), (b"<Object", 1000)];
 
-/// Why the XML of a request couldn't be read, if it couldn't.
+/// The error of a request's XML, if any.
 #[derive(Clone, Default)]
 pub(super) struct Gathered(Arc<Mutex<Option<S3Error>>>);
 
@@ -45,25 +45,24 @@ impl Gathered {
     }
 }
 
-/// A body of XML. It is read when s3s wants it, which is after it has looked who wants what; and it must be
-/// what the headers say.
+/// A body of XML. s3s reads it after it has checked the client's access. The body must match its headers.
 pub(super) fn xml(
     head: &mut Parts,
     body: ClientBody,
     length: Option<u64>,
-    open: bool,
+    unrestricted: bool,
     gathered: &Gathered,
 ) -> S3Result<s3s::Body> {
     let query = head.uri.query().unwrap_or_default();
-    // checksums of who completes an upload are the object's
+    // the checksum headers of a completion are the object's, not the body's
     let announced = if names(query).any(|name| name == "uploadId") {
         Announced::read_framing(&head.headers, length)
     } else {
         Announced::read(&head.headers, length)
     };
     let is_framed = announced.as_ref().is_ok_and(|announced| !announced.is_plain());
-    if is_framed && !open {
-        // s3s would take them off, and have each in memory, however large; no client sends such
+    if is_framed && !unrestricted {
+        // s3s would buffer each chunk, of any size, in memory; no client sends XML in chunks
         return Err(s3_error!(NotImplemented, "XML in chunks is not supported: send it as it is"));
     }
     if is_framed

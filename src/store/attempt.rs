@@ -112,7 +112,7 @@ impl<'a> Attempt<'a> {
     /// Notes that a file's PUT failed.
     pub(super) fn failed(&mut self, file: &Replica, error: &VolumeError) {
         tracing::warn!(key = %self.key, place = %file.place, %error, "replica not written");
-        self.all_answered &= error.is_certain();
+        self.all_answered &= error.is_answered();
     }
 
     /// Notes that some request of the attempt stays unanswered.

@@ -180,7 +180,7 @@ impl Core {
             }
             volume.delete(&path(key, file)).await.map_err(|error| {
                 tracing::debug!(%key, place = %file.place, %error, "file not deleted yet");
-                (file, error.is_certain())
+                (file, error.is_answered())
             })
         });
         let mut round = Round { left: Vec::new(), all_answered: true };

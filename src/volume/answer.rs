@@ -1,43 +1,43 @@
-//! Answers of volumes, as bytes: HTTP/1.1 (RFC 9112), from the side of a client that is on its guard.
+//! Parses volumes' answers: HTTP/1.1 (RFC 9112), strictly, because any server may be at a volume's address.
 
 use std::time::SystemTime;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use hyper::StatusCode;
 
-/// The longest head that is read, in bytes.
+/// The longest head that is accepted, in bytes.
 pub(super) const LONGEST_HEAD: usize = 64 * 1024;
 
-/// At most so many headers, or trailers.
+/// Upper bound on headers, and on trailers.
 const HEADERS: usize = 64;
 
-/// What an answer says before its body.
+/// The head of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    /// The length of the file in bytes, also where the body is left out.
+    /// `Content-Length` in bytes, also in the answer to a HEAD.
     pub(super) length: Option<u64>,
-    /// Where the body is a part of the file: its first byte, and the file's length.
+    /// `Content-Range`: the part's first byte, and the file's length.
     pub(super) part: Option<(u64, u64)>,
-    /// Precondition the file was written, in seconds since 1970.
+    /// `Last-Modified`, in seconds since 1970.
     pub(super) modified: Option<u64>,
-    /// Whether the connection can serve another request after this one.
+    /// Whether the connection can be used for another request.
     pub(super) keep: bool,
     pub(super) body: Body,
 }
 
-/// How the rest of a body is framed.
+/// What is still to come of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// So many bytes.
+    /// This number of bytes.
     Left(u64),
-    /// So many bytes of a chunk, and further chunks.
+    /// This number of bytes of a chunk, and further chunks.
     Chunk(u64),
-    /// The line end after a chunk, and further chunks.
+    /// The line end of a chunk, and further chunks.
     ChunkEnd,
-    /// The last chunk was read, trailers may follow.
+    /// Trailers, if any.
     Trailers,
-    /// All that comes before the connection is closed.
+    /// All bytes until the connection is closed.
     UntilClose,
 }
 
@@ -46,30 +46,30 @@ pub(super) enum Body {
 pub(super) enum Piece {
     Data(Bytes),
     End,
-    /// More must be received first.
+    /// More bytes must be received first.
     Wanted,
 }
 
-/// Bytes that are no answer; says why.
+/// Why received bytes are not a valid answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AnswerError(pub(super) &'static str);
 
 impl Head {
-    /// Takes the head from what was received, once it is there. `bodiless`: the answer to a HEAD.
+    /// Takes the head from the received bytes; `None` if it is incomplete. `bodiless`: the answer to a HEAD.
     pub(super) fn take(received: &mut BytesMut, bodiless: bool) -> Result<Option<Self>, AnswerError> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; HEADERS];
             let mut answer = httparse::Response::new(&mut headers);
-            let parsed = answer.parse(received).map_err(|_error| AnswerError("no HTTP"))?;
+            let parsed = answer.parse(received).map_err(|_error| AnswerError("not HTTP"))?;
             let httparse::Status::Complete(bytes) = parsed else {
                 let too_long = received.len() >= LONGEST_HEAD;
-                return if too_long { Err(AnswerError("an endless head")) } else { Ok(None) };
+                return if too_long { Err(AnswerError("head too long")) } else { Ok(None) };
             };
             let head = Self::read(&answer, bodiless)?;
             received.advance(bytes);
             match head.status {
-                StatusCode::SWITCHING_PROTOCOLS => return Err(AnswerError("another protocol")),
-                // the answer proper is still to come (RFC 9110 section 15.2)
+                StatusCode::SWITCHING_PROTOCOLS => return Err(AnswerError("switch to another protocol")),
+                // the final answer follows (RFC 9110 section 15.2)
                 status if status.is_informational() => {}
                 _ => return Ok(Some(head)),
             }
@@ -78,20 +78,20 @@ impl Head {
 
     fn read(answer: &httparse::Response<'_, '_>, bodiless: bool) -> Result<Self, AnswerError> {
         let code = answer.code.and_then(|code| StatusCode::from_u16(code).ok());
-        let status = code.ok_or(AnswerError("no status"))?;
+        let status = code.ok_or(AnswerError("invalid status"))?;
         let (mut length, mut part, mut modified, mut chunked) = (None, None, None, false);
-        // HTTP/1.0 closes; where it offers not to, nothing is lost
+        // connections of HTTP/1.0 are not reused, even if the server offers to keep them
         let mut keep = answer.version == Some(1);
         for header in answer.headers.iter() {
             let name = header.name;
             if name.eq_ignore_ascii_case("content-length") {
-                let number = decimal(header.value).ok_or(AnswerError("no length"))?;
+                let number = decimal(header.value).ok_or(AnswerError("invalid Content-Length"))?;
                 if length.replace(number).is_some_and(|other| other != number) {
-                    return Err(AnswerError("two lengths"));
+                    return Err(AnswerError("two different Content-Lengths"));
                 }
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
                 if chunked || !header.value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(AnswerError("an unknown encoding"));
+                    return Err(AnswerError("unknown Transfer-Encoding"));
                 }
                 chunked = true;
             } else if name.eq_ignore_ascii_case("connection") {
@@ -104,7 +104,7 @@ impl Head {
             }
         }
         let body = match (chunked, length) {
-            (true, Some(_)) => return Err(AnswerError("a length and chunks")),
+            (true, Some(_)) => return Err(AnswerError("both Content-Length and chunks")),
             _ if bodiless || matches!(status.as_u16(), 100..=199 | 204 | 304) => Body::Left(0),
             (true, None) => Body::Chunk(0),
             (false, Some(length)) => Body::Left(length),
@@ -115,7 +115,7 @@ impl Head {
 }
 
 impl Body {
-    /// Takes what there is of the body from what was received.
+    /// Takes the next piece of the body from the received bytes.
     pub(super) fn take(&mut self, received: &mut BytesMut) -> Result<Piece, AnswerError> {
         loop {
             match self {
@@ -130,7 +130,7 @@ impl Body {
                     Ok(httparse::Status::Partial) if received.len() < LONGEST_HEAD => {
                         return Ok(Piece::Wanted);
                     }
-                    _ => return Err(AnswerError("no size of a chunk")),
+                    _ => return Err(AnswerError("invalid size of a chunk")),
                 },
                 Self::Left(left) | Self::Chunk(left) => {
                     if received.is_empty() {
@@ -150,7 +150,7 @@ impl Body {
                         received.advance(2);
                         *self = Self::Chunk(0);
                     }
-                    Some(_) => return Err(AnswerError("a chunk without end")),
+                    Some(_) => return Err(AnswerError("a chunk longer than its size")),
                 },
                 Self::Trailers => {
                     let mut trailers = [httparse::EMPTY_HEADER; HEADERS];
@@ -162,26 +162,26 @@ impl Body {
                         Ok(httparse::Status::Partial) if received.len() < LONGEST_HEAD => {
                             return Ok(Piece::Wanted);
                         }
-                        _ => return Err(AnswerError("no trailers")),
+                        _ => return Err(AnswerError("invalid trailers")),
                     }
                 }
             }
         }
     }
 
-    /// Whether it may end with the connection.
+    /// Whether the body may end by the connection being closed.
     pub(super) fn may_close(&self) -> bool {
         *self == Self::UntilClose
     }
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {
-    // `parse` would take a sign
+    // `parse` accepts a sign
     let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
     digits.parse().ok()
 }
 
-/// `bytes FIRST-LAST/LENGTH` (RFC 9110 section 14.4): the first byte, and the length of all.
+/// Parses `bytes FIRST-LAST/LENGTH` (RFC 9110 section 14.4) to `FIRST` and `LENGTH`.
 fn range(value: &[u8]) -> Option<(u64, u64)> {
     let value = value.strip_prefix(b"bytes ")?;
     let mut numbers = value.splitn(3, |byte| matches!(byte, b'-' | b'/')).map(decimal);
@@ -201,14 +201,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A head, the body, and what is left over.
+    /// A head, the body, and the bytes after it.
     type Whole = (Head, Vec<u8>, Vec<u8>);
 
     fn head(text: &str) -> Result<Option<Head>, AnswerError> {
         Head::take(&mut BytesMut::from(text), false)
     }
 
-    /// Reads an answer that comes in pieces of `step` bytes; `None` if it breaks off.
+    /// Reads an answer that comes in pieces of `step` bytes; `None` if it is incomplete.
     fn read(text: &[u8], step: usize, bodiless: bool) -> Result<Option<Whole>, AnswerError> {
         let (mut received, mut coming) = (BytesMut::new(), text.chunks(step));
         let mut head = loop {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_a_head_a_body_and_an_end_however_it_is_cut() {
+    fn an_answer_is_read_the_same_in_pieces_of_any_size() {
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1\r\n!\r\n0\r\na: b\r\n\r\n";
         let sized = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: keep-alive\r\n\r\nhello!";
         for text in [chunked, sized] {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_file_tells_where_it_begins_and_how_long_all_is() {
+    fn a_content_range_gives_the_first_byte_and_the_length_of_the_file() {
         let part = |range: &str| {
             head(&format!("HTTP/1.1 206 Partial Content\r\nContent-Range: {range}\r\n\r\n"))
                 .unwrap()
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_refused() {
+    fn invalid_answers_are_refused() {
         for text in [
             "garbage\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",
@@ -306,7 +306,7 @@ mod tests {
             assert!(read(text.as_bytes(), 4, false).is_err(), "{chunks}");
         }
         let endless = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(LONGEST_HEAD));
-        assert_eq!(head(&endless), Err(AnswerError("an endless head")));
+        assert_eq!(head(&endless), Err(AnswerError("head too long")));
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! A volume's answer, read to its end: a file that is wanted, or a body that isn't.
+//! Reads the bodies of volumes' answers: files to their end, unwanted bodies up to a bound.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use tokio::time::{Instant, timeout};
 use super::pool::Answer;
 use super::{FileInfo, Outcome, VolumeError};
 
-/// A file or a listing must come at so many bytes a second on average, …
+/// Minimum average rate of a file or listing, in bytes per second.
 const LEAST_RATE: u64 = 1024;
-/// … once reading it has taken this long.
+/// Time spent reading before the rate is checked.
 const LEAST_RATE_AFTER: Duration = Duration::from_secs(30);
 
-/// A body that nobody wants is read away up to so many bytes.
+/// The most bytes of an unwanted body that are read and discarded.
 const DRAIN: usize = 64 * 1024;
 
 /// A file being read.
 pub(crate) struct Download {
-    /// What the volume says of the whole file.
+    /// Size and time of the whole file.
     pub(crate) seen: FileInfo,
     answer: Answer,
     limit: Duration,
-    /// Time spent waiting for the volume, and not for who reads.
+    /// Time spent waiting for the volume; the time for the reader doesn't count.
     waited: Duration,
     received: u64,
 }
@@ -43,7 +43,7 @@ impl Download {
     }
 }
 
-/// That a volume doesn't send for ever by sending slowly.
+/// Fails if the volume has sent too slowly for too long.
 pub(super) fn check_rate(taken: Duration, received: u64) -> Outcome<()> {
     if taken > LEAST_RATE_AFTER && received / taken.as_secs() < LEAST_RATE {
         return Err(VolumeError::Unanswered("it sends too slowly".into()));
@@ -55,8 +55,8 @@ pub(super) async fn next_piece(answer: &mut Answer, limit: Duration) -> Outcome<
     timeout(limit, answer.next()).await.map_err(|_elapsed| VolumeError::Unanswered(late(limit)))?
 }
 
-/// Reads away the short body of an answer that nobody wants, so that its connection can be used
-/// again; one that is long or slow loses its connection instead.
+/// Reads and discards a short unwanted body, so that its connection can be used again. If the body is long or
+/// slow, the connection is closed instead.
 pub(super) async fn drain(answer: &mut Answer, limit: Duration) {
     let mut left = DRAIN;
     while let Ok(Some(piece)) = next_piece(answer, limit).await {

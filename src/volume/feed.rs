@@ -1,4 +1,4 @@
-//! The body of one PUT, fed piece by piece, and the hand that feeds it.
+//! The body of one PUT, and the feeder that supplies it piece by piece.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
-/// Pieces on their way to one volume: with pieces of at most 256 KiB this, times the replicas, is
-/// what an upload holds in memory (the replicas share each piece).
+/// Pieces buffered for one volume. A piece has at most 256 KiB; replicas share each piece, but may lag
+/// behind each other, so an upload holds at most this number of pieces per replica in memory.
 const WINDOW: usize = 2;
 
-/// Makes the two ends of a body of that length in bytes; without one it goes out chunked.
+/// Makes the two ends of a body of `length` bytes; without a length the body is sent in chunks.
 pub(crate) fn feed(length: Option<u64>) -> (Feeder, Feed) {
     let (pieces, received) = mpsc::channel(WINDOW);
     let signals = Arc::new(Signals::default());
@@ -21,16 +21,16 @@ pub(crate) fn feed(length: Option<u64>) -> (Feeder, Feed) {
 
 #[derive(Debug, Default)]
 struct Signals {
-    /// The request is on its way: a connection asked for the first piece.
+    /// The connection asked for the first piece, so the request is being sent.
     started: Notify,
-    /// The feeder has nothing more to give.
-    ended: Notify,
+    /// The feeder was dropped and gives no more pieces.
+    feeder_gone: Notify,
     /// The connection took the last of the announced bytes.
-    complete: AtomicBool,
-    /// The feeder came to its end.
-    finished: AtomicBool,
-    /// The feeder was dropped before its end.
-    abandoned: AtomicBool,
+    all_bytes_taken: AtomicBool,
+    /// The feeder called [`Feeder::end`].
+    ended_properly: AtomicBool,
+    /// The feeder was dropped without [`Feeder::end`].
+    aborted: AtomicBool,
 }
 
 enum Piece {
@@ -38,48 +38,48 @@ enum Piece {
     End,
 }
 
-/// Feeds one body. Dropped without [`Feeder::end`] it aborts the request, so that a volume never
-/// takes half a value for a whole one.
+/// Feeds one body. Dropping it without [`Feeder::end`] aborts the request, so that a volume never
+/// stores half a value as a whole one.
 pub(crate) struct Feeder {
     pieces: mpsc::Sender<Piece>,
     signals: Arc<Signals>,
 }
 
-/// The volume doesn't take this body any more.
+/// Why the volume takes no more of this body.
 #[derive(Debug)]
 pub(crate) enum FeedError {
-    /// Its request has ended.
+    /// The request is over.
     Closed,
-    /// It took nothing for too long.
+    /// The volume took nothing for too long.
     Stalled,
 }
 
 impl Feeder {
-    /// Gives a piece, waiting at most so long for room in the window.
+    /// Gives a piece; waits at most `limit` for room in the window.
     pub(crate) async fn give(&self, piece: Bytes, limit: Duration) -> Result<(), FeedError> {
         self.send(Piece::Data(piece), limit).await
     }
 
-    /// The body is whole.
+    /// Ends the body: all pieces were given.
     pub(crate) async fn end(self, limit: Duration) -> Result<(), FeedError> {
-        // dropped on return, which tells the watcher
-        self.signals.finished.store(true, Ordering::Release);
+        // `self` is dropped on return, which notifies the watcher
+        self.signals.ended_properly.store(true, Ordering::Release);
         match self.send(Piece::End, limit).await {
-            // a body of known length is over with its last byte, and nobody waits for its end
-            Err(FeedError::Closed) if self.signals.complete.load(Ordering::Acquire) => Ok(()),
+            // a request with a known length is over after its last byte, and doesn't receive the end
+            Err(FeedError::Closed) if self.signals.all_bytes_taken.load(Ordering::Acquire) => Ok(()),
             sent => sent,
         }
     }
 
-    /// Waits until the connection to the volume stands and the request is on its way.
+    /// Waits until a connection to the volume sends the request.
     pub(crate) async fn started(&self) {
         self.signals.started.notified().await;
-        // several may ask, one after the other
+        // so that a later call returns, too
         self.signals.started.notify_one();
     }
 
     async fn send(&self, piece: Piece, limit: Duration) -> Result<(), FeedError> {
-        // the timer costs, and there mostly is room
+        // there mostly is room, and the timeout below costs time
         let Err(full) = self.pieces.try_send(piece) else { return Ok(()) };
         let mpsc::error::TrySendError::Full(piece) = full else { return Err(FeedError::Closed) };
         let sent = tokio::time::timeout(limit, self.pieces.send(piece)).await;
@@ -89,40 +89,40 @@ impl Feeder {
 
 impl Drop for Feeder {
     fn drop(&mut self) {
-        let finished = self.signals.finished.load(Ordering::Acquire);
-        self.signals.abandoned.store(!finished, Ordering::Release);
-        self.signals.ended.notify_one();
+        let ended_properly = self.signals.ended_properly.load(Ordering::Acquire);
+        self.signals.aborted.store(!ended_properly, Ordering::Release);
+        self.signals.feeder_gone.notify_one();
     }
 }
 
-/// The body of a PUT, as the connection takes it.
+/// The body of a PUT, from which the connection takes pieces.
 pub(crate) struct Feed {
     pieces: Pieces,
-    /// Bytes still to come, where the length is known.
+    /// Bytes still to come, if the length is known.
     left: Option<u64>,
     signals: Arc<Signals>,
 }
 
 enum Pieces {
-    /// At once: all there is, if there is anything.
+    /// The whole body in one piece, until it is taken.
     Whole(Option<Bytes>),
-    /// Piece by piece, from a feeder.
+    /// Pieces from a feeder.
     Coming(mpsc::Receiver<Piece>),
 }
 
-/// Watches a feed that was given away.
+/// Observes a feed that is being sent.
 pub(crate) struct Watch(Arc<Signals>);
 
 impl Feed {
-    /// No body.
+    /// An empty body.
     pub(crate) fn empty() -> Self {
         Self { pieces: Pieces::Whole(None), left: Some(0), signals: Arc::default() }
     }
 
-    /// A body of one piece, which nobody has to feed.
+    /// A body of one piece, without a feeder.
     pub(crate) fn whole(value: Bytes) -> Self {
         let (left, signals) = (Some(value.len() as u64), Arc::<Signals>::default());
-        signals.ended.notify_one();
+        signals.feeder_gone.notify_one();
         Self { pieces: Pieces::Whole(Some(value)), left, signals }
     }
 
@@ -130,12 +130,12 @@ impl Feed {
         Watch(Arc::clone(&self.signals))
     }
 
-    /// How many bytes are still to come, if that is known.
+    /// The number of bytes still to come, if known.
     pub(super) fn length(&self) -> Option<u64> {
         self.left
     }
 
-    /// The value, if it is of one piece of at most so many bytes. It stays the next piece, too.
+    /// A copy of the value, if it is one piece of at most `most` bytes.
     pub(super) fn small(&self, most: usize) -> Option<Bytes> {
         match &self.pieces {
             Pieces::Whole(value) => value.clone().filter(|value| value.len() <= most),
@@ -159,30 +159,30 @@ impl Feed {
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(data.len() as u64).ok_or(FeedAborted)?;
         }
-        self.signals.complete.store(self.left == Some(0), Ordering::Release);
+        self.signals.all_bytes_taken.store(self.left == Some(0), Ordering::Release);
         Ok(Some(data))
     }
 }
 
 impl Watch {
-    /// Waits until the feeder gave its last piece, or up.
-    pub(crate) async fn ended(&self) {
-        self.0.ended.notified().await;
+    /// Waits until the feeder has ended the body or aborted it.
+    pub(crate) async fn feeder_gone(&self) {
+        self.0.feeder_gone.notified().await;
     }
 
-    /// Whether it was the feeder who ended the request early, and not the volume.
-    pub(crate) fn abandoned(&self) -> bool {
-        self.0.abandoned.load(Ordering::Acquire)
+    /// Whether the feeder aborted the request.
+    pub(crate) fn aborted(&self) -> bool {
+        self.0.aborted.load(Ordering::Acquire)
     }
 }
 
-/// The value ended before its end: its feeder gave up.
+/// The feeder was dropped before the body's end.
 #[derive(Debug)]
 pub(crate) struct FeedAborted;
 
 impl std::fmt::Display for FeedAborted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the upload was given up")
+        f.write_str("the upload was aborted")
     }
 }
 

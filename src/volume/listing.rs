@@ -1,27 +1,26 @@
 //! nginx's directory listings (`autoindex_format json`), read as they arrive.
 //!
-//! A listing is an array of flat objects, 40 MB for 300,000 files, so it is cut into its objects
-//! while it streams; one object is in memory at a time. Names on a volume may hold bytes that aren't
-//! UTF-8, which nginx writes as they are: such a name is read with replacement characters (no key's
-//! file has such a name) instead of failing the listing.
+//! A listing is an array of flat objects, 40 MB for 300,000 files, so it is split into its objects
+//! as it streams; one object is in memory at a time. nginx writes bytes that aren't UTF-8 unchanged: a name
+//! with such bytes is read with replacement characters, which no key's file has, and doesn't fail the
+//! listing.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
 use serde::Deserialize;
 
-/// The longest object that is believed; nginx's own end at a few hundred bytes, because a name has
-/// at most 255.
+/// The longest object that is accepted. nginx's have at most a few hundred bytes, because a name has at most 255.
 const MAX_OBJECT_BYTES: usize = 64 * 1024;
 
-/// Room for an entry of most names.
+/// Initial capacity for an object; enough for most names.
 const USUAL_OBJECT_BYTES: usize = 192;
 
-/// The longest listing that is believed: a million files in one of the 65,536 directories of a volume.
-/// What is read of one is in memory.
+/// The longest listing that is accepted: a million files in one of the 65,536 directories of a volume. The
+/// caller holds its entries in memory.
 const MAX_BYTES: usize = 128 * 1024 * 1024;
 
-/// One line of a listing.
+/// One entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// The name, without a path.
@@ -30,7 +29,7 @@ pub struct Listed {
     pub kind: Kind,
 }
 
-/// What a listed name is.
+/// The type of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A directory.
@@ -39,10 +38,10 @@ pub enum Kind {
     File {
         /// Its length in bytes.
         size: u64,
-        /// Seconds since 1970, if the volume's date is one.
+        /// Seconds since 1970; `None` if the volume's date is invalid.
         modified: Option<u64>,
     },
-    /// Neither: nginx's «other».
+    /// Neither: nginx's `other`.
     Other,
 }
 
@@ -56,13 +55,13 @@ struct Row<'a> {
     size: Option<u64>,
 }
 
-/// Cuts a listing into its entries.
+/// Splits a listing into its entries.
 #[derive(Debug, Default)]
 pub struct Parser {
     at: Position,
-    /// Bytes taken so far.
+    /// Bytes read so far.
     taken: usize,
-    /// The object begun.
+    /// The bytes of the current object.
     object: Vec<u8>,
 }
 
@@ -90,16 +89,16 @@ impl std::fmt::Display for ListingError {
 impl std::error::Error for ListingError {}
 
 impl Parser {
-    /// Takes the next bytes and hands over the entries that they complete.
+    /// Reads the next bytes, and calls `found` with each entry that they complete.
     ///
     /// # Errors
     ///
-    /// This is no listing, whatever may follow.
+    /// The bytes are not a listing.
     pub fn read(&mut self, bytes: &[u8], mut found: impl FnMut(Listed)) -> Result<(), ListingError> {
         use Position as P;
         self.taken += bytes.len();
         if self.taken > MAX_BYTES {
-            return Err(ListingError("the listing has no end"));
+            return Err(ListingError("the listing is too long"));
         }
         for &byte in bytes {
             let inside = matches!(self.at, P::Object | P::String | P::Escape);
@@ -112,14 +111,14 @@ impl Parser {
                 (P::Object, b'"') | (P::String | P::Escape, _) => P::String,
                 (P::Object, b'{' | b'[') => return Err(ListingError("the listing is nested")),
                 (P::Object, _) => P::Object,
-                _ => return Err(ListingError("the answer is no JSON listing (autoindex_format json)")),
+                _ => return Err(ListingError("the answer is not a JSON listing (autoindex_format json)")),
             };
             if inside || self.at == P::Object {
                 if self.object.capacity() == 0 {
                     self.object.reserve(USUAL_OBJECT_BYTES);
                 }
                 if self.object.len() == MAX_OBJECT_BYTES {
-                    return Err(ListingError("the listing has an entry without end"));
+                    return Err(ListingError("the listing has an entry that is too long"));
                 }
                 self.object.push(byte);
             }
@@ -131,11 +130,11 @@ impl Parser {
         Ok(())
     }
 
-    /// That the listing was whole.
+    /// Checks that the listing is complete.
     ///
     /// # Errors
     ///
-    /// It was not.
+    /// The listing is cut short.
     pub fn end(&self) -> Result<(), ListingError> {
         if self.at == Position::End { Ok(()) } else { Err(ListingError("the listing is cut short")) }
     }
@@ -144,7 +143,7 @@ impl Parser {
 fn parse(object: &[u8]) -> Result<Listed, ListingError> {
     let text = String::from_utf8_lossy(object);
     let row: Row<'_> =
-        serde_json::from_str(&text).map_err(|_error| ListingError("the listing has an odd entry"))?;
+        serde_json::from_str(&text).map_err(|_error| ListingError("the listing has an invalid entry"))?;
     let kind = match (row.kind.as_ref(), row.size) {
         ("directory", _) => Kind::Directory,
         ("file", Some(size)) => Kind::File { size, modified: row.mtime.as_deref().and_then(seconds) },
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn nginxs_listing_is_read_however_it_is_cut() {
+    fn nginxs_listing_is_read_the_same_in_pieces_of_any_size() {
         let text = b"[\r\n{ \"name\":\"sv00\", \"type\":\"directory\", \"mtime\":\"Sat, 21 Nov 2026 03:05:00 GMT\" },\r\n\
             { \"name\":\"a\\\"}b\", \"type\":\"file\", \"mtime\":\"Thu, 01 Jan 1970 00:00:09 GMT\", \"size\":5 },\n\
             { \"name\":\"\xff\", \"type\":\"other\", \"mtime\":\"\" }\r\n]\n";
@@ -189,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ends_is_refused() {
+    fn a_listing_that_is_too_long_is_refused() {
         let mut parser = Parser { taken: MAX_BYTES - 1, ..Parser::default() };
         assert_eq!(parser.read(b"[", drop), Ok(()));
-        assert_eq!(parser.read(b" ", drop), Err(ListingError("the listing has no end")));
+        assert_eq!(parser.read(b" ", drop), Err(ListingError("the listing is too long")));
     }
 
     #[test]
-    fn what_is_no_whole_listing_is_refused() {
+    fn invalid_and_incomplete_listings_are_refused() {
         let endless = [b"[{\"name\":\"".as_slice(), &b"a".repeat(MAX_OBJECT_BYTES)].concat();
         for text in [
             b"".as_slice(),

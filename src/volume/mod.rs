@@ -59,9 +59,10 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
-    /// Whether it is certain that the request has no effect now or later.
+    /// Whether the request is known to have no effect, now or later: it was refused, or never sent. A request
+    /// without an answer may still take effect.
     #[must_use]
-    pub fn is_certain(&self) -> bool {
+    pub fn is_answered(&self) -> bool {
         !matches!(self, Self::Unanswered(_))
     }
 
@@ -208,7 +209,7 @@ impl Volume {
     ///
     /// # Errors
     ///
-    /// The file may still be there, or, [uncertainly](VolumeError::is_certain), be deleted later.
+    /// The file may still exist; without an [answer](VolumeError::is_answered), it may also be deleted later.
     pub async fn delete(self: &Arc<Self>, path: &str) -> Outcome<()> {
         let answer = self.ask(Method::DELETE, path).await?;
         match answer.status() {
@@ -222,7 +223,7 @@ impl Volume {
     ///
     /// # Errors
     ///
-    /// The file may be there or not; an [uncertain](VolumeError::is_certain) one may still appear.
+    /// The file may exist or not; without an [answer](VolumeError::is_answered), it may also appear later.
     pub(crate) async fn put(self: &Arc<Self>, path: &str, body: Feed, modified: u64) -> Outcome<()> {
         let watch = body.watch();
         // nginx gives the file the Date of its PUT, so a rebuild finds the time that the index had
@@ -238,7 +239,7 @@ impl Volume {
             tokio::select! {
                 biased;
                 status = &mut answer => return status,
-                () = watch.ended() => {}
+                () = watch.feeder_gone() => {}
             }
             // all is given: from here the volume is waited for, and nobody else
             if let Ok(status) = timeout(self.timeouts.request, &mut answer).await {
@@ -265,8 +266,8 @@ impl Volume {
                 }
                 Err(refusal)
             }
-            // an upload that we gave up is no fault of the volume's
-            Err(error) if watch.abandoned() && !error.is_certain() => Err(error),
+            // an upload that the feeder aborted says nothing about the volume's health
+            Err(error) if watch.aborted() && !error.is_answered() => Err(error),
             Err(error) => Err(self.unanswered(error)),
         }
     }

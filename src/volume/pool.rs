@@ -147,7 +147,7 @@ impl Answer {
         self.head.part
     }
 
-    /// Precondition the file was written, in seconds since 1970, where the volume tells.
+    /// When the file was written, in seconds since 1970, if the volume tells.
     pub(super) fn modified(&self) -> Option<u64> {
         self.head.modified
     }

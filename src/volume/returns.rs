@@ -1,11 +1,11 @@
-//! The volumes that are up again and whose return nobody has taken note of yet.
+//! A queue of volumes that are up again.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Addresses of volumes that returned, each once until it is taken.
+/// Addresses of volumes that returned. Each is in the queue at most once.
 #[derive(Debug, Default)]
 pub(super) struct Returns {
     waiting: Mutex<BTreeSet<String>>,
@@ -18,7 +18,7 @@ impl Returns {
         self.noted.notify_one();
     }
 
-    /// Waits for a volume that returned. Dropped while it waits, it takes none.
+    /// Waits for a volume that returned, and takes it from the queue. Cancel-safe.
     pub(super) async fn next(&self) -> String {
         loop {
             let first = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_first();

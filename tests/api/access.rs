@@ -115,7 +115,7 @@ fn asks_for_credentials(answer: &Response) {
 #[test]
 fn without_a_credentials_file_all_requests_are_allowed_and_the_log_warns() {
     let cluster = cluster();
-    assert_eq!(cluster.master.log().matches("WARN everything is open: no --credentials").count(), 1);
+    assert_eq!(cluster.master.log().matches("WARN no --credentials: anybody may read").count(), 1);
     let headers = ["Bearer nobody", "Basic ?", "nonsense", ""];
     for (target, authorization) in ["/a", "/b", "/c", "/d"].into_iter().zip(headers) {
         let headers = [("Authorization", authorization)];

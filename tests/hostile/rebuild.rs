@@ -115,7 +115,7 @@ fn assert_junk(what: &str, entries: &[u8], pieces: u64) {
 #[test]
 fn invalid_listings_fail_the_rebuild() {
     let nested = |open: &str, close: &str| listing(open.repeat(10_000) + &close.repeat(10_000));
-    assert_refused("nested arrays", nested("[", "]"), "no JSON listing");
+    assert_refused("nested arrays", nested("[", "]"), "not a JSON listing");
     assert_refused("nested objects", nested(r#"[{"name":"#, "}]"), "nested");
     assert_refused(
         "nested in a field",
@@ -386,11 +386,11 @@ fn lie(stream: &TcpStream, says: &dyn Fn(&str) -> Says, asked: &AtomicUsize) -> 
 #[test]
 fn endless_listings_fail_the_rebuild() {
     for (what, bytes, reason) in [
-        ("blanks", b" ".repeat(1 << 16), "no end"),
+        ("blanks", b" ".repeat(1 << 16), "the listing is too long"),
         (
             "a name",
             b"{\"name\":\"".iter().copied().chain(b"a".repeat(1 << 17)).collect(),
-            "an entry without end",
+            "an entry that is too long",
         ),
     ] {
         let liar = Liar::new(move |_| Says::Forever(bytes.clone()));

@@ -1,4 +1,4 @@
-//! What the headers of a request say of its body.
+//! The headers of a request that describe its body.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,18 +12,18 @@ use crate::s3::signature::unhex;
 const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const DECODED_LENGTH: HeaderName = HeaderName::from_static("x-amz-decoded-content-length");
 const TRAILER: HeaderName = HeaderName::from_static("x-amz-trailer");
-/// Either asks for a checksum, whether or not one is sent.
+/// Both ask for a checksum to be computed, whether or not one is sent.
 const ALGORITHMS: [HeaderName; 2] = [
     HeaderName::from_static("x-amz-sdk-checksum-algorithm"),
     HeaderName::from_static("x-amz-checksum-algorithm"),
 ];
-/// Begin as checksums do, and are none.
+/// Headers that begin like checksums but are none.
 const NO_CHECKSUMS: [&str; 3] = ["x-amz-checksum-algorithm", "x-amz-checksum-mode", "x-amz-checksum-type"];
 
 /// The content encoding of chunks.
 const AWS_CHUNKED: &str = "aws-chunked";
 
-/// What a request's headers say of its body.
+/// A request's body as its headers describe it.
 #[derive(Debug)]
 pub(in crate::s3) struct Announced {
     /// Length of the value in bytes, without any framing.
@@ -31,7 +31,7 @@ pub(in crate::s3) struct Announced {
     /// MD5 of the value.
     pub(in crate::s3) md5: Option<[u8; 16]>,
     pub(super) framing: Framing,
-    /// SHA-256 of the value, as the request was signed with it.
+    /// SHA-256 of the value, which the request's signature covers.
     pub(super) sha256: Option<Vec<u8>>,
     /// Checksums to be computed, each once.
     pub(super) algorithms: Vec<Algorithm>,
@@ -52,19 +52,18 @@ pub(super) enum Framing {
 }
 
 impl Announced {
-    /// Reads the headers. `body_length`: that of the body with its framing, where it is known.
+    /// Reads the headers. `body_length`: the length of the body with its framing, if known.
     ///
     /// # Errors
     ///
-    /// They are malformed, contradict each other, or ask for what we don't know.
+    /// The headers are malformed, contradict each other, or ask for something unsupported.
     pub(in crate::s3) fn read(headers: &HeaderMap, body_length: Option<u64>) -> Result<Self, PayloadError> {
         let mut announced = Self::read_framing(headers, body_length)?;
         announced.read_checksums(headers)?;
         Ok(announced)
     }
 
-    /// As [`Announced::read`], for a request whose checksum headers don't speak of its body, but of the
-    /// object that it completes.
+    /// As [`Announced::read`], for a completion, whose checksum headers are those of the object, not the body.
     pub(in crate::s3) fn read_framing(
         headers: &HeaderMap,
         body_length: Option<u64>,
@@ -85,18 +84,18 @@ impl Announced {
         Ok(announced)
     }
 
-    /// Whether the value is the body, and nothing is around it.
+    /// Whether the value is the whole body, without framing.
     pub(in crate::s3) fn is_plain(&self) -> bool {
         self.framing == Framing::Plain
     }
 
-    /// Whether the chunks are to be checked with a [`ChunkSigner`](crate::s3::signature::ChunkSigner),
-    /// where signatures matter.
+    /// Whether the chunks have signatures, to be checked with a
+    /// [`ChunkSigner`](crate::s3::signature::ChunkSigner).
     pub(in crate::s3) fn has_signed_chunks(&self) -> bool {
         self.framing == Framing::SignedChunks
     }
 
-    /// What of a `Content-Encoding` is the value's own, and not that of its way here.
+    /// The value's own `Content-Encoding`, without `aws-chunked`.
     pub(in crate::s3) fn stored_encoding(encoding: &str) -> Option<String> {
         let own: Vec<&str> = items(encoding).filter(|item| !item.eq_ignore_ascii_case(AWS_CHUNKED)).collect();
         (!own.is_empty()).then(|| own.join(", "))
@@ -135,7 +134,7 @@ impl Announced {
             if !name.as_str().starts_with("x-amz-checksum-") || NO_CHECKSUMS.contains(&name.as_str()) {
                 continue;
             }
-            // not to compare it would be a lie
+            // accepting it without comparing it would mislead the client
             let algorithm = Algorithm::of_header(name.as_str());
             let algorithm =
                 algorithm.ok_or_else(|| PayloadError::Header(name.clone(), "is no checksum that we know"))?;
@@ -157,7 +156,7 @@ impl Announced {
 /// How the value is framed, and its SHA-256.
 fn framing(headers: &HeaderMap) -> Result<(Framing, Option<Vec<u8>>), PayloadError> {
     let encodings = headers.get_all(CONTENT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
-    // of anonymous clients that is the only word
+    // anonymous clients send no other header
     let is_chunked = encodings.flat_map(items).any(|item| item.eq_ignore_ascii_case(AWS_CHUNKED));
     let unsigned = if is_chunked { Framing::Chunks } else { Framing::Plain };
     match one(headers, &CONTENT_SHA256)? {
@@ -181,10 +180,10 @@ fn framing(headers: &HeaderMap) -> Result<(Framing, Option<Vec<u8>>), PayloadErr
     }
 }
 
-/// The length of a value in chunks, which are longer.
+/// The length of a value in chunks; the body is longer.
 fn decoded_length(headers: &HeaderMap, body_length: Option<u64>) -> Result<Option<u64>, PayloadError> {
     let length = one(headers, &DECODED_LENGTH)?.ok_or(PayloadError::NoLength)?;
-    // `parse` would take a sign
+    // `parse` accepts a sign
     let digits = Some(length).filter(|length| !length.starts_with('+'));
     let length: Option<u64> = digits.and_then(|digits| digits.parse().ok());
     let length = length.ok_or(PayloadError::Header(DECODED_LENGTH, "is no length"))?;
@@ -213,7 +212,7 @@ fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>,
         .map_err(|_error| PayloadError::Header(name.clone(), "isn't text"))
 }
 
-/// The items of a list with commas.
+/// The items of a comma-separated list.
 fn items(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|item| !item.is_empty())
 }

@@ -1,4 +1,4 @@
-//! What a value is compared with.
+//! Checks of a value against its headers.
 
 use super::announced::Announced;
 use super::chunked::Trailer;
@@ -6,15 +6,15 @@ use super::error::PayloadError;
 use crate::s3::checksum::{Algorithm, Checksums, Sum};
 use crate::s3::signature::{ChunkSigner, unhex};
 
-/// What is counted and computed of a value, and what it must be.
+/// A value's length and checksums, and their expected values.
 pub(super) struct Checks {
-    /// Bytes that are still to come, if that is known.
+    /// Bytes that are still to come, if known.
     left: Option<u64>,
     checksums: Checksums,
-    /// Those that were asked for; the payload's SHA-256 may be one more.
+    /// The requested checksums; the payload's SHA-256 may be in addition.
     algorithms: Vec<Algorithm>,
     sums: Vec<Sum>,
-    /// Those whose trailers are still to come.
+    /// Checksums whose trailers are still to come.
     promised: Vec<Algorithm>,
     sha256: Option<Vec<u8>>,
 }
@@ -27,7 +27,7 @@ impl Checks {
         Self { left, checksums, algorithms, sums, promised, sha256 }
     }
 
-    /// Takes the value's next bytes.
+    /// Adds the value's next bytes.
     pub(super) fn take(&mut self, data: &[u8]) -> Result<(), PayloadError> {
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(data.len() as u64).ok_or(PayloadError::Long)?;
@@ -36,12 +36,12 @@ impl Checks {
         Ok(())
     }
 
-    /// Bytes that are still to come, if that is known.
+    /// Bytes that are still to come, if known.
     pub(super) fn left(&self) -> Option<u64> {
         self.left
     }
 
-    /// Takes all trailers. With a signer they must be signed.
+    /// Checks the trailers. With a signer they must be signed.
     pub(super) fn take_trailers(
         &mut self,
         mut trailers: Vec<Trailer>,
@@ -74,7 +74,7 @@ impl Checks {
         Ok(())
     }
 
-    /// The value is over: gives the checksums that were asked for, if all is what it must be.
+    /// Ends the value: returns the requested checksums if everything matches.
     pub(super) fn settle(&mut self) -> Result<Vec<Sum>, PayloadError> {
         if self.left.is_some_and(|left| left > 0) {
             return Err(PayloadError::Short);

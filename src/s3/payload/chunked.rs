@@ -1,15 +1,15 @@
 //! `aws-chunked`: a body in chunks, each with its size and perhaps its signature, and trailers.
 //!
 //! ```text
-//! SIZE[;chunk-signature=SIGNATURE]CRLF DATA CRLF    as often as need be, SIZE in hex
+//! SIZE[;chunk-signature=SIGNATURE]CRLF DATA CRLF    any number of times, SIZE in hex
 //! 0[;chunk-signature=SIGNATURE]CRLF
 //! NAME:VALUE CRLF                                   trailers
 //! CRLF
 //! ```
 //!
-//! Clients disagree about line ends and empty lines after the last chunk, so all to the body's end is
-//! trailers. HTTP's own chunks (`volume`) are another format: they end by themselves, and nobody there
-//! wants their extensions and trailers.
+//! Clients disagree about line ends and empty lines after the last chunk, so everything up to the body's end is
+//! trailers. HTTP's own chunks (`volume`) are another format: they mark their end, and their extensions and
+//! trailers are ignored.
 
 use bytes::{Buf as _, Bytes};
 
@@ -21,11 +21,11 @@ const LONGEST_SIZE: usize = 1024;
 /// The longest trailers, in bytes.
 const LONGEST_TRAILERS: usize = 16 * 1024;
 
-/// Where in the chunks we are.
+/// The position in the chunks.
 #[derive(Debug)]
 pub(super) struct Chunks {
     state: State,
-    /// What came of a line that isn't complete.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
 }
 
@@ -36,9 +36,9 @@ enum State {
         left: u64,
         signature: Option<Signature>,
     },
-    /// So many bytes of the line end are missing.
+    /// This number of bytes of the line end are missing.
     DataEnd(&'static [u8]),
-    /// So many bytes may come.
+    /// This number of bytes may still come.
     Trailers(usize),
 }
 
@@ -65,7 +65,7 @@ impl Chunks {
         Self { state: State::Size, line: Vec::new() }
     }
 
-    /// Takes the next piece from what was received.
+    /// Takes the next piece from the received bytes.
     pub(super) fn take(&mut self, received: &mut Bytes) -> Result<Piece, PayloadError> {
         loop {
             if received.is_empty() && !matches!(self.state, State::Data { left: 0, .. }) {
@@ -116,7 +116,7 @@ impl Chunks {
         }
     }
 
-    /// The body is over: may it be? Gives the last trailer, if that has no line end.
+    /// Called at the body's end: returns the last trailer, if it has no line end.
     pub(super) fn end(&mut self) -> Result<Option<Trailer>, PayloadError> {
         if !matches!(self.state, State::Trailers(_)) {
             return Err(PayloadError::Short);
@@ -124,7 +124,7 @@ impl Chunks {
         trailer(&std::mem::take(&mut self.line))
     }
 
-    /// Takes a line with its end, once it is there. Only one that comes in pieces is copied.
+    /// Takes a complete line with its end. Only a line that comes in pieces is copied.
     fn take_line(&mut self, received: &mut Bytes, most: usize) -> Result<Option<Bytes>, PayloadError> {
         let room = most.saturating_sub(self.line.len());
         match received.iter().take(room).position(|byte| *byte == b'\n') {
@@ -149,9 +149,9 @@ impl Chunks {
     }
 }
 
-/// Size and signature of a chunk.
+/// Parses a chunk's size and signature.
 fn size(line: &[u8]) -> Result<(u64, Option<Signature>), PayloadError> {
-    let no_size = PayloadError::Framing("a chunk of the body has no size");
+    let no_size = PayloadError::Framing("a chunk of the body has no valid size");
     let line = line.strip_suffix(b"\r\n").and_then(|line| std::str::from_utf8(line).ok());
     let mut parts = line.unwrap_or_default().split(';');
     let digits = parts.next().unwrap_or_default();

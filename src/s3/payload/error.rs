@@ -1,4 +1,4 @@
-//! What can be wrong with a body.
+//! Errors of a body.
 
 use std::fmt;
 
@@ -6,32 +6,32 @@ use hyper::header::HeaderName;
 
 use crate::s3::checksum::Algorithm;
 
-/// Why a body isn't what its request says.
+/// Why a body doesn't match its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::s3) enum PayloadError {
-    /// A header, or trailer, that can't be understood: `InvalidRequest`.
+    /// A malformed header: `InvalidRequest`.
     Header(HeaderName, &'static str),
-    /// `Content-MD5` is none: `InvalidDigest`.
+    /// `Content-MD5` is malformed: `InvalidDigest`.
     Md5,
-    /// A way to send a body that we don't know: `NotImplemented`.
+    /// An unsupported way to send a body: `NotImplemented`.
     Unsupported(&'static str),
     /// No length where one is needed: `MissingContentLength`.
     NoLength,
-    /// Signed chunks, and no signature that they could follow: `AuthorizationHeaderMalformed`.
+    /// Signed chunks in a request without a signature: `AuthorizationHeaderMalformed`.
     Authorization(&'static str),
-    /// Another checksum than announced: `BadDigest`.
+    /// A checksum that differs from the announced one: `BadDigest`.
     Digest(Algorithm),
-    /// Another SHA-256 than the request was signed with: `XAmzContentSHA256Mismatch`.
+    /// A SHA-256 that differs from the signed one: `XAmzContentSHA256Mismatch`.
     Sha256,
     /// A chunk, or the trailers, weren't signed with the request's key: `SignatureDoesNotMatch`.
     Signature,
-    /// It ended early: `IncompleteBody`.
+    /// The body is shorter than announced: `IncompleteBody`.
     Short,
-    /// It is longer than announced: `IncompleteBody`, too, as S3 has it.
+    /// The body is longer than announced: `IncompleteBody`, too, as in S3.
     Long,
-    /// Its chunks are malformed: `InvalidRequest`.
+    /// Malformed chunks: `InvalidRequest`.
     Framing(&'static str),
-    /// Its trailers are malformed, or not what was promised: `MalformedTrailerError`.
+    /// Malformed trailers, or other trailers than announced: `MalformedTrailerError`.
     Trailer(&'static str),
 }
 

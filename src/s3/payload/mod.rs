@@ -1,9 +1,8 @@
-//! The body of an upload: what the headers say of it, and the value taken out of its framing, slice by
-//! slice as it comes, and compared with what was said.
+//! The body of an upload: takes the value out of its framing, and checks it against the headers.
 //!
-//! Nothing is gathered: bytes go on before the signature or checksum that covers them was seen. What makes
-//! that safe is the end. The last bytes of a value of known length are held back until all is compared;
-//! a body that isn't what was announced ends in an error instead, and [`Outcome`] tells it, too.
+//! Nothing is buffered: bytes are passed on before the signature or checksum that covers them arrives. This is
+//! safe because the last bytes of a value of known length are held back until everything was checked. A body
+//! that doesn't match its headers ends in an error instead, which [`Outcome`] reports, too.
 
 mod announced;
 mod checks;
@@ -28,7 +27,7 @@ use chunked::{Chunks, Piece, Trailer};
 pub(super) use announced::Announced;
 pub(super) use error::PayloadError;
 
-/// A value, as it comes out of a request's body.
+/// The value in a request's body.
 pub(super) struct Payload<B> {
     body: B,
     /// Of a body in chunks.
@@ -40,24 +39,24 @@ pub(super) struct Payload<B> {
 /// A body in chunks.
 struct Chunked {
     chunks: Chunks,
-    /// What wasn't looked at yet.
+    /// Received bytes that were not parsed yet.
     received: Bytes,
-    /// The value's last bytes, until the rest of the body was seen.
+    /// The value's last bytes, held back until the rest of the body was read.
     last: Bytes,
     signer: Option<ChunkSigner>,
     trailers: Vec<Trailer>,
 }
 
-/// Tells what became of a [`Payload`].
+/// The outcome of a [`Payload`].
 #[derive(Clone, Default)]
 pub(super) struct Outcome(Arc<OnceLock<Result<Vec<Sum>, PayloadError>>>);
 
 impl Outcome {
-    /// The checksums that were announced or asked for, once the value is whole and has all of them.
+    /// The announced and requested checksums of the complete value.
     ///
     /// # Errors
     ///
-    /// Why it hasn't; `Short` for one that wasn't read to its end.
+    /// The body doesn't match its headers; `Short` if it wasn't read to its end.
     pub(super) fn finish(&self) -> Result<Vec<Sum>, PayloadError> {
         self.0.get().cloned().unwrap_or(Err(PayloadError::Short))
     }
@@ -66,7 +65,7 @@ impl Outcome {
 /// Why a [`Payload`] broke off.
 #[derive(Debug)]
 pub(super) enum ReadError<E> {
-    /// The client's connection did.
+    /// The client's connection broke off.
     Body(E),
     Payload(PayloadError),
 }
@@ -90,7 +89,7 @@ impl<E: std::error::Error + 'static> std::error::Error for ReadError<E> {
 }
 
 impl<B> Payload<B> {
-    /// The value in the body. Without a `signer` nothing is made of the signatures of chunks.
+    /// The value in the body. Without a `signer` the signatures of chunks are ignored.
     pub(super) fn new(body: B, announced: Announced, signer: Option<ChunkSigner>) -> (Self, Outcome) {
         let framing = announced.framing;
         let chunked = (framing != Framing::Plain).then(|| Chunked {
@@ -104,7 +103,7 @@ impl<B> Payload<B> {
         (Self { body, chunked, checks: Checks::new(announced), outcome: outcome.clone() }, outcome)
     }
 
-    /// Takes what of the value is in the data.
+    /// Takes the value's bytes from the data.
     fn pass(&mut self, data: Bytes) -> Result<Option<Bytes>, PayloadError> {
         let Some(chunked) = &mut self.chunked else {
             self.checks.take(&data)?;
@@ -117,7 +116,7 @@ impl<B> Payload<B> {
         self.decode()
     }
 
-    /// Takes what of the value is in the chunks that were received.
+    /// Takes the value's bytes from the received chunks.
     fn decode(&mut self) -> Result<Option<Bytes>, PayloadError> {
         let Some(chunked) = &mut self.chunked else { return Ok(None) };
         loop {
@@ -144,7 +143,7 @@ impl<B> Payload<B> {
         }
     }
 
-    /// The body is over: gives what was held back of the value, if all is well.
+    /// Called at the body's end: returns the bytes that were held back, if everything matches.
     fn end(&mut self) -> Result<Option<Bytes>, PayloadError> {
         if self.outcome.0.get().is_some() {
             return Ok(None);
@@ -160,7 +159,7 @@ impl<B> Payload<B> {
         Ok(Some(last).filter(|last| !last.is_empty()))
     }
 
-    /// The value is over, and is compared with what was announced.
+    /// Called at the value's end: checks it against the headers.
     fn settle(&mut self) -> Result<(), PayloadError> {
         let sums = self.checks.settle()?;
         self.outcome.0.get_or_init(|| Ok(sums));
@@ -177,7 +176,7 @@ impl<B: Body<Data = Bytes> + Unpin> Payload<B> {
                 None => return Poll::Ready(self.end().map_err(ReadError::Payload)),
                 Some(frame) => frame.map_err(ReadError::Body)?,
             };
-            // HTTP's own trailers say nothing of the value
+            // HTTP's own trailers are ignored
             let received = frame.into_data().unwrap_or_default();
             if !received.is_empty() {
                 data = self.pass(received).map_err(ReadError::Payload)?;
@@ -198,7 +197,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Payload<B> {
         let this = self.get_mut();
         match this.outcome.0.get() {
             Some(Err(wrong)) => return Poll::Ready(Some(Err(ReadError::Payload(wrong.clone())))),
-            // its end was seen before its last bytes went on
+            // the value was checked before its last bytes were passed on
             Some(Ok(_)) if this.chunked.is_some() => return Poll::Ready(None),
             _ => {}
         }

@@ -35,7 +35,7 @@ pub(super) enum Kind {
     Stored,
 }
 
-/// Precondition a request is carried out.
+/// When a request is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Landing {
     Never,

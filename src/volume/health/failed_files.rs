@@ -1,21 +1,21 @@
-//! The files for which a volume answered with an error of its own, of late.
+//! Files for which a volume recently answered with a server error.
 //!
-//! One rotten file may be asked for a thousand times a second, so failures count by file: a file counts once
-//! until another request of the same kind is carried out. Reads and writes count apart, because a disk that
-//! was remounted read-only still serves every read.
+//! One unreadable file may be requested a thousand times a second, so failures are counted by file: a file counts
+//! once until another request of the same kind succeeds. Reads and writes are counted separately, because a disk
+//! that was remounted read-only still serves every read.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A file that failed counts as such for so long after its last failure.
+/// How long a failure is remembered.
 pub(super) const FAILED_FOR: Duration = Duration::from_mins(1);
 
-/// At most so many files of a volume are remembered; the one that failed longest ago makes room.
+/// The most files remembered per volume; the oldest failure is dropped for a new one.
 const MOST: usize = 64;
 
-/// A file on the volume and what is done with it, as a hash of its path.
+/// A file on the volume, as a hash of its path, and the kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct File {
     path: u64,
@@ -25,9 +25,9 @@ pub(super) struct File {
 #[derive(Clone, Copy, Debug)]
 struct Failure {
     file: File,
-    /// It is forgotten then.
+    /// When the failure is forgotten.
     until: Instant,
-    /// No request of the same kind was carried out since.
+    /// Whether no request of the same kind has succeeded since.
     in_row: bool,
 }
 
@@ -59,7 +59,7 @@ impl FailedFiles {
         self.0.iter().any(|failure| failure.file == file && now < failure.until)
     }
 
-    /// How many different files failed in a row, reads or writes, whichever are more.
+    /// The number of different files that failed in a row: of reads or of writes, whichever is greater.
     pub(super) fn in_row(&self, now: Instant) -> u32 {
         let count = |is_write| {
             let alike = self.0.iter().filter(|failure| failure.file.is_write == is_write);
@@ -68,14 +68,14 @@ impl FailedFiles {
         count(false).unwrap_or(u32::MAX).max(count(true).unwrap_or(u32::MAX))
     }
 
-    /// Notes that a request was carried out: that file is whole, and the others of its kind failed alone.
+    /// Notes that a request succeeded: forgets the file's failure, and ends the row of this kind.
     pub(super) fn served(&mut self, file: File, now: Instant) {
         self.0.retain(|failure| failure.file != file && now < failure.until);
         let alike = self.0.iter_mut().filter(|failure| failure.file.is_write == file.is_write);
         alike.for_each(|failure| failure.in_row = false);
     }
 
-    /// Notes a failure; true when the file wasn't known to fail.
+    /// Notes a failure; returns whether the file was not known to fail.
     pub(super) fn failed(&mut self, file: File, now: Instant) -> bool {
         self.0.retain(|failure| now < failure.until);
         let known = self.0.iter().position(|failure| failure.file == file);
@@ -84,12 +84,12 @@ impl FailedFiles {
         } else if self.0.len() >= MOST {
             self.0.remove(0);
         }
-        // the last is the latest
+        // in the order of the last failure
         self.0.push(Failure { file, until: now + FAILED_FOR, in_row: true });
         known.is_none()
     }
 
-    /// Begins a new row. Readers go on passing these files over.
+    /// Begins a new row. The failures are still remembered, so readers avoid these files.
     pub(super) fn begin_row(&mut self) {
         self.0.iter_mut().for_each(|failure| failure.in_row = false);
     }
@@ -97,7 +97,7 @@ impl FailedFiles {
 
 #[cfg(test)]
 impl FailedFiles {
-    /// Each file, for how much longer it counts, and whether it is in the row.
+    /// Each file, how much longer its failure is remembered, and whether it is in the row.
     pub(super) fn listed(&self, now: Instant) -> impl Iterator<Item = (File, Duration, bool)> {
         let left = move |failure: &Failure| failure.until.saturating_duration_since(now);
         self.0.iter().map(move |failure| (failure.file, left(failure), failure.in_row))
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_files_is_bounded_and_the_oldest_failure_goes_first() {
+    fn the_number_of_files_is_bounded_and_the_oldest_failure_is_dropped_first() {
         let (mut files, now) = (FailedFiles::default(), Instant::now());
         let file = |number: usize| File::read(&number.to_string());
         for number in 0..MOST {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_that_are_served_say_nothing_of_writes() {
+    fn successful_reads_do_not_end_a_row_of_failed_writes() {
         let (mut files, now) = (FailedFiles::default(), Instant::now());
         files.failed(File::written("/a"), now);
         files.failed(File::written("/b"), now);
@@ -130,11 +130,11 @@ mod tests {
         assert_eq!(files.in_row(now), 2);
         files.served(File::written("/c"), now);
         assert_eq!(files.in_row(now), 0);
-        assert!(files.has(File::read("/a"), now), "it was served by nobody");
+        assert!(files.has(File::read("/a"), now), "no read of it succeeded");
     }
 
     #[test]
-    fn a_failure_is_forgotten_after_a_while() {
+    fn a_failure_is_forgotten_after_a_minute() {
         let (mut files, now) = (FailedFiles::default(), Instant::now());
         files.failed(File::read("/a"), now);
         let later = now + FAILED_FOR;

@@ -1,7 +1,7 @@
-//! What the operator is told of a volume's health.
+//! Log lines about a volume's health.
 //!
-//! One line when a volume goes down, and one when it is up again. A volume that flaps is counted: it gets a
-//! line at its first, second, fourth, eighth … time, and one when it has stayed up.
+//! One line when a volume goes down, and one when it is up again. A volume that flaps (goes down again soon) gets
+//! a line at its first, second, fourth, eighth … time, and one when it has stayed up.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -14,12 +14,12 @@ pub(in crate::volume) enum Line {
     Up {
         down_for: Duration,
     },
-    /// It was up for a moment only, that many times.
+    /// It went down again soon after it was up, for the `times`-th time.
     Flaps {
         times: u32,
         held_for: Duration,
     },
-    /// It flapped, and has stayed up.
+    /// It flapped, and now has stayed up.
     Steady {
         flapped: u32,
         since_first_down: Duration,
@@ -27,7 +27,7 @@ pub(in crate::volume) enum Line {
 }
 
 impl Line {
-    /// Logs it; the error, if any, is the reason.
+    /// Logs the line; `error`, if any, is the reason.
     pub(in crate::volume) fn log(self, volume: &str, error: Option<&dyn Display>) {
         let error = error.map(tracing::field::display);
         match self {
@@ -47,7 +47,7 @@ impl Line {
     }
 }
 
-/// To the tenth of a second.
+/// Rounds down to a tenth of a second.
 fn rounded(duration: Duration) -> FormattedDuration {
     let tenths = u64::try_from(duration.as_millis() / 100).unwrap_or(u64::MAX);
     format_duration(Duration::from_millis(tenths.saturating_mul(100)))

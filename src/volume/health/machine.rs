@@ -5,13 +5,13 @@
 //!   up ──────────────────────▶ down for a hold ──────────────────────────────▶ up, on trial
 //!   ▲                                 ▲                                           │  │
 //!   │                                 └───── 3 failures: the hold doubles ────────┘  │
-//!   └──────────────────────────── nothing of the kind for a while ───────────────────┘
+//!   └─────────────────────────────── the trial is over ──────────────────────────────┘
 //! ```
 //!
-//! Failures are requests without an answer, each, and files for which the volume answered with an error of
-//! its own, each file once. Only a probe brings a volume back. While one is down, on trial, or to be probed,
-//! exactly one task watches it: [`Machine::on`] says when to start that task, and [`Machine::next_step`]
-//! what it does next, its end included.
+//! Failures are: each request without an answer, and each file for which the volume answered with a server
+//! error (counted once per file). Only a probe brings a volume back. While a volume is down, on trial, or due
+//! for a probe, exactly one task watches it: [`Machine::on`] says when to start that task, and
+//! [`Machine::next_step`] what it does next, and when it ends.
 
 use std::time::Duration;
 
@@ -20,62 +20,62 @@ use tokio::time::Instant;
 use super::failed_files::{FailedFiles, File};
 use super::line::Line;
 
-/// So many failures in a row, and the volume is down.
+/// Failures in a row after which the volume is down.
 const DOWN_AFTER: u32 = 3;
 
 /// The pause between probes of a volume that doesn't answer, and the first hold.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 
-/// Each time that a volume goes down on trial its hold doubles, up to this.
+/// Each time that a volume goes down on trial, its hold doubles, up to this.
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
 
-/// A trial lasts this long, and at least as long as the hold before it.
+/// A trial lasts this long, or as long as the hold before it if that is longer.
 const TRIAL: Duration = Duration::from_secs(10);
 
-/// The deletions that failed on a volume are tried at once when it returns, and no more often than this.
+/// A volume's returns are reported at most this often; each makes the reaper retry deletions that failed.
 const RETURN_EVERY: Duration = Duration::from_secs(5);
 
-/// A volume that had no room is tried last for so long.
+/// How long a volume that had no room counts as full.
 const FULL_FOR: Duration = Duration::from_secs(10);
 
 /// What happened to a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A request for that file was carried out.
+    /// A request for the file succeeded.
     Served(File),
-    /// A request was answered, which says nothing of the files there are.
+    /// A request was answered in a way that says nothing about a file (404, for example).
     Answered,
-    /// A request for that file was answered with an error of the volume's own.
+    /// A request for the file was answered with a server error.
     FileFailed(File),
-    /// A request had no answer: no connection, one that was lost, or none in time.
+    /// A request had no answer: there was no connection, the connection was lost, or the time ran out.
     Unanswered,
-    /// An answer is late: the volume shall be probed.
+    /// An answer is late, so the volume must be probed.
     Late,
-    /// It had no room for a value.
+    /// The volume had no room for a value.
     Full,
-    /// It answered the probe, or not.
+    /// A probe ended; `true` if the volume answered.
     Probed(bool),
 }
 
-/// What has to be done after an event or for a step.
+/// What the caller has to do after an event or a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub(in crate::volume) struct Actions {
-    /// What the task that watches the volume needs.
+    /// Start or wake the task that watches the volume.
     pub(in crate::volume) watch: Option<Watch>,
-    /// The volume went down.
+    /// The volume went down: close its idle connections.
     pub(in crate::volume) went_down: bool,
-    /// What failed while the volume was down may be tried again.
+    /// The volume returned: retry the deletions that failed.
     pub(in crate::volume) returned: bool,
-    /// Tell the operator.
+    /// Log this line.
     pub(in crate::volume) line: Option<Line>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::volume) enum Watch {
-    /// There is none: start it.
+    /// No task is running: start one.
     Start,
-    /// Its next step is due earlier than it knew.
+    /// The task's next step is due earlier than before: wake it.
     Wake,
 }
 
@@ -83,9 +83,9 @@ pub(in crate::volume) enum Watch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::volume) enum Step {
     Probe,
-    /// Wait until then, or until it is woken.
+    /// Wait until that time, or until woken.
     Wait(Instant),
-    /// The volume is up, and nothing is to be done.
+    /// The volume is up and needs no watching: end.
     End,
 }
 
@@ -99,7 +99,7 @@ enum State {
     Down {
         outage: Outage,
         held_until: Instant,
-        /// It went down for the sake of its files, and answers.
+        /// It went down because of failing files, and still answers.
         answers: bool,
     },
 }
@@ -108,9 +108,9 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Outage {
     began: Instant,
-    /// How often it went down on trial.
+    /// How often the volume went down on trial.
     flaps: u32,
-    /// Its last hold.
+    /// The last hold.
     hold: Duration,
 }
 
@@ -125,9 +125,9 @@ pub(super) struct Machine {
     state: State,
     /// Whether a task watches the volume.
     watched: bool,
-    /// The next probe, if one is wanted.
+    /// When the next probe is due, if any.
     probe_due: Option<Instant>,
-    /// When what failed while it was down may be tried again.
+    /// When the volume's return is to be reported, if it is.
     return_due: Option<Instant>,
     last_return: Option<Instant>,
     failed_files: FailedFiles,
@@ -151,12 +151,12 @@ impl Machine {
         matches!(self.state, State::Down { .. })
     }
 
-    /// Whether it is down and doesn't even answer.
+    /// Whether the volume is down and doesn't answer.
     pub(super) fn is_silent(&self) -> bool {
         matches!(self.state, State::Down { answers: false, .. })
     }
 
-    /// Whether it is up and answered its last request.
+    /// Whether the volume is up and answered its last request.
     pub(super) fn is_good(&self) -> bool {
         matches!(self.state, State::Up { unanswered: 0, .. })
     }
@@ -169,7 +169,7 @@ impl Machine {
         &self.failed_files
     }
 
-    /// Takes an event in.
+    /// Handles an event.
     pub(super) fn on(&mut self, event: Event, now: Instant) -> Actions {
         let due_before = self.due();
         let mut actions = self.end_trial(now);
@@ -193,7 +193,7 @@ impl Machine {
             Event::Late => self.want_probe(now),
             Event::Full => {
                 self.full_until = Some(now + FULL_FOR);
-                // full, or broken altogether? A probe tells
+                // a probe tells whether the volume is full or broken
                 self.want_probe(now);
             }
             Event::Probed(true) => self.probe_answered(now, &mut actions),
@@ -232,7 +232,7 @@ impl Machine {
         (step, actions)
     }
 
-    /// When the watching task has something to do; never, where none is wanted.
+    /// When the watching task has something to do next; `None` if never.
     pub(super) fn due(&self) -> Option<Instant> {
         let trial = match self.state {
             State::Up { trial, .. } => trial.map(|trial| trial.until),
@@ -241,7 +241,7 @@ impl Machine {
         [self.probe_due, self.return_due, trial].into_iter().flatten().min()
     }
 
-    /// A volume that is down is probed in any case.
+    /// Schedules a probe now, unless one is due already.
     fn want_probe(&mut self, now: Instant) {
         self.probe_due.get_or_insert(now);
     }
@@ -259,7 +259,7 @@ impl Machine {
         }
     }
 
-    /// Takes the volume down, if that was one failure too many.
+    /// Takes the volume down if the failures in a row are too many.
     fn count(&mut self, answers: bool, now: Instant, actions: &mut Actions) {
         let State::Up { unanswered, trial } = self.state else { return };
         if unanswered.saturating_add(self.failed_files.in_row(now)) < DOWN_AFTER {
@@ -287,7 +287,7 @@ impl Machine {
     fn probe_answered(&mut self, now: Instant, actions: &mut Actions) {
         match &mut self.state {
             State::Up { unanswered, .. } => (*unanswered, self.probe_due) = (0, None),
-            // it was sent before the volume went down
+            // the probe was sent before the volume went down
             State::Down { held_until, .. } if now < *held_until => {}
             State::Down { outage, .. } => {
                 let trial = Trial { outage: *outage, until: now + outage.hold.max(TRIAL) };
@@ -314,8 +314,8 @@ impl Machine {
     }
 }
 
-/// All that the future of a machine depends on, with times as they lie from now: what it logs and when it
-/// counts as full aside.
+/// The part of a machine's state that its future depends on, with times relative to now; without log lines and
+/// `full_until`.
 #[cfg(test)]
 pub(super) type Shape = (
     (bool, u32, Option<Duration>, Duration, Option<Duration>, bool),

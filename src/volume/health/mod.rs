@@ -1,8 +1,8 @@
-//! Whether a volume is healthy, as its answers show.
+//! A volume's health, as its answers show it.
 //!
-//! All of it is one state machine ([`machine`]) under one lock. What every request asks is published from
-//! under that lock in two atomics: they are read several times per request on all threads and written when
-//! something fails, so that neither a lock nor its cache line travels between the threads of healthy volumes.
+//! The state is one state machine ([`machine`]) under one lock. The facts that every request needs are also
+//! published in two atomics, written under that lock. Requests read them several times on all threads; they
+//! change only after failures, so threads of healthy volumes share no lock and no changing cache line.
 
 mod failed_files;
 mod line;
@@ -21,18 +21,18 @@ use failed_files::File;
 pub(super) use machine::{Actions, Step, Watch};
 use machine::{Event, Machine};
 
-/// What was observed of one volume.
+/// The health of one volume.
 #[derive(Debug)]
 pub(super) struct Health {
     machine: Mutex<Machine>,
-    /// Bits of what the machine says, as below. None is set for a volume without a flaw.
+    /// The machine's state as the bits below; 0 for a volume without failures.
     flags: AtomicU8,
-    /// Until when the volume counts as full, in milliseconds since `base`; zero: it never did.
+    /// Until when the volume counts as full, in milliseconds since `base`; 0 if it never did.
     full_until: AtomicU64,
     base: Instant,
-    /// Wakes callers that wait until it is down.
+    /// Wakes callers that wait until the volume is down.
     down: watch::Sender<bool>,
-    /// For the task that watches it. A wake-up before it waits isn't lost.
+    /// Wakes the task that watches the volume. A wake-up before the task waits isn't lost.
     wake: Notify,
 }
 
@@ -60,7 +60,7 @@ impl Health {
         }
     }
 
-    /// It is up and answered its last request.
+    /// Whether the volume is up and answered its last request.
     pub(super) fn is_good(&self) -> bool {
         !self.has(NOT_GOOD)
     }
@@ -69,7 +69,7 @@ impl Health {
         self.has(DOWN)
     }
 
-    /// It is down and doesn't even answer.
+    /// Whether the volume is down and doesn't answer.
     pub(super) fn is_silent(&self) -> bool {
         self.has(SILENT)
     }
@@ -79,7 +79,7 @@ impl Health {
         full_until > 0 && self.millis(Instant::now()) < full_until
     }
 
-    /// Whether reading that file failed of late.
+    /// Whether reading that file failed recently.
     pub(super) fn failed_for(&self, path: impl FnOnce() -> String) -> bool {
         self.has(FAILED_FILES) && {
             let file = File::read(&path());
@@ -90,11 +90,11 @@ impl Health {
 
     /// Waits until the volume is down.
     pub(super) async fn gone_down(&self) {
-        // the sender is ours, so waiting can't fail
+        // the sender lives in `self`, so waiting can't fail
         drop(self.down.subscribe().wait_for(|down| *down).await);
     }
 
-    /// Notes that a request for the file was carried out.
+    /// Notes that a request for the file succeeded.
     pub(super) fn served(&self, path: &str, access: Access) -> Actions {
         if !self.has(NOT_GOOD | FAILED_FILES) {
             return Actions::default();
@@ -102,12 +102,12 @@ impl Health {
         self.on(Event::Served(file(path, access)))
     }
 
-    /// Notes that a request was answered, which says nothing of the files there are.
+    /// Notes that a request was answered in a way that says nothing about a file (404, for example).
     pub(super) fn answered(&self) -> Actions {
         if self.is_good() { Actions::default() } else { self.on(Event::Answered) }
     }
 
-    /// Notes that a request for the file was answered with an error of the volume's own.
+    /// Notes that a request for the file was answered with a server error.
     pub(super) fn failed(&self, path: &str, access: Access) -> Actions {
         self.on(Event::FileFailed(file(path, access)))
     }
@@ -117,7 +117,7 @@ impl Health {
         self.on(Event::Unanswered)
     }
 
-    /// Notes that an answer is late: the volume shall be probed.
+    /// Notes that an answer is late, so that the volume is probed.
     pub(super) fn late(&self) -> Actions {
         self.on(Event::Late)
     }
@@ -127,7 +127,7 @@ impl Health {
         self.on(Event::Full)
     }
 
-    /// Notes how a probe ended.
+    /// Notes whether the volume answered a probe.
     pub(super) fn probed(&self, answered: bool) -> Actions {
         self.on(Event::Probed(answered))
     }
@@ -142,7 +142,7 @@ impl Health {
         self.wake.notify_one();
     }
 
-    /// Waits until then, or until the task that watches the volume is woken.
+    /// Waits until the deadline, or until [`wake`](Self::wake) is called.
     pub(super) async fn woken(&self, deadline: Instant) {
         drop(timeout_at(deadline, self.wake.notified()).await);
     }
@@ -155,10 +155,10 @@ impl Health {
         self.change(|machine, now| machine.on(event, now))
     }
 
-    /// Changes the machine, and publishes what it is then, before anybody else can change it.
+    /// Changes the machine, and publishes its new state under the same lock.
     fn change<T>(&self, change: impl FnOnce(&mut Machine, Instant) -> T) -> T {
         let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        // the lock is held: no event is older than the one before it
+        // the time is read under the lock, so events are in the order of their times
         let done = change(&mut machine, Instant::now());
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = flag(machine.is_down(), DOWN)

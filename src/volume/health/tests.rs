@@ -1,7 +1,7 @@
-//! Every order of events up to a length, together with the one task that watches the volume.
+//! Explores every order of events up to a bound, together with the task that watches the volume.
 //!
-//! The test takes that task's part: it steps when it is ready, probes when it is told to, and sleeps until
-//! its deadline or a wake-up. Two worlds in which everything that counts is alike are looked at once.
+//! The test plays that task: it steps when it is ready, probes when it is told to, and sleeps until
+//! its deadline or a wake-up. Worlds whose future is the same are explored once.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
@@ -29,16 +29,16 @@ enum Task {
     Sleeping(Duration),
 }
 
-/// What can come next.
+/// A possible next step of a world.
 #[derive(Clone, Copy, Debug)]
 enum Move {
     Happens(Event),
-    /// The task goes on, where it can.
+    /// The task takes its next step, if it is ready.
     Step,
-    /// The probe ends, where one is under way.
+    /// The probe ends, if one is running.
     ProbeEnds(bool),
     Pass(Duration),
-    /// Time passes until the task wakes up by itself.
+    /// Time passes until the task's deadline.
     PassUntilDue,
 }
 
@@ -50,9 +50,9 @@ struct World {
     task: Task,
     /// The task was woken while it was awake.
     permit: bool,
-    /// When the volume went down last, and how long it is held from then on.
+    /// When the volume last went down, and its hold since then.
     down: Option<(Duration, Duration)>,
-    /// When it came up last, and what the hold before was.
+    /// When the volume last came up, and the hold before.
     up: Option<(Duration, Duration)>,
     returned: Option<Duration>,
     owes_return: bool,
@@ -79,7 +79,7 @@ impl World {
         self.base + self.now
     }
 
-    /// All that the future depends on, times as they lie from now.
+    /// The state that the future depends on, with times relative to now.
     fn shape(&self) -> (Shape, Task, bool, Option<Duration>, bool) {
         let task = match self.task {
             Task::Sleeping(until) => Task::Sleeping(until.saturating_sub(self.now)),
@@ -92,7 +92,7 @@ impl World {
         (self.machine.shape(self.instant()), task, self.permit, trial, self.owes_return)
     }
 
-    /// Makes a move; false where there is no such move now.
+    /// Makes a move; false if the move isn't possible now.
     fn make(&mut self, next: Move) -> bool {
         match next {
             Move::Happens(event) => self.event(event),
@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    /// What holds at any time.
+    /// Checks the invariants.
     fn check(&self) {
         let (machine, history) = (&self.machine, &self.history);
         assert_eq!(machine.is_watched(), self.task != Task::None, "{history:?}");
@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    /// From here on the volume answers its probes, and nothing else happens.
+    /// Checks that the volume recovers if it answers its probes and nothing else happens.
     fn check_recovers(mut self) {
         for _ in 0..30 {
             let next = match self.task {
@@ -219,17 +219,17 @@ impl World {
             };
             self.make(next);
         }
-        panic!("it doesn't come to rest: {:?}", self.history);
+        panic!("the task doesn't end: {:?}", self.history);
     }
 
-    /// From here on the volume answers nothing.
+    /// Checks that the volume goes down if it answers nothing.
     fn check_goes_down(mut self) {
         (0..3).for_each(|_| assert!(self.make(Move::Happens(Event::Unanswered))));
         assert!(self.machine.is_down() && self.machine.is_silent(), "{:?}", self.history);
     }
 }
 
-/// Looks at all worlds that so many moves of these lead to.
+/// Calls `look` with every world that up to `depth` of the moves lead to; returns how many there are.
 fn explore(depth: usize, moves: &[Move], look: impl Fn(&World)) -> usize {
     let (mut seen, mut front) = (HashSet::new(), vec![World::new()]);
     for _ in 0..depth {
@@ -285,8 +285,8 @@ fn in_every_order_of_outages_the_hold_doubles_until_a_trial_is_passed() {
 }
 
 #[test]
-fn one_rotten_file_never_takes_a_volume_down() {
-    let (read, written) = (File::read("/rotten"), File::written("/rotten"));
+fn one_failing_file_never_takes_a_volume_down() {
+    let (read, written) = (File::read("/failing"), File::written("/failing"));
     let failures = [Event::FileFailed(read), Event::FileFailed(written)];
     let others = [Event::Served(File::read("/other")), Event::Answered, Event::Late, Event::Full];
     let mut moves = happens([failures[0], failures[1], others[0], others[1], others[2], others[3]]);
@@ -298,7 +298,7 @@ fn one_rotten_file_never_takes_a_volume_down() {
 }
 
 #[test]
-fn a_disk_that_fails_for_all_files_goes_down_whatever_its_probes_say() {
+fn a_volume_that_fails_for_all_files_goes_down_even_if_it_answers_its_probes() {
     let files = ["/a", "/b", "/c"].map(File::written);
     let mut moves = happens([Event::Answered, Event::Served(File::read("/a")), Event::Late]);
     moves.extend(files.map(|file| Move::Happens(Event::FileFailed(file))));
@@ -310,7 +310,7 @@ fn a_disk_that_fails_for_all_files_goes_down_whatever_its_probes_say() {
     });
 }
 
-/// A volume that fails as soon as it is up, and answers every probe: the lines after so many outages.
+/// The log lines of a volume that fails as soon as it is up and answers every probe, for a number of outages.
 fn flap(world: &mut World, outages: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     for _ in 0..outages {
@@ -351,12 +351,12 @@ fn a_volume_that_flaps_is_held_down_for_up_to_a_minute_and_counted() {
     assert_eq!(step, Step::End);
     let steady = Line::Steady { flapped: 19, since_first_down: world.now };
     assert_eq!(actions.line, Some(steady));
-    // and all is forgotten
+    // the next outage begins anew
     assert!(matches!(flap(&mut world, 1)[..], [Line::Down, Line::Up { down_for: FIRST_HOLD }]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_published_is_what_the_machine_says() {
+async fn the_published_flags_match_the_machine() {
     let health = Health::new();
     assert!(health.is_good() && !health.is_down() && !health.is_silent() && !health.is_full());
     assert_eq!(health.failed("/a", Access::Read).watch, Some(Watch::Start));
@@ -378,7 +378,7 @@ async fn what_is_published_is_what_the_machine_says() {
 }
 
 #[tokio::test]
-async fn waiting_until_it_is_down_ends_then_and_later_does_not_begin() {
+async fn gone_down_returns_when_the_volume_goes_down_and_at_once_if_it_is_down() {
     let health = Health::new();
     let fail = async { (0..3).for_each(|_| assert!(!health.unanswered().returned)) };
     tokio::join!(health.gone_down(), fail);

@@ -55,7 +55,7 @@ fn keys_that_minikeyvalue_cannot_read_are_named_and_fail_the_run() {
     }
     let ended = rig.rebuild(&rig.db(), &["--records", "minikeyvalue"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert_eq!(ended.err, "its file has a name that minikeyvalue can't read: /new\n");
+    assert_eq!(ended.err, "minikeyvalue can't read the name of its file: /new\n");
     assert_eq!((ended.figure("objects"), ended.figure("failures")), (1, 1));
     assert_eq!(rows(&rig.db()).keys().collect::<Vec<_>>(), [b"/old"]);
 }

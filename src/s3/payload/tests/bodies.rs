@@ -47,7 +47,7 @@ fn the_examples_of_the_reference_are_read() {
         ],
         "\r\n",
     );
-    // as the example's Content-Length has it
+    // the example's Content-Length
     assert_eq!(chunks.1.len(), 66824);
     let with_trailers = example(
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
@@ -71,14 +71,14 @@ fn the_examples_of_the_reference_are_read() {
             assert_eq!(whole.outcome, Ok(sums.clone()));
             let other = ChunkSigner::new("another", &headers).unwrap();
             assert_eq!(read(pieces(), announced(), Some(other)).ended, Err(PayloadError::Signature));
-            // where any key will do
+            // without a signer signatures are ignored
             assert_eq!(read(pieces(), announced(), None).whole(), Some(&value[..]));
         }
     }
 }
 
 #[test]
-fn what_clients_send_in_chunks_is_read() {
+fn bodies_in_chunks_of_real_clients_are_read() {
     let length = ("x-amz-decoded-content-length", "11");
     let unsigned = ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
     let encoded = ("content-encoding", "aws-chunked");
@@ -101,7 +101,7 @@ fn what_clients_send_in_chunks_is_read() {
             "6\r\nhello \r\n5\r\nworld\r\n0\r\nx-amz-checksum-sha1:Kq5sNclPz7QV2+lfQIuc6R7oRu0=\r\n\r\n",
             vec![Algorithm::Sha1],
         ),
-        // other ends, other cases, other spaces
+        // variations of line ends, case and spaces
         (vec![length, unsigned], "b\r\nhello world\r\n0\r\n\r\n", vec![]),
         (vec![length, unsigned], "b\r\nhello world\r\n0\r\n", vec![]),
         (vec![length, unsigned], "00b;x=y\r\nhello world\r\n000\r\n", vec![]),
@@ -128,9 +128,9 @@ fn what_clients_send_in_chunks_is_read() {
 }
 
 #[test]
-fn what_clients_send_without_chunks_is_read() {
+fn bodies_without_chunks_of_real_clients_are_read() {
     for (pairs, body, algorithms) in [
-        // a body as it is, as boto3 sends it
+        // an unframed body, as boto3 sends it
         (
             vec![
                 ("x-amz-content-sha256", "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"),
@@ -148,7 +148,7 @@ fn what_clients_send_without_chunks_is_read() {
             "hello world",
             vec![Algorithm::Crc32],
         ),
-        // asked for, not sent
+        // checksums that are requested, but not sent
         (
             vec![("x-amz-content-sha256", "UNSIGNED-PAYLOAD"), ("x-amz-checksum-algorithm", "crc32c")],
             "hello world",
@@ -164,7 +164,7 @@ fn what_clients_send_without_chunks_is_read() {
 }
 
 #[test]
-fn a_value_of_no_bytes_is_read() {
+fn an_empty_value_is_read() {
     let empty = Upload { value: vec![], chunk: 1, signed: true, trailers: vec![Algorithm::Crc32] };
     let chunks = read_all_ways(&empty.headers(), &empty.body(), || empty.signer());
     assert_eq!((chunks.whole(), &chunks.outcome), (Some(&[][..]), &Ok(empty.sums())));
@@ -175,7 +175,7 @@ fn a_value_of_no_bytes_is_read() {
 }
 
 #[test]
-fn chunks_that_are_none_are_refused() {
+fn malformed_chunks_are_refused() {
     let headers = headers(&[
         ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
         ("x-amz-decoded-content-length", "5"),
@@ -218,7 +218,7 @@ fn chunks_that_are_none_are_refused() {
 }
 
 #[test]
-fn trailers_are_those_that_were_promised() {
+fn trailers_must_be_those_that_were_announced() {
     let headers = headers(&[
         ("content-encoding", "aws-chunked"),
         ("x-amz-decoded-content-length", "11"),
@@ -274,7 +274,7 @@ fn signed_chunks_must_be_signed_each_and_in_order() {
         assert_eq!(read.outcome, Err(PayloadError::Signature), "{other}");
         assert_eq!(read.whole(), None);
     }
-    // names of trailers are signed in lower case
+    // trailers' names are signed in lower case
     let upper = body.replace("x-amz-", "X-Amz-");
     for body in [body, upper] {
         let read = read_all_ways(&upload.headers(), body.as_bytes(), || upload.signer());
@@ -283,7 +283,7 @@ fn signed_chunks_must_be_signed_each_and_in_order() {
 }
 
 #[test]
-fn chunks_are_signed_where_that_was_announced_and_nowhere_else() {
+fn chunks_are_signed_exactly_if_that_was_announced() {
     let upload = |signed| Upload { value: b"hello world".to_vec(), chunk: 4, signed, trailers: vec![] };
     let signer = || upload(true).signer();
     let bare = read_all_ways(&upload(true).headers(), &upload(false).body(), signer);
@@ -328,7 +328,7 @@ fn a_body_without_chunks_must_be_what_its_headers_say() {
 }
 
 #[test]
-fn all_checksums_are_compared_and_told() {
+fn all_checksums_are_compared_and_returned() {
     let good =
         [("x-amz-checksum-crc32", "DUoRhQ=="), ("x-amz-checksum-sha1", "Kq5sNclPz7QV2+lfQIuc6R7oRu0=")];
     let body = || vec![Bytes::from_static(b"hello "), Bytes::from_static(b"world")];
@@ -346,7 +346,7 @@ fn all_checksums_are_compared_and_told() {
 }
 
 #[test]
-fn a_body_that_breaks_off_or_is_left_is_not_whole() {
+fn a_body_that_breaks_off_or_is_dropped_is_not_whole() {
     for length in [None, Some(5)] {
         let announced = Announced::read(&HeaderMap::new(), length).unwrap();
         let frames = stream::iter([Ok(Frame::data(Bytes::from_static(b"hel"))), Err("reset")]);

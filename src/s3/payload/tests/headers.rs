@@ -1,4 +1,4 @@
-//! What headers announce.
+//! Headers that describe a body.
 
 use hyper::HeaderMap;
 
@@ -6,7 +6,7 @@ use super::super::*;
 use super::rig::*;
 
 #[test]
-fn headers_say_how_long_a_value_is() {
+fn headers_give_the_length_of_a_value() {
     let chunked = |length: &str| {
         headers(&[("content-encoding", "aws-chunked"), ("x-amz-decoded-content-length", length)])
     };
@@ -26,7 +26,7 @@ fn headers_say_how_long_a_value_is() {
 }
 
 #[test]
-fn headers_that_cannot_be_met_are_refused() {
+fn malformed_and_unsupported_headers_are_refused() {
     let sha256 = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9";
     for pairs in [
         vec![("x-amz-content-sha256", "STREAMING-SOMETHING")],
@@ -94,7 +94,7 @@ fn checksums_of_a_completed_object_are_not_those_of_the_body() {
 }
 
 #[test]
-fn aws_chunked_is_no_encoding_of_the_value() {
+fn aws_chunked_is_not_stored_as_the_values_encoding() {
     for (encoding, stored) in [
         ("aws-chunked", None),
         ("AWS-Chunked,", None),

@@ -1,4 +1,4 @@
-//! Bodies as clients send them, and as they don't.
+//! Bodies: those of real clients, malformed ones, and random ones.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod bodies;

@@ -1,4 +1,4 @@
-//! What holds for any body.
+//! Properties of all bodies.
 
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
@@ -12,14 +12,14 @@ use crate::s3::checksum::Algorithm;
 
 proptest! {
     #[test]
-    fn a_value_does_not_depend_on_how_its_body_is_cut(upload in uploads(), places in vec(any::<Index>(), 0..20)) {
+    fn a_value_in_chunks_is_the_same_for_any_split_of_the_body(upload in uploads(), places in vec(any::<Index>(), 0..20)) {
         let read = read(cut(&upload.body(), &places), upload.announced(), upload.signer());
         prop_assert_eq!(read.whole(), Some(&upload.value[..]));
         prop_assert_eq!(read.outcome, Ok(upload.sums()));
     }
 
     #[test]
-    fn nor_does_one_without_chunks(
+    fn a_value_without_chunks_is_the_same_for_any_split_of_the_body(
         value in vec(any::<u8>(), 1..300),
         flip: Option<Index>,
         is_length_known: bool,
@@ -44,12 +44,12 @@ proptest! {
     }
 
     #[test]
-    fn what_is_cut_short_is_not_whole(upload in uploads(), end: Index, places in vec(any::<Index>(), 0..4)) {
+    fn a_body_that_is_cut_short_is_not_whole(upload in uploads(), end: Index, places in vec(any::<Index>(), 0..4)) {
         let body = upload.body();
         let end = end.index(body.len());
         let read = read(cut(&body[..end], &places), upload.announced(), upload.signer());
         if let Some(value) = read.whole() {
-            // of line ends at the end nothing depends
+            // line ends at the end don't matter
             prop_assert_eq!(value, &upload.value[..]);
             prop_assert_eq!(&read.outcome, &Ok(upload.sums()));
             prop_assert!(body[end..].trim_ascii().is_empty());
@@ -59,7 +59,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_changed_on_the_way_is_not_whole(
+    fn a_body_that_was_changed_is_not_whole(
         mut upload in uploads(),
         at: Index,
         change in 0..3,
@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic_and_none_are_read_in_two_ways(
+    fn no_bytes_panic_and_any_split_gives_the_same_result(
         words in vec(select(vec![
             "", "0", "1", "a", "B", "10", "ffffffffffffffff", "\r\n", "\r\n", "\r", "\n", ";", ":", "x", "\u{e9}",
             ";chunk-signature=", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",

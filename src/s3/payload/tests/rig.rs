@@ -1,4 +1,4 @@
-//! What the tests have in common: bodies, signers as clients have them, and what is read.
+//! Helpers for the tests: bodies, a client's signer, and reading.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -25,18 +25,18 @@ pub(super) fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     pairs.iter().map(pair).collect()
 }
 
-/// What came out of a body.
+/// The result of reading a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Read {
     pub(super) data: Vec<u8>,
-    /// What the body said at its end, …
+    /// The last item of the body.
     pub(super) ended: Result<(), PayloadError>,
-    /// … and what the outcome said after it.
+    /// The outcome after the body's end.
     pub(super) outcome: Result<Vec<Sum>, PayloadError>,
 }
 
 impl Read {
-    /// The value, if it came whole.
+    /// The value, if it is whole.
     pub(super) fn whole(&self) -> Option<&[u8]> {
         assert_eq!(self.ended.clone().err(), self.outcome.clone().err(), "they disagree");
         self.ended.is_ok().then_some(&self.data)
@@ -45,7 +45,7 @@ impl Read {
 
 /// Reads a body that comes in these pieces.
 pub(super) fn read(pieces: Vec<Bytes>, announced: Announced, signer: Option<ChunkSigner>) -> Read {
-    // panics if it is polled after its end
+    // this body panics if it is polled after its end
     let frames = stream::unfold(pieces.into_iter(), |mut pieces| {
         ready(pieces.next().map(|piece| (Ok::<_, Infallible>(Frame::data(piece)), pieces)))
     });
@@ -75,7 +75,7 @@ pub(super) fn read(pieces: Vec<Bytes>, announced: Announced, signer: Option<Chun
     Read { data, ended, outcome: outcome.finish() }
 }
 
-/// Reads a body in one piece, in pieces of each of some lengths, and expects the same each time.
+/// Reads a body in one piece and in pieces of several lengths, and asserts that the results are the same.
 pub(super) fn read_all_ways(
     headers: &HeaderMap,
     body: &[u8],
@@ -210,7 +210,7 @@ pub(super) fn uploads() -> impl Strategy<Value = Upload> {
         .prop_map(|(value, chunk, signed, trailers)| Upload { value, chunk, signed, trailers })
 }
 
-/// Cuts the bytes in some places.
+/// Splits the bytes at the places.
 pub(super) fn cut(bytes: &[u8], places: &[Index]) -> Vec<Bytes> {
     let bytes = Bytes::copy_from_slice(bytes);
     let mut places: Vec<usize> = places.iter().map(|place| place.index(bytes.len() + 1)).collect();
