@@ -2,15 +2,16 @@
 //! has counted for either.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tempfile::NamedTempFile;
 use tokio::time::sleep;
 
 use crate::settings::{Failure, Result};
@@ -26,11 +27,11 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Attempts to find a port that no other process takes at the same time.
 const TRIES: usize = 20;
 
-/// A process, which ends when this is dropped. All that it prints goes to a file.
+/// A process, which ends when this is dropped. All that it prints goes to a file in memory.
 pub(crate) struct Process {
     command: Command,
     child: Child,
-    output: NamedTempFile,
+    output: File,
     begun: Instant,
     /// `HOST:PORT` of a server that is ready.
     pub(crate) address: String,
@@ -48,9 +49,9 @@ pub(crate) struct Ended {
 
 impl Process {
     fn start(mut command: Command) -> Result<Self> {
-        let output = NamedTempFile::new()?;
-        let file = output.reopen()?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        // in memory, so that no disk makes a server wait that logs
+        let output = File::from(memfd_create("output", MemfdFlags::CLOEXEC)?);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
         // Ctrl-C reaches the benchmark alone, and no flag comes from the environment
         command.process_group(0);
         for (name, _) in std::env::vars_os() {
@@ -135,7 +136,8 @@ impl Process {
     }
 
     fn output(&self) -> Result<String> {
-        Ok(fs::read_to_string(self.output.path())?)
+        // opened anew, as the program goes on writing at the offset of this one
+        Ok(fs::read_to_string(format!("/proc/self/fd/{}", self.output.as_raw_fd()))?)
     }
 
     fn failure(&self, what: &str) -> Failure {

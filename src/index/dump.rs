@@ -18,7 +18,7 @@ use std::io::{ErrorKind, Read};
 
 use md5::{Digest as _, Md5};
 
-use super::IndexError;
+use super::error::IndexError;
 
 const MAGIC: &[u8] = b"davkv index dump 1\n";
 

@@ -9,7 +9,7 @@
 //! | [`steps`] | what each step of the write protocol requires and changes, without an engine |
 //! | [`notes`], [`fold`], [`dump`] | rows beside the keys, listings with folders, the form of a dump |
 //! | `leveldb` | the engine: rows, scans, the one writer |
-//! | `error` | why the index failed |
+//! | `types`, `error` | entries, pages and options; why the index failed |
 //! | [`scratch`] | the files that a rebuild has found, in a database of their own |
 //! | `simulated`, `contract` | tests: an engine in memory, and the promises that every engine keeps |
 //!
@@ -26,6 +26,7 @@ pub mod scratch;
 #[cfg(test)]
 pub(crate) mod simulated;
 pub mod steps;
+mod types;
 
 use std::path::Path;
 
@@ -37,56 +38,7 @@ use fold::{Folded, Item};
 pub use leveldb::{Dump, LevelDb, load_dump};
 use notes::{Note, Notes};
 use steps::{Action, Conditions, Effect, Resolved, Step, Surplus};
-
-/// What the index knows of a key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// The key's value, if it exists.
-    pub record: Option<Record>,
-    /// Files of unfinished attempts on the key.
-    pub intents: Vec<Intent>,
-}
-
-/// How an index is opened.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Make a new index where there is none.
-    pub create: bool,
-    /// Memory for blocks of the index, in bytes.
-    pub cache_bytes: usize,
-    /// Wait with each durable write until it is on the disk, so that it survives a loss of power;
-    /// otherwise it survives only the end of this process.
-    pub sync: bool,
-}
-
-/// A page of a scan.
-#[derive(Debug)]
-pub struct Page<T> {
-    /// The rows, in byte order of their keys.
-    pub rows: Vec<T>,
-    /// Where the next page begins; `None` after the last.
-    pub next: Option<Vec<u8>>,
-}
-
-/// The keys of a listing: those of one state under a prefix.
-#[derive(Clone, Debug)]
-pub struct Listed {
-    /// The prefix of the keys.
-    pub prefix: Vec<u8>,
-    /// The first key that is not listed any more; `None` for all.
-    pub end: Option<Key>,
-    /// Their state.
-    pub state: State,
-}
-
-/// What a rebuild stores for a key.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// The record in its stored form.
-    pub record: Option<Vec<u8>>,
-    /// The key's intents.
-    pub intents: Vec<Intent>,
-}
+pub use types::{Entry, Listed, Loaded, Options, Page};
 
 /// An open index.
 pub enum Index {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::Page;
+use super::types::Page;
 use crate::key::Key;
 
 const BUCKET: &[u8] = b"\0bucket";

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use super::error::IndexError;
 use super::leveldb::open_database;
-use super::{IndexError, Options};
+use super::types::Options;
 use crate::key::{Key, Name};
 use crate::leveldb::{Batch, Database, Iter};
 use crate::placement::Place;

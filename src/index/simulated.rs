@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 
+use super::error::IndexError;
 use super::fold::{Folded, Item};
 use super::leveldb::Dump;
 use super::notes::{Note, Notes};
 use super::steps::{Decision, Done, Effect, Step};
-use super::{Entry, IndexError, Listed, Loaded, Page};
+use super::types::{Entry, Listed, Loaded, Page};
 use crate::key::Key;
 use crate::record::{Intent, Record, State};
 

@@ -2,11 +2,11 @@
 //!
 //! A step reads what the index holds of one key, decides, and writes, all in one atomic batch: nothing comes
 //! between the decision and the write. So its conditions cover the key's record as well as its intents, and
-//! what is noted of an upload. This file is the decision alone, without an engine: [`Step::decide`] is a pure
+//! what is noted of an upload. This file is the decision alone, without an engine: `Step::decide` is a pure
 //! function of the key's [`Entry`], which every engine that has no statements of its own calls.
 
-use super::Entry;
 use super::notes::Note;
+use super::types::Entry;
 use crate::error::{Error, Result};
 use crate::key::{Key, Name};
 use crate::record::{Intent, Record, Replica, State};

@@ -187,7 +187,7 @@ pub(super) async fn sweep_often(store: Arc<Core>) {
                 tracing::error!(%error, "the sweep for orphaned parts of uploads failed; it runs again later");
             }
             Err(_payload) => {
-                tracing::error!("the sweep for orphaned parts of uploads panicked; it runs again later")
+                tracing::error!("the sweep for orphaned parts of uploads panicked; it runs again later");
             }
         }
         tokio::select! {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
+use super::outcome::{FileInfo, Outcome, VolumeError};
 use super::pool::Answer;
-use super::{FileInfo, Outcome, VolumeError};
 
 /// Minimum average rate of a file or listing, in bytes per second.
 const LEAST_RATE: u64 = 1024;

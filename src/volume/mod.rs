@@ -12,6 +12,7 @@ mod feed;
 mod health;
 pub mod listing;
 pub(crate) mod network;
+mod outcome;
 mod pool;
 mod returns;
 
@@ -31,68 +32,13 @@ pub(crate) use feed::{Feed, FeedError, Feeder, feed};
 use health::{Access, Actions, Health, Step, Watch};
 pub use listing::{Kind, Listed};
 use network::Network;
+use outcome::Outcome;
+pub use outcome::{FileInfo, Timeouts, VolumeError};
 use pool::{Answer, Pool};
 use returns::Returns;
 
 /// A path that no key's file has: the answer to a probe is 404.
 const PROBE: &str = "/00/00/probe";
-
-/// How long volumes are waited for.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// For a connection, and for the whole answer to a small request (`--voltimeout`).
-    pub request: Duration,
-    /// For the next byte of a stream in either direction, and for the answer after its last one
-    /// (`--streamtimeout`).
-    pub stream: Duration,
-}
-
-/// Why a volume didn't do what it was asked.
-#[derive(Clone, Debug)]
-pub enum VolumeError {
-    /// No connection: the request was never sent.
-    Unreachable(String),
-    /// Sent, and no usable answer: it may be carried out, or not, or later.
-    Unanswered(String),
-    /// Answered with this status: it was not carried out.
-    Refused(StatusCode),
-}
-
-impl VolumeError {
-    /// Whether the request is known to have no effect, now or later: it was refused, or never sent. A request
-    /// without an answer may still take effect.
-    #[must_use]
-    pub fn is_answered(&self) -> bool {
-        !matches!(self, Self::Unanswered(_))
-    }
-
-    /// Whether the volume, asked to store something, had no room (nginx says 500 where 507 is meant).
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Refused(StatusCode::INTERNAL_SERVER_ERROR | StatusCode::INSUFFICIENT_STORAGE))
-    }
-}
-
-impl fmt::Display for VolumeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(why) => write!(f, "unreachable ({why})"),
-            Self::Unanswered(why) => write!(f, "no answer ({why})"),
-            Self::Refused(status) => write!(f, "answered {status}"),
-        }
-    }
-}
-
-type Outcome<T> = Result<T, VolumeError>;
-
-/// A file that a volume has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileInfo {
-    /// Its length in bytes.
-    pub size: u64,
-    /// When it was written, in seconds since 1970, if the volume tells.
-    pub modified: Option<u64>,
-}
 
 /// One volume server.
 pub struct Volume {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tower_service::Service as _;
 
-use super::Timeouts;
+use super::outcome::Timeouts;
 
 /// A stream of bytes in both directions. Each of its two directions has one waker: one task uses it.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {

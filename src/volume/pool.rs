@@ -14,7 +14,7 @@ use super::connection::{Connection, Request, RequestError};
 use super::download::late;
 use super::feed::Feed;
 use super::network::Network;
-use super::{Outcome, VolumeError};
+use super::outcome::{Outcome, VolumeError};
 
 /// Idle connections live this long: well below the 75 s after which an nginx that wasn't told
 /// otherwise drops them, because a request that meets a closing connection is in doubt.

@@ -19,8 +19,9 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Mutex, oneshot};
 
+use super::error::IndexError;
 use super::steps::{Effect, Step};
-use super::{Entry, IndexError, Loaded, Options};
+use super::types::{Entry, Loaded, Options};
 use crate::key::{Key, MAX_GENERATION};
 use crate::leveldb::{self, Database};
 use crate::record::{Intent, Record};

@@ -3,9 +3,10 @@
 use super::LevelDb;
 use super::scan::scan_page;
 use super::writer::{Change, Durability};
+use crate::index::error::IndexError;
 use crate::index::notes::{Note, Notes};
 use crate::index::steps::Effect;
-use crate::index::{IndexError, Page};
+use crate::index::types::Page;
 use crate::record::Record;
 
 #[allow(clippy::unused_async, reason = "the interface of all engines")]

@@ -1,8 +1,9 @@
 //! Scans of LevelDB, in pages, on the blocking pool.
 
 use super::{INTENTS, LevelDb};
+use crate::index::error::IndexError;
 use crate::index::fold::{Folded, Item, beyond};
-use crate::index::{IndexError, Listed, Page};
+use crate::index::types::{Listed, Page};
 use crate::key::Key;
 use crate::leveldb::{Database, Iter};
 use crate::record::{Intent, Record, State};

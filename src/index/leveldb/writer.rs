@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError, TryLockError, mpsc};
 use tokio::sync::oneshot;
 
 use super::{encode_intents, intents_row, read_entry};
-use crate::index::IndexError;
+use crate::index::error::IndexError;
 use crate::index::notes::Note;
 use crate::index::steps::{Decision, Done, Effect, Step};
 use crate::leveldb::{Batch, Database};
