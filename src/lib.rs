@@ -4,8 +4,8 @@
 //! servers, the volumes. PUT and DELETE go through the master, GET is answered with a redirect to a
 //! volume. The correctness rests on the order in which the index and the volumes are written ([`store`]).
 //!
-//! The modules, from the top down. Each imports only from those below it, and the files of a module don't
-//! import each other in a circle. The programs `src/main.rs` and `tools/` are above them: they parse flags,
+//! The modules, from the top down. A module imports only from modules below it, and the files within a module
+//! have no circular imports. The programs `src/main.rs` and `tools/` are above them: they parse flags,
 //! open the index, run, and exit with a status.
 //!
 //! | module | purpose |
@@ -14,14 +14,14 @@
 //! | `front` | chooses the API that answers a request on the shared port |
 //! | [`native`], `s3` | the two APIs, independent of each other: they turn requests into calls of the store, and its errors into statuses |
 //! | [`wire`] | shared by the APIs: connections, the context of a request, bodies in and out, framing, panics, text that is safe in the log |
-//! | [`access`] | clients' keys: who may do what. Beside `wire` |
+//! | [`access`] | clients' keys: who may do what. On the same level as `wire`: neither imports the other |
 //! | [`rebuild`] | makes a new index from the files on the volumes, for `davkv-rebuild` |
 //! | [`store`] | the write protocol: attempts and intents, one writer per key (`claims`; a limit on waiting writers would go there), the reaper, reading, rebalancing, uploads in parts |
 //! | `source` | a client's body on its way to the replicas: minimum rate, size, MD5 |
 //! | [`index`] | records, intents and notes, by key and by page. A second engine beside LevelDB would go here |
 //! | [`volume`] | one volume server: its requests, connections and health. The only module that knows WebDAV |
 //! | [`leveldb`] | a safe interface to LevelDB, for `index` only |
-//! | [`error`] | why a request fails, by meaning; the APIs choose the statuses |
+//! | [`error`] | the reasons why a request fails, independent of HTTP; the APIs choose the statuses |
 //! | [`record`], [`placement`], [`key`] | pure: what the index stores for a key, which volumes hold it, what its files are called |
 //! | [`clock`] | wall time, in milliseconds. Intervals are measured with the runtime's clock |
 //! | [`runtime`], [`logs`], [`progress`] | the async runtime and blocking work; log lines; the progress of a run |

@@ -1,8 +1,9 @@
 //! The index: keys and their records, and the intents of the write protocol.
 //!
-//! [`Index`] is an enum over its engines, so that a call costs no boxed future: LevelDB's quick path (a read by
-//! key, a step that waits neither for the disk nor for another write) runs on the caller's thread and is ready at
-//! once. All methods are `async` all the same, for engines that ask over a network.
+//! [`Index`] is an enum over its engines, so that a call costs no boxed future. LevelDB's quick path (a read by
+//! key, a step that waits neither for the disk nor for another write) runs on the caller's thread and completes
+//! without suspending. All methods but `open`, `is_fresh` and `close` are `async`, so that an engine may ask over a
+//! network; `is_fresh` is answered from memory.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -13,7 +14,9 @@
 //! | [`scratch`] | the files that a rebuild has found, in a database of their own |
 //! | `simulated`, `contract` | tests: an engine in memory, and the promises that every engine keeps |
 //!
-//! **A new engine** is one more variant of [`Index`] and a folder beside `leveldb`. It passes `contract`.
+//! **A new engine** is one more variant of [`Index`] and a folder beside `leveldb`, and passes `contract`, which
+//! lists the engines. It needs its own way to be opened, and a variant of [`Dump`]; `load_dump` and `scratch` stay
+//! LevelDB's, as only a rebuild uses them.
 
 #[cfg(test)]
 mod contract;
@@ -42,7 +45,7 @@ pub use types::{Entry, Listed, Loaded, Options, Page};
 
 /// An open index.
 pub enum Index {
-    /// In a directory of this machine, for one process.
+    /// LevelDB in a directory of this machine, for one process.
     Embedded(LevelDb),
     /// In memory, where every call may fail.
     #[cfg(test)]
@@ -75,7 +78,7 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// The index can't be read, or the row is damaged: never taken for absence.
+    /// The index can't be read, or the row is damaged: damage is never reported as a missing key.
     pub async fn look(&self, key: &Key) -> Result<Option<Record>, IndexError> {
         engine!(self, engine => engine.look(key).await)
     }
@@ -89,7 +92,7 @@ impl Index {
         engine!(self, engine => engine.entry(key).await)
     }
 
-    /// Names the first files of an attempt, before any of them may exist: they are the intent's from then on.
+    /// Names the first files of an attempt, before any of them may exist.
     ///
     /// Answers `Done`, `Refused` (`Unsettled` where the key has too many intents), or `NotFree`.
     ///
@@ -116,8 +119,8 @@ impl Index {
         self.carry_out(key, Action::Extend { intent }).await
     }
 
-    /// Makes the attempt's value visible: the record in, its files out of the attempt's intent, the files that
-    /// it replaces into the intent of `surplus`, and the required note out, if it ends.
+    /// Makes the attempt's value visible. Stores the record, removes its files from the attempt's intent, moves the
+    /// files that it replaces to the intent of `surplus`, and deletes the required note if this step ends it.
     ///
     /// Each file of the record is one of the attempt's or of the record that it replaces. Answers `Done` with
     /// the replaced record, `Refused`, `Fenced`, or `Overtaken`.
@@ -137,7 +140,7 @@ impl Index {
         self.carry_out(key, Action::TakeEffect { id, record, conditions, surplus }).await
     }
 
-    /// Takes the record out, and makes its files those of the intent of that number.
+    /// Removes the record, and moves its files to the intent `id`.
     ///
     /// Answers `Done` with the removed record, or `Refused`.
     ///
@@ -180,8 +183,8 @@ impl Index {
         self.carry_out(key, Action::End(intent)).await
     }
 
-    /// What became of an attempt after a step without an answer. It is final: an attempt that is told to be
-    /// closed never takes effect.
+    /// The fate of an attempt whose last step failed or got no answer. The answer is final: if it says that the
+    /// attempt is closed, the attempt never takes effect.
     ///
     /// # Errors
     ///
@@ -193,14 +196,14 @@ impl Index {
         Ok(self.entry(key).await?.resolve(id, files))
     }
 
-    /// Whether what the index shows is what it holds. After a write that failed it is not: the next start may
-    /// find that the write happened. No file may be deleted then, as a record may name it.
+    /// Whether reads show what is on the disk. After a write that failed they may not: the next start may find that
+    /// the write happened. No file may be deleted then, because a record may name it.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         engine!(self, engine => engine.is_fresh())
     }
 
-    /// A number that no attempt on this index had or will have.
+    /// A new number: no attempt has had it, and none will get it again.
     ///
     /// # Errors
     ///
@@ -235,7 +238,7 @@ impl Index {
         engine!(self, engine => engine.note(note).await)
     }
 
-    /// Notes it, or with `None` forgets it.
+    /// Stores the note; `None` deletes it.
     ///
     /// # Errors
     ///
@@ -244,7 +247,7 @@ impl Index {
         engine!(self, engine => engine.set_note(note, record).await)
     }
 
-    /// Forgets what is noted, and tells whether it was there: of all callers that ask at once, one is told so.
+    /// Deletes the note, and tells whether it was there: if several callers ask at once, exactly one gets `true`.
     ///
     /// # Errors
     ///
@@ -253,8 +256,8 @@ impl Index {
         engine!(self, engine => engine.end_note(note).await)
     }
 
-    /// A page of what is noted, from where `start` is or would be on: of all, or of what begins with
-    /// `prefix` (the name of a bucket, the key of an upload).
+    /// A page of the notes that begin with `prefix` (the name of a bucket, the key of an upload), from `start` on;
+    /// `start` need not exist.
     ///
     /// # Errors
     ///
@@ -286,8 +289,8 @@ impl Index {
         engine!(self, engine => engine.page(prefix, start, state).await)
     }
 
-    /// Appends to `text` what `write` makes of each listed key, for a page of keys from `start` on, and
-    /// returns it with the start of the next page, if there is one.
+    /// Calls `write`, which appends to `text`, for each key of a page from `start` on; returns the text and the
+    /// start of the next page, if there is one.
     ///
     /// For listings of any length: keys are written from the engine's blocks straight into the text.
     ///
@@ -304,7 +307,7 @@ impl Index {
         engine!(self, engine => engine.text(listed, start, text, write).await)
     }
 
-    /// The key that follows the first `count` ones of that state from `start` on under `prefix`.
+    /// Skips `count` keys of that state under `prefix`, from `start` on, and returns the next one.
     ///
     /// # Errors
     ///
@@ -319,8 +322,8 @@ impl Index {
         engine!(self, engine => engine.after(prefix, start, state, count).await)
     }
 
-    /// A page of live keys and folders from the key `start` on, at most `most` of them. The page's `next`
-    /// begins no folder that is in the page.
+    /// A page of live keys and folders from the key `start` on, at most `most` of them. The
+    /// next page never repeats a folder of this one.
     ///
     /// # Errors
     ///
@@ -329,7 +332,7 @@ impl Index {
         engine!(self, engine => engine.items(folded, start, most).await)
     }
 
-    /// A page of the keys that have intents, with them; `start` as an earlier page's `next`.
+    /// A page of the keys that have intents, with them. `start` is the `next` of the page before.
     ///
     /// # Errors
     ///
@@ -341,8 +344,8 @@ impl Index {
 
 /// The index as a whole.
 impl Index {
-    /// Begins a dump of what the index holds now. `is_open` tells of the key and the number of an intent
-    /// whether its attempt may be under way.
+    /// Begins a dump of what the index holds now. `is_open(key, id)` says whether the attempt of that intent may
+    /// still be under way.
     ///
     /// # Errors
     ///
@@ -372,17 +375,17 @@ impl Index {
         engine!(self, engine => engine.load_notes(notes).await)
     }
 
-    /// No number up to `seen` is given out any more, nor any that a PUT still on its way may have when `seen` is
-    /// the highest on the volumes.
+    /// Gives out only numbers above `seen` from now on, and leaves a gap: a PUT that is still on its way may have a
+    /// number that no file on the volumes shows yet.
     ///
     /// # Errors
     ///
-    /// The index can't be written, or hardly any number is left beyond.
+    /// The index can't be written, or too few numbers are left.
     pub async fn reserve_beyond(&self, seen: u64) -> Result<(), IndexError> {
         engine!(self, engine => engine.reserve_beyond(seen).await)
     }
 
-    /// Carries out what was begun, and leaves the index as the predecessor's master opens it. Blocking.
+    /// Carries out what was begun, and leaves the index in a form that minikeyvalue can open. Blocking.
     pub fn close(self) {
         engine!(self, engine => engine.close());
     }

@@ -172,6 +172,18 @@ pub struct Surplus {
     pub forgotten: Vec<String>,
 }
 
+impl Surplus {
+    /// The intent that names the files of the replaced record, but for those that the new one keeps; `None` where
+    /// there is no such file.
+    pub(crate) fn intent(&self, replaced: Option<&Record>, kept: &[Replica]) -> Option<Intent> {
+        let is_gone = |file: &Replica| self.forgotten.iter().any(|gone| gone == file.place.volume());
+        let files = replaced.iter().flat_map(|record| &record.replicas);
+        let files: Vec<Replica> =
+            files.filter(|file| !kept.contains(file) && !is_gone(file)).cloned().collect();
+        (!files.is_empty()).then_some(Intent { id: self.id, files })
+    }
+}
+
 /// What a step makes of a key's entry.
 #[derive(Debug)]
 pub(crate) struct Decision {
@@ -288,13 +300,8 @@ fn take_effect(
         intent.files.retain(|file| !record.replicas.contains(file));
     }
     entry.intents.retain(|intent| !intent.files.is_empty());
-    let is_left = |file: &&Replica| {
-        !record.replicas.contains(file) && surplus.forgotten.iter().all(|gone| gone != file.place.volume())
-    };
-    let old = entry.record.iter().flat_map(|old| &old.replicas);
-    let files: Vec<Replica> = old.filter(is_left).cloned().collect();
-    if !files.is_empty() {
-        entry.intents.push(Intent { id: surplus.id, files });
+    if let Some(intent) = surplus.intent(entry.record.as_ref(), &record.replicas) {
+        entry.intents.push(intent);
     }
     let replaced = entry.record.replace(record);
     done(entry, replaced, true)

@@ -160,8 +160,8 @@ impl<'a> Attempt<'a> {
         Ok(Surplus { id, forgotten: self.store.options.forgotten.0.clone() })
     }
 
-    /// Has the files deleted that the record left over: those of the attempt that aren't in it, and those that
-    /// it replaced.
+    /// Deletes the files that the new record doesn't name, or queues them: those of the attempt, and those of the
+    /// record that it replaced.
     async fn tidy_up(&self, claim: &Claim, replicas: &[Replica], surplus: &Surplus, done: &Done) {
         let store = self.store;
         if let (ClaimMode::PerWrite(guard), Precondition::Always) =
@@ -172,21 +172,17 @@ impl<'a> Attempt<'a> {
         if self.files.iter().any(|file| !replicas.contains(file)) {
             store.queue.add(self.key, self.id, self.all_answered, Duration::ZERO);
         }
-        let Some(replaced) = &done.replaced else { return };
-        let is_left = |file: &&Replica| {
-            !replicas.contains(file) && !store.options.forgotten.contains(file.place.volume())
-        };
-        let files: Vec<Replica> = replaced.replicas.iter().filter(is_left).cloned().collect();
+        let Some(intent) = surplus.intent(done.replaced.as_ref(), replicas) else { return };
         let grace = store.options.reader_grace;
         if grace.is_zero() || done.intents > CROWDED {
-            store.settle(claim, Intent { id: surplus.id, files }, true).await;
-        } else if !files.is_empty() {
-            store.queue.add(self.key, surplus.id, true, grace);
+            store.settle(claim, intent, true).await;
+        } else {
+            store.queue.add(self.key, intent.id, true, grace);
         }
     }
 
-    /// A later attempt has taken effect first. If neither made the other's a condition, this one may be taken
-    /// for a value that was stored just before, and replaced.
+    /// An attempt that began later has taken effect first. If both are unconditional, this one counts as stored
+    /// just before the later one, and replaced by it; otherwise it is refused.
     async fn end_overtaken(&self, claim: &Claim) -> Result<()> {
         let ended = match &self.mode {
             ClaimMode::PerWrite(guard) if self.is_unconditional() && guard.is_overtaken() => {

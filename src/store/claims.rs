@@ -1,6 +1,7 @@
 //! Claims: each key has at most one writer at a time in this process.
 //!
-//! A limit on the number of waiters per key belongs here, in [`Claims::wait`].
+//! Waiters aren't served in order: when a key is freed, all of its waiters wake, and the first to enter gets it.
+//! A limit on the number of waiters per key belongs in `take_within`, through which every waiter passes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::key::Key;
 
-/// A request waits this long for the reaper, whose rounds are short, and then takes the key for busy.
+/// A request waits this long for the reaper, whose rounds are short, and then reports the key as busy.
 const REAPER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The keys that are being written.
@@ -29,7 +30,7 @@ struct Holder {
 enum By {
     /// A client's request.
     Request,
-    /// Requests wait for the reaper: clients did not ask for its work.
+    /// The reaper. Requests wait for it, so that background work never makes a client's request fail at once.
     Reaper,
 }
 
@@ -64,18 +65,18 @@ impl Claims {
         self: &Arc<Self>,
         key: &Key,
         limit: Duration,
-        is_waited_for: impl Fn(By) -> bool,
+        may_wait_for: impl Fn(By) -> bool,
     ) -> Option<Claim> {
-        let patient = async {
+        let acquire = async {
             loop {
                 match self.enter(key, By::Request) {
                     Ok(claim) => return Some(claim),
-                    Err((by, freed)) if is_waited_for(by) => freed.await,
+                    Err((by, freed)) if may_wait_for(by) => freed.await,
                     Err(_) => return None,
                 }
             }
         };
-        timeout(limit, patient).await.unwrap_or_default()
+        timeout(limit, acquire).await.unwrap_or_default()
     }
 
     /// The claim, if the key is free; otherwise the kind of its holder, and a future that ends when it is freed.

@@ -76,7 +76,7 @@ impl Forgotten {
 pub(super) struct Core {
     pub(super) index: Index,
     pub(super) volumes: Volumes,
-    /// How many replicas were found to be missing, torn or stale.
+    /// How often a check found a replica missing, torn or stale. A replica counts each time it is seen.
     pub(super) damage: AtomicU64,
     pub(super) options: Options,
     /// A source of numbers to spread load with.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::vec;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 
 use super::core::Core;
 use super::replicas::{can_be_file, is_whole, path};
@@ -113,10 +114,12 @@ impl Reading {
                     self.source = Some((replica, source));
                     return Ok(());
                 }
-                Ok(source) => self.store.note_damage(key, place, Some(source.seen), &self.record),
-                // a file that is too short can't serve the range
-                Err(VolumeError::Refused(status)) if matches!(status.as_u16(), 404 | 416) => {
-                    self.store.note_damage(key, place, None, &self.record);
+                Ok(source) => self.store.report_damage(key, place, &source.seen, &self.record),
+                Err(VolumeError::Refused(StatusCode::NOT_FOUND)) => {
+                    self.store.report_damage(key, place, &"no file", &self.record);
+                }
+                Err(VolumeError::Refused(StatusCode::RANGE_NOT_SATISFIABLE)) => {
+                    self.store.report_damage(key, place, &"a file that is too short", &self.record);
                 }
                 Err(error) => {
                     tracing::debug!(%key, %place, %error, "replica passed over");
@@ -124,7 +127,8 @@ impl Reading {
                 }
             }
         }
-        // files are deleted after their record is replaced: only an unchanged record accuses its volumes
+        // files are deleted after their record is replaced: a missing file counts against a volume only if the
+        // record is unchanged
         self.check_unchanged().await?;
         Err(if self.unsure { Error::Unreachable } else { Error::Damaged })
     }

@@ -1,5 +1,6 @@
 //! The files of a key on its volumes: which of them are whole, and how they are deleted.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub struct Located {
     pub url: String,
     /// What the index knows of the value.
     pub record: Record,
-    /// Whether it lies where the volumes want it.
+    /// Whether the replicas are where the placement puts them.
     pub balanced: bool,
 }
 
@@ -51,7 +52,8 @@ impl Core {
                 }
                 Err(error) => error,
             };
-            // files are deleted after their record is replaced: only an unchanged record accuses its volumes
+            // files are deleted after their record is replaced: a missing file counts against a volume only if
+            // the record is unchanged
             let now = self.live(key).await?;
             if now == record {
                 return Err(error);
@@ -61,7 +63,7 @@ impl Core {
         Err(Error::Unreachable)
     }
 
-    /// The size of the value, by whichever of its replicas is whole.
+    /// The size of the value, as shown by the first whole replica.
     pub(super) async fn size_of(&self, key: &Key, record: &Record) -> Result<u64> {
         let mut verdict = Error::Damaged;
         for replica in &record.replicas {
@@ -79,8 +81,7 @@ impl Core {
     }
 
     /// The record's replicas in the order in which readers try them, each with whether its volume, or this
-    /// file on it, failed of late: the good ones first, each order of equals as likely as any other, so that
-    /// reads spread.
+    /// file on it, failed of late: the good ones first, and equals shuffled, so that reads spread.
     pub(super) fn by_likelihood<'a>(
         &self,
         key: &Key,
@@ -116,7 +117,8 @@ impl Core {
         Err(verdict)
     }
 
-    /// The size of the replica in bytes, if it is there and is what the record knows.
+    /// Asks the volume for the replica. `Some` is the size in bytes of a whole one. `None` means that it is damaged,
+    /// which is logged and counted (unless there can be no such file). An error means that the volume can't tell.
     pub(super) async fn check(
         &self,
         key: &Key,
@@ -136,22 +138,22 @@ impl Core {
         })?;
         let whole = found.filter(|seen| is_whole(*seen, record));
         if whole.is_none() {
-            self.note_damage(key, &replica.place, found, record);
+            match found {
+                Some(seen) => self.report_damage(key, &replica.place, &seen, record),
+                None => self.report_damage(key, &replica.place, &"no file", record),
+            }
         }
         Ok(whole.map(|seen| seen.size))
     }
 
-    pub(super) fn note_damage(&self, key: &Key, place: &Place, found: Option<FileInfo>, record: &Record) {
+    /// Logs and counts a replica that isn't whole; `found` is what its volume shows.
+    pub(super) fn report_damage(&self, key: &Key, place: &Place, found: &dyn fmt::Display, record: &Record) {
         let so_far = self.damage.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let found = found.map_or_else(
-            || "no file".to_owned(),
-            |seen| described(Some(seen.size), seen.modified.map(Timestamp::from_seconds)),
-        );
         let expected = described(record.size, record.modified);
-        tracing::warn!(%key, %place, found, expected, so_far, "replica missing, torn or stale");
+        tracing::warn!(%key, %place, %found, expected, so_far, "replica missing, torn or stale");
     }
 
-    /// Deletes the files of a closed intent, and ends it if that is certain to be the last word; hands it to
+    /// Deletes the files of a closed intent, and ends it if no late request can bring the files back; hands it to
     /// the reaper otherwise. `all_answered`: every request of the attempt was answered.
     pub(super) async fn settle(&self, claim: &Claim, intent: Intent, all_answered: bool) {
         let key = claim.key();
@@ -192,13 +194,13 @@ impl Core {
     }
 }
 
-/// A file in words, for the log.
+/// Describes a file, for the log.
 fn described(size: Option<u64>, modified: Option<Timestamp>) -> String {
     let size = size.map_or_else(|| "a file of unknown size".to_owned(), |size| format!("{size} bytes"));
     modified.map_or_else(|| size.clone(), |modified| format!("{size} of {modified}"))
 }
 
-/// Whether a file is what the record knows. minikeyvalue's records know no size, but an empty value was
+/// Whether a file matches its record. minikeyvalue's records know no size, but an empty value was
 /// never stored.
 ///
 /// nginx never fsyncs, so a volume that loses its power may forget a deletion and what was written to the

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::outcome::{FileInfo, Outcome, VolumeError};
+use super::outcome::{FileInfo, Outcome, VolumeError, late};
 use super::pool::Answer;
 
 /// Minimum average rate of a file or listing, in bytes per second.
@@ -65,8 +65,4 @@ pub(super) async fn drain(answer: &mut Answer, limit: Duration) {
             break;
         }
     }
-}
-
-pub(super) fn late(limit: Duration) -> String {
-    format!("within {}", humantime::format_duration(limit))
 }

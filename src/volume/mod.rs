@@ -27,13 +27,13 @@ use md5::{Digest, Md5};
 use tokio::time::{Instant, timeout};
 
 pub(crate) use download::Download;
-use download::{check_rate, drain, late, next_piece};
+use download::{check_rate, drain, next_piece};
 pub(crate) use feed::{Feed, FeedError, Feeder, feed};
 use health::{Access, Actions, Health, Step, Watch};
 pub use listing::{Kind, Listed};
 use network::Network;
-use outcome::Outcome;
 pub use outcome::{FileInfo, Timeouts, VolumeError};
+use outcome::{Outcome, late};
 use pool::{Answer, Pool};
 use returns::Returns;
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use crate::clock::Timestamp;
+
 /// How long volumes are waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
@@ -62,4 +64,20 @@ pub struct FileInfo {
     pub size: u64,
     /// When it was written, in seconds since 1970, if the volume tells.
     pub modified: Option<u64>,
+}
+
+/// For the log: `100 bytes of 2026-11-30T13:25:25.000Z`.
+impl fmt::Display for FileInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.size)?;
+        match self.modified {
+            Some(seconds) => write!(f, " of {}", Timestamp::from_seconds(seconds)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a request has no answer when its time is over.
+pub(super) fn late(limit: Duration) -> String {
+    format!("within {}", humantime::format_duration(limit))
 }

@@ -11,10 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::Head;
 use super::connection::{Connection, Request, RequestError};
-use super::download::late;
 use super::feed::Feed;
 use super::network::Network;
-use super::outcome::{Outcome, VolumeError};
+use super::outcome::{Outcome, VolumeError, late};
 
 /// Idle connections live this long: well below the 75 s after which an nginx that wasn't told
 /// otherwise drops them, because a request that meets a closing connection is in doubt.
