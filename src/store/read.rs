@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::vec;
 
 use bytes::Bytes;
-use hyper::StatusCode;
 
 use super::core::Core;
 use super::replicas::{can_be_file, is_whole, path};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::{Record, Replica};
-use crate::volume::{Download, VolumeError};
+use crate::volume::Download;
 
 /// A part of a value that is being read. Where a volume fails midway, the next one continues.
 pub struct Reading {
@@ -115,10 +114,10 @@ impl Reading {
                     return Ok(());
                 }
                 Ok(source) => self.store.report_damage(key, place, &source.seen, &self.record),
-                Err(VolumeError::Refused(StatusCode::NOT_FOUND)) => {
+                Err(error) if error.is_not_found() => {
                     self.store.report_damage(key, place, &"no file", &self.record);
                 }
-                Err(VolumeError::Refused(StatusCode::RANGE_NOT_SATISFIABLE)) => {
+                Err(error) if error.is_beyond_end() => {
                     self.store.report_damage(key, place, &"a file that is too short", &self.record);
                 }
                 Err(error) => {

@@ -36,6 +36,18 @@ impl VolumeError {
         !matches!(self, Self::Unanswered(_))
     }
 
+    /// Whether the volume has no such file.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused(StatusCode::NOT_FOUND))
+    }
+
+    /// Whether the file ends before the range that was asked for.
+    #[must_use]
+    pub fn is_beyond_end(&self) -> bool {
+        matches!(self, Self::Refused(StatusCode::RANGE_NOT_SATISFIABLE))
+    }
+
     /// Whether the volume, asked to store something, had no room (nginx says 500 where 507 is meant).
     #[must_use]
     pub fn is_full(&self) -> bool {
