@@ -150,7 +150,10 @@ impl<'a> Attempt<'a> {
                 Err(refusal)
             }
             Ok(Effect::Overtaken) => self.end_overtaken(&claim).await,
-            Ok(effect) => Err(unforeseen(&effect)),
+            Ok(effect) => {
+                self.leave_to_the_reaper();
+                Err(unforeseen(&effect))
+            }
             Err(error) => self.resolve(&claim, &surplus, error).await,
         }
     }
@@ -164,11 +167,7 @@ impl<'a> Attempt<'a> {
     /// record that it replaced.
     async fn tidy_up(&self, claim: &Claim, replicas: &[Replica], surplus: &Surplus, done: &Done) {
         let store = self.store;
-        if let (ClaimMode::PerWrite(guard), Precondition::Always) =
-            (&self.mode, &self.conditions.precondition)
-        {
-            guard.overtake(self.key);
-        }
+        self.overtake_earlier();
         if self.files.iter().any(|file| !replicas.contains(file)) {
             store.queue.add(self.key, self.id, self.all_answered, Duration::ZERO);
         }
@@ -186,12 +185,25 @@ impl<'a> Attempt<'a> {
     async fn end_overtaken(&self, claim: &Claim) -> Result<()> {
         let ended = match &self.mode {
             ClaimMode::PerWrite(guard) if self.is_unconditional() && guard.is_overtaken() => {
-                if self.end_upload().await? { Ok(()) } else { Err(Error::NoUpload) }
+                match self.end_upload().await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(Error::NoUpload),
+                    Err(error) => Err(error),
+                }
             }
             _ => Err(Error::Busy),
         };
         self.settle(claim).await;
         ended
+    }
+
+    /// Notes that an unconditional write has taken effect, for those that began before it.
+    fn overtake_earlier(&self) {
+        if let (ClaimMode::PerWrite(guard), Precondition::Always) =
+            (&self.mode, &self.conditions.precondition)
+        {
+            guard.overtake(self.key);
+        }
     }
 
     fn is_unconditional(&self) -> bool {
@@ -211,6 +223,7 @@ impl<'a> Attempt<'a> {
     async fn resolve(&self, claim: &Claim, surplus: &Surplus, error: IndexError) -> Result<()> {
         match self.store.index.resolve(self.key, self.id, &self.files).await {
             Ok(Resolved::TookEffect) => {
+                self.overtake_earlier();
                 for id in [self.id, surplus.id] {
                     self.store.queue.add(self.key, id, self.all_answered, self.store.options.reader_grace);
                 }

@@ -166,6 +166,9 @@ impl Core {
     pub(super) async fn delete(&self, claim: &Claim, mut conditions: Conditions) -> Result<()> {
         let key = claim.key();
         conditions.protect = self.protects(key);
+        // most refusals end here: they take no number, and wait for no other write
+        let record = self.index.look(key).await?.ok_or(Error::NotFound)?;
+        conditions.check(Some(&record), false)?;
         let id = self.index.number().await?;
         let removed = carried_out(self.index.remove(key, id, conditions).await?)?.replaced;
         self.deleted.note(key);

@@ -150,9 +150,7 @@ impl Core {
         let all = job.left.take().is_none();
         let settled = job.closed + self.options.quarantine;
         if job.all_answered || (all && begun >= settled) {
-            if let Err(error) = self.index.end(&job.key, intent).await {
-                tracing::error!(key = %job.key, %error, "an intent stays until the next start");
-            }
+            self.end_intent(&job.key, intent).await;
         } else {
             let again = AGAIN_AFTER.iter().map(|after| job.closed + *after).find(|again| *again > begun);
             self.queue.push(again.unwrap_or(settled).min(settled), job);

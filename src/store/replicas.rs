@@ -11,6 +11,7 @@ use super::claims::Claim;
 use super::core::Core;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
+use crate::index::steps::Effect;
 use crate::key::Key;
 use crate::key::Name;
 use crate::placement::Place;
@@ -162,11 +163,20 @@ impl Core {
         }
         let round = self.delete_files(key, &intent.files).await;
         if all_answered && round.left.is_empty() {
-            if let Err(error) = self.index.end(key, intent).await {
-                tracing::error!(%key, %error, "an intent stays until the next start");
-            }
+            self.end_intent(key, intent).await;
         } else {
             self.queue.add(key, intent.id, all_answered && round.all_answered, Duration::ZERO);
+        }
+    }
+
+    /// Ends an intent whose files are gone.
+    pub(super) async fn end_intent(&self, key: &Key, intent: Intent) {
+        match self.index.end(key, intent).await {
+            Ok(Effect::Done(_)) => {}
+            Ok(_changed) => {
+                tracing::error!(%key, "an intent changed before it was ended: it stays until the next start");
+            }
+            Err(error) => tracing::error!(%key, %error, "an intent stays until the next start"),
         }
     }
 

@@ -241,6 +241,10 @@ impl Group {
 
     fn add(&mut self, database: &Database, Write { change, durability, reply }: Write) {
         match change.carry_out(database, &mut self.rows) {
+            // nothing was written: there is nothing to wait for
+            Ok(effect @ (Effect::Refused(_) | Effect::NotFree | Effect::Fenced | Effect::Overtaken)) => {
+                answer(reply, Ok(effect));
+            }
             Ok(effect) => {
                 self.durability = self.durability.max(durability);
                 self.replies.push((reply, effect));

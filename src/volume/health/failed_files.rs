@@ -1,7 +1,7 @@
 //! Files for which a volume recently answered with a server error.
 //!
 //! One unreadable file may be requested a thousand times a second, so failures are counted by file: a file counts
-//! once until another request of the same kind succeeds. Reads and writes are counted separately, because a disk
+//! once, until a request for it succeeds or its failure is forgotten. Reads and writes are counted separately, because a disk
 //! that was remounted read-only still serves every read.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -78,14 +78,15 @@ impl FailedFiles {
     /// Notes a failure; returns whether the file was not known to fail.
     pub(super) fn failed(&mut self, file: File, now: Instant) -> bool {
         self.0.retain(|failure| now < failure.until);
-        let known = self.0.iter().position(|failure| failure.file == file);
-        if let Some(known) = known {
-            self.0.remove(known);
-        } else if self.0.len() >= MOST {
+        let known = self.0.iter().position(|failure| failure.file == file).map(|at| self.0.remove(at));
+        if known.is_none() && self.0.len() >= MOST {
             self.0.remove(0);
         }
+        // A known file doesn't join a new row: the reaper retries the same deletions after each return, and would
+        // take the volume down again with them.
+        let in_row = known.is_none_or(|failure| failure.in_row);
         // in the order of the last failure
-        self.0.push(Failure { file, until: now + FAILED_FOR, in_row: true });
+        self.0.push(Failure { file, until: now + FAILED_FOR, in_row });
         known.is_none()
     }
 
