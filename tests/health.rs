@@ -168,23 +168,24 @@ fn a_volume_that_fails_at_the_moment_of_its_return_is_used_again() {
     let runtime = Runtime::new().unwrap();
     let volume = Volumes::new(timeouts).at(&sick.fake.addr());
     let fails = Arc::clone(&volume);
-    let fail = move |runtime: &Runtime| {
-        for path in ["/a", "/b", "/c"] {
+    let fail = move |runtime: &Runtime, paths: [&str; 3]| {
+        for path in paths {
             assert!(runtime.block_on(fails.head(path)).is_err());
         }
         fails.is_down()
     };
     let (again, (told, tells)) = (fail.clone(), mpsc::channel());
     // on a separate runtime, because the volume's runtime waits for this function
-    let again = move || again(&Builder::new_current_thread().enable_all().build().unwrap());
+    let again =
+        move || again(&Builder::new_current_thread().enable_all().build().unwrap(), ["/d", "/e", "/f"]);
     let act = move || told.send(std::thread::spawn(again).join().unwrap()).unwrap();
     let subscriber = tracing_subscriber::registry().with(OnReturn(Mutex::new(Some(Box::new(act)))));
     tracing::subscriber::set_global_default(subscriber).unwrap();
 
     sick.set_sick(true);
-    assert!(fail(&runtime), "three files fail, and the volume isn't down");
+    assert!(fail(&runtime, ["/a", "/b", "/c"]), "three files fail, and the volume isn't down");
     probes_fail.store(false, Ordering::SeqCst);
-    assert!(tells.recv_timeout(PATIENCE).unwrap(), "three files fail again, and the volume isn't down");
+    assert!(tells.recv_timeout(PATIENCE).unwrap(), "three other files fail, and the volume isn't down");
     sick.set_sick(false);
     eventually("the volume is up", PATIENCE, || !volume.is_down());
 }

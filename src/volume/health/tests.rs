@@ -310,12 +310,14 @@ fn a_volume_that_fails_for_all_files_goes_down_even_if_it_answers_its_probes() {
     });
 }
 
-/// The log lines of a volume that fails as soon as it is up and answers every probe, for a number of outages.
+/// The log lines of a volume that fails for further files as soon as it is up and answers every probe, for a
+/// number of outages.
 fn flap(world: &mut World, outages: usize) -> Vec<Line> {
     let mut lines = Vec::new();
-    for _ in 0..outages {
-        for path in ["/a", "/b", "/c"] {
-            let failed = Event::FileFailed(File::read(path));
+    for outage in 0..outages {
+        for file in 0..3 {
+            let path = format!("/{:?}/{outage}/{file}", world.now);
+            let failed = Event::FileFailed(File::read(&path));
             lines.extend(world.machine.on(failed, world.instant()).line);
         }
         assert!(world.machine.is_down() && !world.machine.is_silent());
@@ -328,6 +330,26 @@ fn flap(world: &mut World, outages: usize) -> Vec<Line> {
         }
     }
     lines
+}
+
+/// The reaper retries failed deletions when their volume is up again.
+#[test]
+fn files_that_are_known_to_fail_take_a_volume_down_once() {
+    let mut world = World::new();
+    let fail = |world: &mut World| {
+        for file in ["/a", "/b", "/c"].map(File::written) {
+            world.machine.on(Event::FileFailed(file), world.instant());
+        }
+        world.machine.is_down()
+    };
+    assert!(fail(&mut world));
+    while world.machine.is_down() {
+        match world.machine.next_step(world.instant()).0 {
+            Step::Wait(until) => world.now = until - world.base,
+            _ => drop(world.machine.on(Event::Probed(true), world.instant())),
+        }
+    }
+    assert!(!fail(&mut world) && world.machine.is_good());
 }
 
 #[test]
