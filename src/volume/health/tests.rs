@@ -337,16 +337,16 @@ fn flap(world: &mut World, outages: usize) -> Vec<Line> {
 fn files_that_are_known_to_fail_take_a_volume_down_once() {
     let mut world = World::new();
     let fail = |world: &mut World| {
-        for file in ["/a", "/b", "/c"].map(File::written) {
-            world.machine.on(Event::FileFailed(file), world.instant());
-        }
+        let files = ["/a", "/b", "/c"].map(File::written);
+        let actions = files.map(|file| world.machine.on(Event::FileFailed(file), world.instant()));
+        assert!(actions.iter().all(|actions| !actions.returned));
         world.machine.is_down()
     };
     assert!(fail(&mut world));
     while world.machine.is_down() {
         match world.machine.next_step(world.instant()).0 {
             Step::Wait(until) => world.now = until - world.base,
-            _ => drop(world.machine.on(Event::Probed(true), world.instant())),
+            _ => assert!(world.machine.on(Event::Probed(true), world.instant()).line.is_some()),
         }
     }
     assert!(!fail(&mut world) && world.machine.is_good());
