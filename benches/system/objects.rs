@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use davkv::clock::Timestamp;
 use davkv::index::{Index, Loaded, Options};
 use davkv::key::{Key, Name};
-use davkv::record::{Record, Replica, State};
+use davkv::record::{Form, Record, Replica, State};
 use md5::{Digest as _, Md5};
 
 use crate::settings::Result;
@@ -73,7 +73,8 @@ impl Objects {
                 modified: Some(modified),
                 headers: Vec::new(),
             };
-            rows.push((key, Loaded { record: Some(record.encode()), intents: Vec::new() }));
+            // in a form that older builds read, too (--against)
+            rows.push((key, Loaded { record: record.encode_in(Form::Davkv01), intents: Vec::new() }));
             if rows.len() as u64 == BATCH || n + 1 == self.count {
                 index.load(std::mem::take(&mut rows)).await?;
                 // here an interruption can end the work
