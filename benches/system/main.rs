@@ -44,9 +44,6 @@ struct Args {
     list: bool,
     #[command(flatten)]
     settings: Settings,
-    /// Show these rows, too: a file of an earlier --json. Without --workloads, nothing is measured
-    #[arg(long, value_name = "FILE")]
-    with: Vec<PathBuf>,
     /// Write all figures there, as JSON; - for the standard output, instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -88,15 +85,12 @@ fn start(args: Args) -> Result<ExitCode> {
 /// Measures and reports. A workload that fails doesn't stop the others.
 async fn run(args: Args) -> Result<ExitCode> {
     let settings = &args.settings;
-    let mut report = Report::new(machine::describe(&settings.volumes_on)?);
-    for file in &args.with {
-        report.add_file(file)?;
-    }
+    let mut report = Report::new(machine::describe(&settings.volumes_on)?, settings.rounds);
     let mut code = ExitCode::SUCCESS;
     for workload in chosen(&args)? {
         eprintln!("{}", workload.name);
         match workload.run(settings).await {
-            Ok(rows) => rows.into_iter().for_each(|row| report.add(row)),
+            Ok(rows) => report.rows.extend(rows),
             Err(error) => {
                 eprintln!("{} failed: {error}", workload.name);
                 code = ExitCode::FAILURE;
@@ -108,7 +102,7 @@ async fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn chosen(args: &Args) -> Result<Vec<Workload>> {
-    if args.workloads.is_empty() && args.with.is_empty() {
+    if args.workloads.is_empty() {
         return Ok(workloads::all()?.into_iter().filter(|workload| workload.quick).collect());
     }
     Ok(args.workloads.clone())

@@ -1,7 +1,5 @@
 //! The report: rows of figures, as a table for people and for the README, and as JSON.
 
-use std::path::Path;
-
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use indicatif::HumanFloatCount;
 use serde::{Deserialize, Serialize};
@@ -33,7 +31,7 @@ pub(crate) struct Sample {
 }
 
 /// One row of the table. A round makes it of one sample; [`Row::merge`] adds those of the other rounds.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Row {
     pub(crate) workload: String,
     pub(crate) unit: String,
@@ -63,7 +61,7 @@ pub(crate) struct Wanted {
     /// `≥` or `≤`.
     how: char,
     pub(crate) bound: f64,
-    #[serde(default)]
+    #[serde(skip_deserializing)]
     pub(crate) reached: bool,
 }
 
@@ -77,10 +75,11 @@ pub(crate) enum Of {
 }
 
 /// All rows, and the machine on which they were measured.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    version: String,
+    version: &'static str,
     pub(crate) machine: String,
+    rounds: u32,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -212,28 +211,8 @@ impl Wanted {
 }
 
 impl Report {
-    pub(crate) fn new(machine: String) -> Self {
-        Self { version: env!("CARGO_PKG_VERSION").to_owned(), machine, rows: Vec::new() }
-    }
-
-    /// Adds a row, in place of one of the same name.
-    pub(crate) fn add(&mut self, row: Row) {
-        match self.rows.iter_mut().find(|other| other.workload == row.workload) {
-            Some(place) => *place = row,
-            None => self.rows.push(row),
-        }
-    }
-
-    /// Adds the rows of an earlier run.
-    pub(crate) fn add_file(&mut self, path: &Path) -> Result<()> {
-        let name = path.display();
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
-        let earlier: Self = serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
-        if earlier.machine != self.machine {
-            eprintln!("{name} is of another machine: {}", earlier.machine);
-        }
-        earlier.rows.into_iter().for_each(|row| self.add(row));
-        Ok(())
+    pub(crate) fn new(machine: String, rounds: u32) -> Self {
+        Self { version: env!("CARGO_PKG_VERSION"), machine, rounds, rows: Vec::new() }
     }
 
     pub(crate) fn json(&self) -> Result<String> {
@@ -247,16 +226,10 @@ impl Report {
         }
         let mut table = Table::new();
         table.load_preset(ASCII_MARKDOWN).set_header(HEAD).add_rows(self.rows.iter().map(Row::cells));
-        let rounds = || self.rows.iter().map(|row| row.figures.len());
-        // rows of earlier runs may have had others
-        let rounds = match (rounds().min().unwrap_or_default(), rounds().max().unwrap_or_default()) {
-            (least, most) if least == most => most.to_string(),
-            (least, most) => format!("{least} to {most}"),
-        };
         format!(
-            "davkv {}; {}; medians of {rounds} rounds\n\n{table}\n\nCPU: user + system per 1,000 operations, \
+            "davkv {}; {}; medians of {} rounds\n\n{table}\n\nCPU: user + system per 1,000 operations, \
              or per GiB; the process measured, and all volumes.\n",
-            self.version, self.machine,
+            self.version, self.machine, self.rounds,
         )
     }
 }
