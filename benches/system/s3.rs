@@ -5,7 +5,7 @@ use std::fs;
 use bytes::Bytes;
 use davkv::key::{Key, Name};
 
-use crate::client::{Exchange, Signer, UNSIGNED, credentials, hash, load};
+use crate::client::{Caller, Exchange, UNSIGNED, credentials, load, sha256};
 use crate::objects::{Objects, new_seed};
 use crate::process::{self, Process};
 use crate::report::{Row, Sample};
@@ -21,30 +21,30 @@ const LISTS: u32 = 100;
 /// The key of the large object that is read.
 const LARGE: &str = "/bench/large";
 
-/// Starts a master that knows the signer's credentials, and nobody else's.
+/// Starts a master that knows [`credentials`], and nobody else's.
 async fn with_credentials(stage: Stage) -> Result<Stage> {
     let file = stage.path("credentials.toml");
     fs::write(&file, credentials())?;
     stage.start_master(&["--credentials".to_owned(), file.display().to_string()]).await
 }
 
-/// PUTs new keys of one value (or DELETEs them again), and expects this status.
+/// PUTs new keys of one value, or DELETEs them again.
 async fn change(
     stage: &Stage,
-    (signer, method, status): (Signer<'_>, &str, u16),
+    (caller, method): (Caller<'_>, &str),
     (value, count, seed): (&Bytes, u32, u64),
 ) -> Result<Sample> {
     let exchange = |n| {
         let body = if method == "PUT" { value.clone() } else { Bytes::new() };
-        Exchange { signer, method, target: format!("/bench/{seed}-{n}"), body, status, least: 0 }
+        Exchange { caller, method, target: format!("/bench/{seed}-{n}"), body, least: 0 }
     };
     stage.measure(load(stage.host()?, CONNECTIONS, count, exchange)).await
 }
 
 /// A GET whose answer has at least so many bytes.
-fn get_exchange<'s>(signer: Signer<'s>, target: &str, least: usize) -> Exchange<'s> {
+fn get_exchange<'s>(caller: Caller<'s>, target: &str, least: usize) -> Exchange<'s> {
     let (target, body) = (target.to_owned(), Bytes::new());
-    Exchange { signer, method: "GET", target, body, status: 200, least }
+    Exchange { caller, method: "GET", target, body, least }
 }
 
 /// GETs of one large object: so many on one connection, and so many on 16.
@@ -63,8 +63,8 @@ async fn get_on(
     count: u32,
 ) -> Result<Vec<Row>> {
     let bytes = mib as usize * 1024 * 1024;
-    let ask = async |signer: Signer<'_>, host: &str, target: &str| {
-        load(host, connections, count, |_| get_exchange(signer, target, bytes)).await
+    let ask = async |caller: Caller<'_>, host: &str, target: &str| {
+        load(host, connections, count, |_| get_exchange(caller, target, bytes)).await
     };
     let prepare = async |settings: &Settings| {
         let stage = with_large_object(settings, bytes).await?;
@@ -76,11 +76,11 @@ async fn get_on(
         let mut passed_on = Vec::new();
         for proxy in proxies.iter().filter(|_| limits) {
             let before = process::cpu_seconds(proxy.pid());
-            let work = ask(Signer::Anonymous, &proxy.address, &file).await?;
+            let work = ask(Caller::Anonymous, &proxy.address, &file).await?;
             let spent = process::cpu_seconds(proxy.pid()).zip(before).map(|(after, before)| after - before);
             passed_on.push(Sample::new(work, spent, None, None).per_gib(mib));
         }
-        let ours = stage.measure(ask(Signer::S3(UNSIGNED), stage.host()?, LARGE)).await?;
+        let ours = stage.measure(ask(Caller::S3(UNSIGNED), stage.host()?, LARGE)).await?;
         let limit = passed_on.first().map(|sample| sample.rate);
         let mut rows = vec![Row::new(name, "MiB/s", ours.per_gib(mib)).against("proxy_pass", limit)];
         for (how, sample) in ["proxy_pass", "unbuffered"].into_iter().zip(passed_on) {
@@ -95,7 +95,7 @@ async fn get_on(
 async fn with_large_object(settings: &Settings, bytes: usize) -> Result<Stage> {
     let stage = with_credentials(Stage::new(settings, 1, 1, 10).await?).await?;
     let (body, target) = (Bytes::from(vec![0; bytes]), LARGE.to_owned());
-    let put = Exchange { signer: Signer::Native, method: "PUT", target, body, status: 201, least: 0 };
+    let put = Exchange { caller: Caller::Native, method: "PUT", target, body, least: 0 };
     load(stage.host()?, 1, 1, |_| put.clone()).await?;
     Ok(stage)
 }
@@ -127,24 +127,24 @@ async fn proxy(stage: &Stage, buffering: &str) -> Result<Process> {
 /// PUTs of small values: the master's CPU beside what the native API costs it.
 pub(crate) async fn put(settings: &Settings, name: &str, bytes: usize) -> Result<Vec<Row>> {
     let value = Bytes::from(vec![7; bytes]);
-    let sha256 = hash(&value);
+    let hash = sha256(&value);
     let prepare = async |settings: &Settings| {
         let locked = with_credentials(Stage::usual(settings).await?).await?;
         Ok([locked, Stage::with_master(settings).await?])
     };
     let round = async |[locked, open]: &[Stage; 2], limits: bool| {
         // the figure is the CPU time, not the rate
-        let cost = async |stage: &Stage, signer: Signer<'_>, status: u16| {
-            let sample = change(stage, (signer, "PUT", status), (&value, PUTS, new_seed())).await?;
+        let cost = async |stage: &Stage, caller: Caller<'_>| {
+            let sample = change(stage, (caller, "PUT"), (&value, PUTS, new_seed())).await?;
             Ok(Sample { rate: sample.cpu.unwrap_or_default(), ..sample })
         };
-        let native = if_wanted(limits, cost(locked, Signer::Native, 201)).await?.map(|sample| sample.rate);
+        let native = if_wanted(limits, cost(locked, Caller::Native)).await?.map(|sample| sample.rate);
         let row =
             |how: &str, cost| Row::new(&format!("{name}{how}"), "CPU s", cost).against("native", native);
         Ok(vec![
-            row("", cost(locked, Signer::S3(UNSIGNED), 200).await?),
-            row(" with SHA-256", cost(locked, Signer::S3(&sha256), 200).await?),
-            row(" native, open", cost(open, Signer::Anonymous, 201).await?),
+            row("", cost(locked, Caller::S3(UNSIGNED)).await?),
+            row(" with SHA-256", cost(locked, Caller::S3(&hash)).await?),
+            row(" native, open", cost(open, Caller::Anonymous).await?),
         ])
     };
     measure(settings, prepare, round).await
@@ -155,14 +155,14 @@ pub(crate) async fn upload(settings: &Settings, name: &str, values: u32, mib: u3
     let value = Bytes::from(vec![0; mib as usize * 1024 * 1024]);
     let prepare = async |settings: &Settings| with_credentials(Stage::usual(settings).await?).await;
     let round = async |stage: &Stage, limits: bool| {
-        let put_and_delete = async |signer: Signer<'_>, status: u16| {
+        let put_and_delete = async |caller: Caller<'_>| {
             let values = (&value, values, new_seed());
-            let put = change(stage, (signer, "PUT", status), values).await?;
-            change(stage, (signer, "DELETE", 204), values).await?;
+            let put = change(stage, (caller, "PUT"), values).await?;
+            change(stage, (caller, "DELETE"), values).await?;
             Ok(put.per_gib(mib))
         };
-        let limit = if_wanted(limits, put_and_delete(Signer::Native, 201)).await?;
-        let row = Row::new(name, "MiB/s", put_and_delete(Signer::S3(UNSIGNED), 200).await?);
+        let limit = if_wanted(limits, put_and_delete(Caller::Native)).await?;
+        let row = Row::new(name, "MiB/s", put_and_delete(Caller::S3(UNSIGNED)).await?);
         Ok(vec![row.against("native", limit.map(|sample| sample.rate))])
     };
     measure(settings, prepare, round).await
@@ -180,7 +180,7 @@ pub(crate) async fn list(settings: &Settings, name: &str, folders: u64, keys: u6
         with_credentials(stage).await
     };
     let round = async |stage: &Stage, _: bool| {
-        let exchange = |_| get_exchange(Signer::S3(UNSIGNED), "/bench?delimiter=%2F&list-type=2", 500);
+        let exchange = |_| get_exchange(Caller::S3(UNSIGNED), "/bench?delimiter=%2F&list-type=2", 500);
         let sample = stage.measure(load(stage.host()?, 1, LISTS, exchange)).await?;
         Ok(vec![Row::new(name, "ms", Sample { rate: 1e3 / sample.rate, ..sample })])
     };

@@ -80,12 +80,10 @@ impl Workload {
     }
 }
 
-/// All workloads that this build can run.
+/// All workloads.
 pub(crate) fn all() -> Result<Vec<Workload>> {
     let mut table: BTreeMap<String, Vec<Workload>> = toml::from_str(include_str!("workloads.toml"))?;
-    let mut all = table.remove("workload").unwrap_or_default();
-    all.retain(|workload| cfg!(feature = "s3") || !workload.name.starts_with("s3-"));
-    Ok(all)
+    Ok(table.remove("workload").unwrap_or_default())
 }
 
 /// The workload of that name.
