@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use crate::report::Work;
+use crate::report::Sample;
 use crate::settings::Result;
 
 // the tests' own
@@ -65,13 +65,13 @@ pub(crate) async fn load<'s>(
     connections: usize,
     count: u32,
     exchange: impl Fn(u32) -> Exchange<'s>,
-) -> Result<Work> {
+) -> Result<Sample> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let begun = Instant::now();
     let exchanges = stream::iter(0..count).map(|n| Ok(exchange(n)));
     exchanges.try_for_each_concurrent(connections, |exchange| exchange.make(&client, host)).await?;
     let operations = f64::from(count);
-    Ok(Work { rate: operations / begun.elapsed().as_secs_f64(), operations })
+    Ok(Sample::new(operations / begun.elapsed().as_secs_f64(), operations))
 }
 
 impl Exchange<'_> {

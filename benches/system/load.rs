@@ -5,12 +5,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::process;
-use crate::report::Work;
+use crate::report::Sample;
 use crate::settings::Result;
 
 /// Runs the thrasher against a target, `--url …` or `--direct …`, with further flags. Any wrong answer is an
 /// error.
-pub(crate) async fn thrash(target: &str, flags: &str) -> Result<Work> {
+pub(crate) async fn thrash(target: &str, flags: &str) -> Result<Sample> {
     let args = target.split_whitespace().chain(flags.split_whitespace()).chain(["--json"]);
     let ended = process::run(Path::new(env!("CARGO_BIN_EXE_davkv-thrasher")), args).await?;
     let json: Value = serde_json::from_str(&ended.output)?;
@@ -18,14 +18,11 @@ pub(crate) async fn thrash(target: &str, flags: &str) -> Result<Work> {
     let figure = |of: &Value, name: &str| {
         of.get(name).and_then(Value::as_f64).ok_or(format!("the thrasher's JSON has no {name}"))
     };
-    Ok(Work {
-        rate: figure(run, "per_second")?,
-        operations: figure(&json, "count")? * figure(&json, "repeat")?,
-    })
+    Ok(Sample::new(figure(run, "per_second")?, figure(&json, "count")? * figure(&json, "repeat")?))
 }
 
 /// Runs wrk against one URL for two seconds. All answers must be redirects, or none of them.
-pub(crate) async fn wrk(path: &Path, url: &str, connections: u32, redirects: bool) -> Result<Work> {
+pub(crate) async fn wrk(path: &Path, url: &str, connections: u32, redirects: bool) -> Result<Sample> {
     let flags = format!("--threads 1 --connections {connections} --duration 2s {url}");
     let output = process::run(path, flags.split_whitespace()).await?.output;
     let after = |label: &str| -> Option<f64> {
@@ -40,5 +37,5 @@ pub(crate) async fn wrk(path: &Path, url: &str, connections: u32, redirects: boo
     if output.contains("Socket errors") || (refused - expected).abs() > 0.5 {
         return Err(format!("wrk met errors:\n{output}").into());
     }
-    Ok(Work { rate: after("Requests/sec:").ok_or("wrk prints no rate")?, operations })
+    Ok(Sample::new(after("Requests/sec:").ok_or("wrk prints no rate")?, operations))
 }

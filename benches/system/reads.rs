@@ -61,16 +61,12 @@ pub(crate) async fn list(
         let stage = Stage::usual(settings).await?;
         let prefix = format!("/benchmark-{seed}/");
         Objects { prefix, ..Objects::new(seed, keys, 0) }.make(&stage, VOLUMES).await?;
-        let stage = stage.start_master(&[]).await?;
-        let memory = process::memory(stage.master()?.pid(), "VmRSS").unwrap_or_default() >> 20;
-        Ok((stage, memory))
+        stage.start_master(&[]).await
     };
     let flags = format!("--mode list --existing --count {keys} --repeat {times} --seed {seed}");
     let flags = format!("{flags} --concurrency {clients}");
-    let round = async |(stage, memory): &(Stage, u64), _: bool| {
-        let row = Row::new(name, "keys/s", stage.thrash(&flags).await?);
-        Ok(vec![row.note(format!("{memory} MiB at the start"))])
-    };
+    let round =
+        async |stage: &Stage, _: bool| Ok(vec![Row::new(name, "keys/s", stage.thrash(&flags).await?)]);
     measure(settings, prepare, round).await
 }
 
@@ -82,8 +78,8 @@ pub(crate) async fn index(settings: &Settings, name: &str, keys: u64) -> Result<
         let limit = if_wanted(limits, small.thrash(few)).await?;
         let row = Row::new(name, "GETs/s", large.thrash(many).await?);
         let row = row.against("of 10k", limit.map(|sample| sample.rate));
-        let rate = large.master()?.started_in.as_secs_f64() * 1e3;
-        let start = Row::new(&format!("{name}-start"), "ms", Sample { rate, ..Sample::default() });
+        let milliseconds = large.master()?.started_in.as_secs_f64() * 1e3;
+        let start = Row::new(&format!("{name}-start"), "ms", Sample::new(milliseconds, 0.0));
         Ok(vec![row, start])
     };
     measure(settings, prepare, round).await

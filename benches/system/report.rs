@@ -6,28 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::Result;
 
-const MIB: f64 = 1_048_576.0;
 const HEAD: [&str; 9] =
     ["workload", "figure", "limit", "ratio", "CPU s", "nginx CPU s", "peak MiB", "wanted", "note"];
-
-/// What a client has done.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Work {
-    /// Operations per second.
-    pub(crate) rate: f64,
-    pub(crate) operations: f64,
-}
 
 /// What a client has done, and what that has cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
+    /// Operations per second, or what else the unit of the row says.
     pub(crate) rate: f64,
-    /// CPU seconds of the process measured, per 1,000 operations.
+    pub(crate) operations: f64,
+    /// CPU seconds of the process measured, per 1,000 operations or per GiB.
     pub(crate) cpu: Option<f64>,
     /// The same of all volumes together.
     pub(crate) volumes_cpu: Option<f64>,
-    /// The most bytes that were resident meanwhile.
-    pub(crate) peak: Option<u64>,
+    /// The most MiB that were resident meanwhile.
+    pub(crate) peak: Option<f64>,
 }
 
 /// One row of the table. A round makes it of one sample; [`Row::merge`] adds those of the other rounds.
@@ -84,14 +77,18 @@ pub(crate) struct Report {
 }
 
 impl Sample {
-    /// The sample of work that took so many CPU seconds of the process measured, and of the volumes.
-    pub(crate) fn new(work: Work, cpu: Option<f64>, volumes_cpu: Option<f64>, peak: Option<u64>) -> Self {
-        let per_thousand = |seconds: f64| seconds / work.operations * 1e3;
-        Self { rate: work.rate, cpu: cpu.map(per_thousand), volumes_cpu: volumes_cpu.map(per_thousand), peak }
+    pub(crate) fn new(rate: f64, operations: f64) -> Self {
+        Self { rate, operations, ..Self::default() }
     }
 
-    /// The same for values of that size: MiB per second, and CPU seconds per GiB.
-    pub(crate) fn per_gib(self, mib: u32) -> Self {
+    /// With the CPU seconds of the process measured and of the volumes, and the peak of its memory.
+    pub(crate) fn costing(self, cpu: f64, volumes_cpu: f64, peak: f64) -> Self {
+        let [cpu, volumes_cpu] = [cpu, volumes_cpu].map(|seconds| Some(seconds / self.operations * 1e3));
+        Self { cpu, volumes_cpu, peak: Some(peak), ..self }
+    }
+
+    /// The same in MiB per second, and CPU seconds per GiB, of operations with values of that size.
+    pub(crate) fn of_values(self, mib: u32) -> Self {
         let mib = f64::from(mib);
         let per_gib = |cpu: f64| cpu / 1e3 * 1024.0 / mib;
         let (cpu, volumes_cpu) = (self.cpu.map(per_gib), self.volumes_cpu.map(per_gib));
@@ -137,8 +134,7 @@ impl Row {
         self.ratio = median(self.ratios());
         self.cpu = median(self.samples.iter().filter_map(|sample| sample.cpu).collect());
         self.volumes_cpu = median(self.samples.iter().filter_map(|sample| sample.volumes_cpu).collect());
-        let peak = self.samples.iter().filter_map(|sample| sample.peak).max();
-        self.peak_mib = peak.map(|bytes| as_float(bytes) / MIB);
+        self.peak_mib = self.samples.iter().filter_map(|sample| sample.peak).reduce(f64::max);
         self
     }
 
@@ -245,17 +241,11 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 /// With about three significant digits, or all those before the point, and commas.
 fn number(value: f64) -> String {
     let decimals = match value {
-        100.0.. => return HumanFloatCount(value.round()).to_string(),
+        100.0.. => 0,
         10.0.. => 1,
         1.0.. => 2,
         0.1.. => 3,
-        _ if value > 0.0 => 4,
-        _ => 0,
+        _ => 4,
     };
-    format!("{value:.decimals$}")
-}
-
-#[allow(clippy::cast_precision_loss, reason = "figures for people: 53 bits are plenty")]
-pub(crate) fn as_float(number: u64) -> f64 {
-    number as f64
+    format!("{:.decimals$}", HumanFloatCount(value))
 }

@@ -25,7 +25,7 @@ const LARGE: &str = "/bench/large";
 async fn with_credentials(stage: Stage) -> Result<Stage> {
     let file = stage.path("credentials.toml");
     fs::write(&file, credentials())?;
-    stage.start_master(&["--credentials".to_owned(), file.display().to_string()]).await
+    stage.start_master(&["--credentials", &file.display().to_string()]).await
 }
 
 /// PUTs new keys of one value, or DELETEs them again.
@@ -75,14 +75,14 @@ async fn get_on(
         let (_, file) = place(stage)?;
         let mut passed_on = Vec::new();
         for proxy in proxies.iter().filter(|_| limits) {
-            let before = process::cpu_seconds(proxy.pid());
-            let work = ask(Caller::Anonymous, &proxy.address, &file).await?;
-            let spent = process::cpu_seconds(proxy.pid()).zip(before).map(|(after, before)| after - before);
-            passed_on.push(Sample::new(work, spent, None, None).per_gib(mib));
+            let work = ask(Caller::Anonymous, &proxy.address, &file);
+            let sample = stage.measure_server(proxy, work).await?.of_values(mib);
+            // its memory is that of its workers
+            passed_on.push(Sample { peak: None, ..sample });
         }
         let ours = stage.measure(ask(Caller::S3(UNSIGNED), stage.host()?, LARGE)).await?;
         let limit = passed_on.first().map(|sample| sample.rate);
-        let mut rows = vec![Row::new(name, "MiB/s", ours.per_gib(mib)).against("proxy_pass", limit)];
+        let mut rows = vec![Row::new(name, "MiB/s", ours.of_values(mib)).against("proxy_pass", limit)];
         for (how, sample) in ["proxy_pass", "unbuffered"].into_iter().zip(passed_on) {
             rows.push(Row::new(&format!("{name} {how}"), "MiB/s", sample).note("no davkv".to_owned()));
         }
@@ -93,7 +93,7 @@ async fn get_on(
 
 /// A master with one large object on one volume.
 async fn with_large_object(settings: &Settings, bytes: usize) -> Result<Stage> {
-    let stage = with_credentials(Stage::new(settings, 1, 1, 10).await?).await?;
+    let stage = with_credentials(Stage::new(settings, 1, 10).await?).await?;
     let (body, target) = (Bytes::from(vec![0; bytes]), LARGE.to_owned());
     let put = Exchange { caller: Caller::Native, method: "PUT", target, body, least: 0 };
     load(stage.host()?, 1, 1, |_| put.clone()).await?;
@@ -114,14 +114,12 @@ async fn proxy(stage: &Stage, buffering: &str) -> Result<Process> {
     let directory = stage.path(&format!("proxy-{buffering}"));
     fs::create_dir(&directory)?;
     let config = directory.join("nginx.conf");
-    let command = |address: &str| {
-        let text = include_str!("proxy.conf").replace("ADDRESS", address).replace("VOLUME", &volume);
-        fs::write(&config, text.replace("BUFFERING", buffering))?;
-        let mut command = process::nginx();
-        command.args(["-e", "stderr", "-p"]).arg(&directory).arg("-c").arg(&config);
-        Ok(command)
-    };
-    Process::serve_nginx(&directory.join("nginx.pid"), command).await
+    let address = process::free_address();
+    let text = include_str!("proxy.conf").replace("ADDRESS", &address).replace("VOLUME", &volume);
+    fs::write(&config, text.replace("BUFFERING", buffering))?;
+    let mut command = process::command("nginx");
+    command.args(["-e", "stderr", "-p"]).arg(&directory).arg("-c").arg(&config);
+    Process::serve_nginx(command, &address, &directory).await
 }
 
 /// PUTs of small values: the master's CPU beside what the native API costs it.
@@ -159,7 +157,7 @@ pub(crate) async fn upload(settings: &Settings, name: &str, values: u32, mib: u3
             let values = (&value, values, new_seed());
             let put = change(stage, (caller, "PUT"), values).await?;
             change(stage, (caller, "DELETE"), values).await?;
-            Ok(put.per_gib(mib))
+            Ok(put.of_values(mib))
         };
         let limit = if_wanted(limits, put_and_delete(Caller::Native)).await?;
         let row = Row::new(name, "MiB/s", put_and_delete(Caller::S3(UNSIGNED)).await?);

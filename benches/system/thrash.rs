@@ -31,7 +31,7 @@ pub(crate) async fn runs(settings: &Settings, name: &str, runs: &[Run]) -> Resul
         for (n, Run { row, flags, mib }) in runs.iter().enumerate() {
             let sample = stage.thrash(&format!("{flags} --seed {seed}")).await?;
             let limit = direct.get(n).map(|rate| rate * f64::from(mib.unwrap_or(1)));
-            let (unit, sample) = mib.map_or(("keys/s", sample), |mib| ("MiB/s", sample.per_gib(mib)));
+            let (unit, sample) = mib.map_or(("keys/s", sample), |mib| ("MiB/s", sample.of_values(mib)));
             rows.push(Row::new(row.as_deref().unwrap_or(name), unit, sample).against("direct", limit));
         }
         rows.retain(|row| !row.workload.is_empty());

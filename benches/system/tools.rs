@@ -5,7 +5,7 @@ use std::fs;
 use crate::machine::check_room;
 use crate::objects::{Objects, new_seed};
 use crate::process::{self, Ended};
-use crate::report::{Row, Sample, Work, as_float};
+use crate::report::{Row, Sample};
 use crate::rounds::measure;
 use crate::settings::{Result, Settings};
 use crate::stage::Stage;
@@ -22,7 +22,7 @@ const SUBVOLUMES: u32 = 1;
 pub(crate) async fn whole_store(
     settings: &Settings,
     tool: &str,
-    count: u64,
+    count: u32,
     scales: &[Scale],
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
@@ -30,9 +30,9 @@ pub(crate) async fn whole_store(
         let replicas = *volumes.min(&MOST_REPLICAS);
         let prepare = async |settings: &Settings| {
             // files, and two levels of directories
-            check_room(&settings.volumes_on, (count + 2 * 256 * 256) * replicas as u64)?;
-            let stage = Stage::new(settings, *volumes, replicas, SUBVOLUMES).await?;
-            Objects::new(new_seed(), count, count).make(&stage, *volumes).await?;
+            check_room(&settings.volumes_on, (u64::from(count) + 2 * 256 * 256) * replicas as u64)?;
+            let stage = Stage::new(settings, *volumes, SUBVOLUMES).await?;
+            Objects::new(new_seed(), count.into(), count.into()).make(&stage, *volumes).await?;
             Ok(stage)
         };
         let (thousands, s) = (count / 1000, if *volumes == 1 { "" } else { "s" });
@@ -52,10 +52,10 @@ pub(crate) async fn whole_store(
 }
 
 /// Measures rebalances when a fourth volume comes, and, in turn, when it goes.
-pub(crate) async fn moves(settings: &Settings, count: u64) -> Result<Vec<Row>> {
+pub(crate) async fn moves(settings: &Settings, count: u32) -> Result<Vec<Row>> {
     let prepare = async |settings: &Settings| {
-        let stage = Stage::new(settings, 4, MOST_REPLICAS, SUBVOLUMES).await?;
-        Objects::new(new_seed(), count, count).make(&stage, 3).await?;
+        let stage = Stage::new(settings, 4, SUBVOLUMES).await?;
+        Objects::new(new_seed(), count.into(), count.into()).make(&stage, 3).await?;
         Ok(stage)
     };
     let round = async |stage: &Stage, _: bool| {
@@ -76,23 +76,23 @@ async fn run(
     tool: &str,
     volumes: usize,
     jobs: u16,
-    (counted, expected): (&str, Option<u64>),
+    (counted, expected): (&str, Option<u32>),
 ) -> Result<Sample> {
     let db = if tool == "rebuild" { stage.path("rebuilt") } else { stage.db() };
     let mut flags = stage.flags(&db, volumes);
     flags.extend(["--jobs".to_owned(), jobs.to_string()]);
-    let before = stage.volumes_cpu();
+    let before = stage.volumes_cpu()?;
     let tool = stage.tool(&format!("davkv-{tool}"));
     let Ended { seconds, cpu, peak, output } = process::run(&tool, flags).await?;
-    let spent = stage.volumes_cpu().zip(before).map(|(after, before)| after - before);
+    let volumes_cpu = stage.volumes_cpu()? - before;
     if db != stage.db() {
         fs::remove_dir_all(db)?;
     }
     let line = output.lines().find_map(|line| line.strip_prefix(counted));
-    let number = line.and_then(|rest| rest.trim().split([' ', ',']).next()?.parse::<u64>().ok());
+    let number = line.and_then(|rest| rest.trim().split([' ', ',']).next()?.parse::<u32>().ok());
     let number = number.filter(|number| *number > 0 && expected.is_none_or(|expected| expected == *number));
     let number =
         number.ok_or_else(|| format!("{} prints a wrong number of {counted}: {output}", tool.display()))?;
-    let work = Work { rate: as_float(number) / seconds, operations: as_float(number) };
-    Ok(Sample::new(work, Some(cpu), spent, Some(peak)))
+    let sample = Sample::new(f64::from(number) / seconds, f64::from(number));
+    Ok(sample.costing(cpu, volumes_cpu, peak))
 }
