@@ -12,6 +12,7 @@ use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
 
 use crate::report::Sample;
 use crate::settings::Result;
@@ -26,8 +27,6 @@ use crate::settings::Result;
 )]
 mod signer;
 
-pub(crate) use signer::{UNSIGNED, sha256};
-
 const ACCESS: &str = "BENCH";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
@@ -37,21 +36,24 @@ pub(crate) fn credentials() -> String {
 }
 
 /// How a request says whose it is.
-#[derive(Clone, Copy)]
-pub(crate) enum Caller<'s> {
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Caller {
     /// It doesn't.
     Anonymous,
     /// By a name and a password, as the native API has it.
     Native,
-    /// By a signature, as the S3 API has it, which covers this SHA-256 of the body (or [`UNSIGNED`]).
-    S3(&'s str),
+    /// By a signature, as the S3 API has it, which leaves out the body.
+    S3,
+    /// By a signature that covers the SHA-256 of the body.
+    S3Sha256,
 }
 
 /// A request, which must succeed.
 #[derive(Clone)]
-pub(crate) struct Exchange<'s> {
-    pub(crate) caller: Caller<'s>,
-    pub(crate) method: &'s str,
+pub(crate) struct Exchange {
+    pub(crate) caller: Caller,
+    pub(crate) method: &'static str,
     /// Path and query, percent-encoded as signatures need them.
     pub(crate) target: String,
     pub(crate) body: Bytes,
@@ -60,11 +62,11 @@ pub(crate) struct Exchange<'s> {
 }
 
 /// Makes `count` requests to `HOST:PORT`, so many at a time. A wrong answer is an error.
-pub(crate) async fn load<'s>(
+pub(crate) async fn load(
     host: &str,
     connections: usize,
     count: u32,
-    exchange: impl Fn(u32) -> Exchange<'s>,
+    exchange: impl Fn(u32) -> Exchange,
 ) -> Result<Sample> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let begun = Instant::now();
@@ -74,7 +76,12 @@ pub(crate) async fn load<'s>(
     Ok(Sample::new(operations / begun.elapsed().as_secs_f64(), operations))
 }
 
-impl Exchange<'_> {
+impl Exchange {
+    /// Without a body, and with any answer.
+    pub(crate) fn new(caller: Caller, method: &'static str, target: String) -> Self {
+        Self { caller, method, target, body: Bytes::new(), least: 0 }
+    }
+
     async fn make(self, client: &Client<HttpConnector, Full<Bytes>>, host: &str) -> Result<()> {
         let mut answer = client.request(self.request(host)?).await?;
         let status = answer.status();
@@ -101,8 +108,10 @@ impl Exchange<'_> {
                 let credentials = STANDARD.encode(format!("{ACCESS}:{SECRET}"));
                 headers.push(("authorization".to_owned(), format!("Basic {credentials}")));
             }
-            Caller::S3(sha256) => {
-                signer::Signer::new(ACCESS, SECRET).sign(method, host, target, &mut headers, sha256);
+            Caller::S3 | Caller::S3Sha256 => {
+                let hash = (self.caller == Caller::S3Sha256).then(|| signer::sha256(&self.body));
+                let payload = hash.as_deref().unwrap_or(signer::UNSIGNED);
+                signer::Signer::new(ACCESS, SECRET).sign(method, host, target, &mut headers, payload);
             }
         }
         let mut request = Request::builder().method(*method).uri(format!("http://{host}{target}"));

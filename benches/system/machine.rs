@@ -16,9 +16,11 @@ pub(crate) fn describe(directory: &Path) -> Result<String> {
     // nginx version: nginx/1.22.1
     let nginx = String::from_utf8(process::command("nginx").arg("-v").output()?.stderr)?;
     let nginx = nginx.trim().trim_start_matches("nginx version: ").replace('/', " ");
-    let file_system = Command::new("findmnt").args(["-nro", "FSTYPE", "-T"]).arg(directory).output()?;
-    let (kernel, file_system) = (kernel.trim(), String::from_utf8(file_system.stdout)?);
-    let place = format!("{} on {}", directory.display(), file_system.trim());
+    let file_systems = Command::new("findmnt").args(["-nro", "FSTYPE", "-T"]).arg(directory).output()?;
+    // one line for each file system that is mounted there
+    let file_systems = String::from_utf8(file_systems.stdout)?;
+    let place = format!("{}, {}", directory.display(), file_systems.lines().last().unwrap_or("?"));
+    let kernel = kernel.trim();
     Ok(format!("{cores} cores, {gib} GiB, {cpu}, Linux {kernel}, {nginx}, volumes and index in {place}"))
 }
 
@@ -27,16 +29,4 @@ fn field(file: &str, name: &str) -> Result<String> {
     let text = fs::read_to_string(file)?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'));
     Ok(value.ok_or_else(|| format!("{file} has no {name}"))?.trim().to_owned())
-}
-
-/// Checks that the directory's file system can hold so many more files. A tmpfs usually has one inode for
-/// every two pages of memory.
-pub(crate) fn check_room(directory: &Path, files: u64) -> Result<()> {
-    let stat = rustix::fs::statvfs(directory)?;
-    if stat.f_files != 0 && stat.f_favail < files {
-        let (directory, free) = (directory.display(), stat.f_favail);
-        let remedy = "mount -t tmpfs -o nr_inodes=0 tmpfs DIR, and give --volumes-on DIR";
-        return Err(format!("{files} files are needed, and {directory} has room for {free}: {remedy}").into());
-    }
-    Ok(())
 }

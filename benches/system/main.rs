@@ -4,17 +4,15 @@ mod baseline;
 mod client;
 mod load;
 mod machine;
+mod native;
 mod objects;
 mod picture;
 mod process;
-mod reads;
 mod report;
-mod rounds;
 mod s3;
 mod settings;
 mod stage;
 mod syscalls;
-mod thrash;
 mod tools;
 mod workloads;
 
@@ -55,39 +53,35 @@ struct Args {
     bench: bool,
 }
 
-fn main() -> ExitCode {
-    match start(Args::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn start(args: Args) -> Result<ExitCode> {
-    if args.list {
-        print(&workloads::list()?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    // one thread is enough: this process mostly waits for others
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        // an interruption drops the work under way, which ends its processes and deletes its files
-        tokio::select! {
-            biased;
-            () = interrupted() => Ok(ExitCode::from(INTERRUPTED)),
-            result = run(args) => result,
-        }
+// one thread is enough: this process mostly waits for others
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    // an interruption drops the work under way, which ends its processes and deletes its files
+    let done = tokio::select! {
+        biased;
+        () = interrupted() => Ok(ExitCode::from(INTERRUPTED)),
+        result = run(Args::parse()) => result,
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
     })
 }
 
 /// Measures and reports. A workload that fails doesn't stop the others.
 async fn run(args: Args) -> Result<ExitCode> {
+    if args.list {
+        print(&workloads::list()?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let settings = &args.settings;
     let mut report = Report::new(machine::describe(&settings.volumes_on)?, settings.rounds);
     let mut code = ExitCode::SUCCESS;
-    for workload in chosen(&args)? {
+    let mut chosen = args.workloads;
+    if chosen.is_empty() {
+        chosen = workloads::all()?.into_iter().filter(|workload| workload.quick).collect();
+    }
+    for workload in chosen {
         eprintln!("{}", workload.name);
         match workload.run(settings).await {
             Ok(rows) => report.rows.extend(rows),
@@ -97,19 +91,7 @@ async fn run(args: Args) -> Result<ExitCode> {
             }
         }
     }
-    write(&args, &report)?;
-    Ok(code)
-}
-
-fn chosen(args: &Args) -> Result<Vec<Workload>> {
-    if args.workloads.is_empty() {
-        return Ok(workloads::all()?.into_iter().filter(|workload| workload.quick).collect());
-    }
-    Ok(args.workloads.clone())
-}
-
-fn write(args: &Args, report: &Report) -> Result<()> {
-    match &args.json {
+    match args.json {
         Some(path) if path.as_os_str() == "-" => print(&report.json()?),
         Some(path) => {
             std::fs::write(path, report.json()? + "\n")?;
@@ -117,10 +99,10 @@ fn write(args: &Args, report: &Report) -> Result<()> {
         }
         None => print(&report.table()),
     }
-    if let Some(path) = &args.svg {
-        std::fs::write(path, picture::svg(report))?;
+    if let Some(path) = args.svg {
+        std::fs::write(path, picture::svg(&report))?;
     }
-    Ok(())
+    Ok(code)
 }
 
 /// Returns once a signal asks the process to end.

@@ -1,6 +1,6 @@
 //! The picture: the ratios as bars, in SVG, each with a mark where it should end.
 
-use crate::report::{Of, Report, Row};
+use crate::report::{Report, Row};
 
 const ROW: usize = 26;
 const LEFT: f64 = 150.0;
@@ -12,7 +12,7 @@ const MOST: f64 = 1.15;
 /// The bars of all rates that have a limit. Costs have none: of them, less is better.
 pub(crate) fn svg(report: &Report) -> String {
     let mut bars = String::new();
-    let rates = report.rows.iter().filter(|row| row.unit.ends_with("/s"));
+    let rates = report.rows.iter().filter(|row| row.is_rate());
     let mut top = 60;
     for (row, ratio) in rates.filter_map(|row| Some((row, row.ratio?))) {
         bars += &bar(row, ratio, top);
@@ -27,10 +27,10 @@ pub(crate) fn svg(report: &Report) -> String {
 
 /// One row of the picture: name, bar, mark, figures.
 fn bar(row: &Row, ratio: f64, top: usize) -> String {
-    let goal = row.wanted.iter().find(|wanted| wanted.of == Of::Ratio);
-    let class = goal.map_or("plain", |goal| if goal.reached { "reached" } else { "missed" });
+    let goal = row.goals.ratio;
+    let class = goal.map_or("plain", |goal| if ratio >= goal { "reached" } else { "missed" });
     let mark = goal.map_or_else(String::new, |goal| {
-        let (x, y1, y2) = (LEFT + FULL * goal.bound, top - 1, top + 19);
+        let (x, y1, y2) = (LEFT + FULL * goal, top - 1, top + 19);
         format!(r#"<line class="mark" x1="{x:.0}" x2="{x:.0}" y1="{y1}" y2="{y2}"/>"#)
     });
     let [name, figure, cpu] =

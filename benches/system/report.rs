@@ -4,8 +4,6 @@ use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use indicatif::HumanFloatCount;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Result;
-
 const HEAD: [&str; 9] =
     ["workload", "figure", "limit", "ratio", "CPU s", "nginx CPU s", "peak MiB", "wanted", "note"];
 
@@ -27,7 +25,7 @@ pub(crate) struct Sample {
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Row {
     pub(crate) workload: String,
-    pub(crate) unit: String,
+    unit: String,
     /// The figure of each round.
     figures: Vec<f64>,
     figure: f64,
@@ -40,31 +38,24 @@ pub(crate) struct Row {
     cpu: Option<f64>,
     volumes_cpu: Option<f64>,
     peak_mib: Option<f64>,
-    pub(crate) wanted: Vec<Wanted>,
+    /// The goals, and whether they are reached.
+    wanted: Vec<String>,
     /// What else there is to say.
     note: String,
     #[serde(skip)]
     samples: Vec<Sample>,
+    #[serde(skip)]
+    pub(crate) goals: Goals,
 }
 
-/// A goal of a row.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Wanted {
-    pub(crate) of: Of,
-    /// `≥` or `≤`.
-    how: char,
-    pub(crate) bound: f64,
-    #[serde(skip_deserializing)]
-    pub(crate) reached: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Of {
-    Figure,
-    Ratio,
-    Cpu,
-    Peak,
+/// What the figures of a row should reach: of rates and their ratios no less, of costs no more.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Goals {
+    figure: Option<f64>,
+    pub(crate) ratio: Option<f64>,
+    cpu: Option<f64>,
+    peak: Option<f64>,
 }
 
 /// All rows, and the machine on which they were measured.
@@ -138,19 +129,27 @@ impl Row {
         self
     }
 
-    /// With these goals. Those of the ratio are about the usual limit, not about another build.
-    pub(crate) fn with_goals(mut self, goals: &[Wanted], other_build: bool) -> Self {
-        for goal in goals.iter().filter(|goal| !other_build || goal.of != Of::Ratio) {
-            let value = match goal.of {
-                Of::Figure => Some(self.figure),
-                Of::Ratio => self.ratio,
-                Of::Cpu => self.cpu,
-                Of::Peak => self.peak_mib,
-            };
-            let keeps = |value| if goal.how == '≥' { value >= goal.bound } else { value <= goal.bound };
-            self.wanted.push(Wanted { reached: value.is_some_and(keeps), ..goal.clone() });
+    /// With these goals. That of the ratio is about the usual limit, not about another build.
+    pub(crate) fn with_goals(mut self, mut goals: Goals, other_build: bool) -> Self {
+        goals.ratio = goals.ratio.filter(|_| !other_build);
+        let all = [
+            ("", goals.figure, Some(self.figure), self.is_rate()),
+            ("ratio ", goals.ratio, self.ratio, self.is_rate()),
+            ("CPU ", goals.cpu, self.cpu, false),
+            ("peak ", goals.peak, self.peak_mib, false),
+        ];
+        for (of, goal, value, more) in all {
+            let Some(goal) = goal else { continue };
+            let reached = value.is_some_and(|value| if more { value >= goal } else { value <= goal });
+            let (how, mark) = (if more { '≥' } else { '≤' }, if reached { '✓' } else { '✗' });
+            self.wanted.push(format!("{of}{how} {} {mark}", HumanFloatCount(goal)));
         }
-        self
+        Self { goals, ..self }
+    }
+
+    /// Whether more is better.
+    pub(crate) fn is_rate(&self) -> bool {
+        self.unit.ends_with("/s")
     }
 
     /// The figure with its unit.
@@ -187,22 +186,9 @@ impl Row {
             optional(self.cpu),
             optional(self.volumes_cpu),
             optional(self.peak_mib),
-            self.wanted.iter().map(Wanted::text).collect::<Vec<_>>().join(", "),
+            self.wanted.join(", "),
             self.note.clone(),
         ]
-    }
-}
-
-impl Wanted {
-    fn text(&self) -> String {
-        let of = match self.of {
-            Of::Figure => "",
-            Of::Ratio => "ratio ",
-            Of::Cpu => "CPU ",
-            Of::Peak => "peak ",
-        };
-        let mark = if self.reached { '✓' } else { '✗' };
-        format!("{of}{} {} {mark}", self.how, HumanFloatCount(self.bound))
     }
 }
 
@@ -211,8 +197,8 @@ impl Report {
         Self { version: env!("CARGO_PKG_VERSION"), machine, rounds, rows: Vec::new() }
     }
 
-    pub(crate) fn json(&self) -> Result<String> {
-        Ok(serde_json::to_string_pretty(self)?)
+    pub(crate) fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
     }
 
     /// The table, which is Markdown too.

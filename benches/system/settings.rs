@@ -1,6 +1,8 @@
-//! The flags that all workloads share, and the type of all results.
+//! The flags that all workloads share, and the rounds in which they are measured.
 
 use std::path::PathBuf;
+
+use crate::report::Row;
 
 /// One line that says what is wrong.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -31,4 +33,37 @@ fn fast_directory() -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
     let room = rustix::fs::statvfs(&memory).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
     if room > ROOM_BYTES { memory } else { std::env::temp_dir() }
+}
+
+impl Settings {
+    /// Prepares once and measures in rounds, of which the first isn't counted. The two sides are measured in
+    /// turn, A B A B …, so that the machine's moods meet both.
+    ///
+    /// A round measures the limits too, unless another build is given: then that build does the same work in
+    /// turn with ours, and its figures are the limits.
+    pub(crate) async fn measure<S>(
+        &self,
+        prepare: impl AsyncFn(&Self) -> Result<S>,
+        round: impl AsyncFn(&S, bool) -> Result<Vec<Row>>,
+    ) -> Result<Vec<Row>> {
+        let theirs = match &self.against {
+            Some(path) => Some(prepare(&Self { master: path.clone(), ..self.clone() }).await?),
+            None => None,
+        };
+        let ours = prepare(self).await?;
+        let mut rows = Vec::new();
+        // the second round takes the place of the first
+        for n in 0..=self.rounds {
+            let limits = if let Some(other) = &theirs { round(other, false).await? } else { Vec::new() };
+            let mut shown = round(&ours, theirs.is_none()).await?;
+            if theirs.is_some() {
+                shown = shown.into_iter().zip(&limits).map(|(row, other)| row.against_build(other)).collect();
+            }
+            rows = match n {
+                0 | 1 => shown,
+                _ => rows.into_iter().zip(shown).map(|(row, other): (Row, _)| row.merge(other)).collect(),
+            };
+        }
+        Ok(rows.into_iter().map(Row::finish).collect())
+    }
 }

@@ -119,11 +119,11 @@ impl Stage {
         self.measure(thrash(&format!("--url http://{}", self.host()?), flags)).await
     }
 
-    /// Runs the thrasher against the volumes: it does a perfect master's work itself. The rate.
-    pub(crate) async fn thrash_directly(&self, flags: &str) -> Result<f64> {
+    /// Runs the thrasher against the volumes: it does a perfect master's work itself.
+    pub(crate) async fn thrash_directly(&self, flags: &str) -> Result<Sample> {
         let (volumes, replicas) = (self.addresses(self.volumes.len()).join(","), self.replicas);
         let target = format!("--direct {volumes} --direct-head --replicas {replicas} --subvolumes");
-        Ok(thrash(&format!("{target} {}", self.subvolumes), flags).await?.rate)
+        thrash(&format!("{target} {}", self.subvolumes), flags).await
     }
 
     /// Awaits some work, and adds what it has cost the master and the volumes.

@@ -6,7 +6,6 @@ use std::fs;
 use crate::objects::new_seed;
 use crate::process::{self, Process};
 use crate::report::{Row, Sample};
-use crate::rounds::measure;
 use crate::settings::{Result, Settings};
 use crate::stage::Stage;
 
@@ -34,7 +33,7 @@ pub(crate) async fn count(settings: &Settings, keys: u32) -> Result<Vec<Row>> {
         }
         Ok(rows)
     };
-    measure(settings, Stage::with_master, round).await
+    settings.measure(Stage::with_master, round).await
 }
 
 /// All calls per operation, and the most frequent ones by name.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::report::{Row, Wanted};
+use crate::client::Caller;
+use crate::native::Store;
+use crate::report::{Goals, Row};
 use crate::settings::{Result, Settings};
-use crate::thrash::Run;
-use crate::tools::{Scale, moves, whole_store};
-use crate::{reads, s3, syscalls, thrash};
+use crate::tools::Tool;
+use crate::{native, s3, syscalls, tools};
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,24 +22,18 @@ pub(crate) struct Workload {
     load: Vec<Load>,
     /// The goals of its rows, by name.
     #[serde(default)]
-    wanted: BTreeMap<String, Vec<Wanted>>,
+    wanted: BTreeMap<String, Goals>,
 }
 
 /// What is done; the function of the same name tells what its numbers mean.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum Load {
-    Thrash(Vec<Run>),
-    Connections { clients: Vec<u32> },
+    Stores(Vec<Store>),
     OneKey { existing: bool },
-    List { keys: u64, times: u32, clients: u32 },
-    Index { keys: u64 },
-    Rebuild { objects: u32, scales: Vec<Scale> },
-    Rebalance { objects: u32, scales: Vec<Scale> },
-    Moves { objects: u32 },
-    S3Get { mib: u32, counts: [u32; 2] },
-    S3Put { bytes: usize },
-    S3Upload { values: u32, mib: u32 },
+    Tool(Tool),
+    S3Get { mib: u32, connections: usize, count: u32 },
+    S3Put { count: u32, bytes: usize, callers: Vec<Caller> },
     S3List { folders: u64, keys: u64 },
     Syscalls { keys: u32 },
 }
@@ -53,27 +48,21 @@ impl Workload {
         let (name, mut rows) = (&self.name, Vec::new());
         for load in &self.load {
             rows.extend(match load {
-                Load::Thrash(runs) => thrash::runs(settings, name, runs).await,
-                Load::Connections { clients } => thrash::connections(settings, clients).await,
-                Load::OneKey { existing } => reads::one_key(settings, name, *existing).await,
-                Load::List { keys, times, clients } => {
-                    reads::list(settings, name, *keys, *times, *clients).await
+                Load::Stores(stores) => native::stores(settings, stores).await,
+                Load::OneKey { existing } => native::one_key(settings, name, *existing).await,
+                Load::Tool(tool) => tools::run(settings, tool).await,
+                Load::S3Get { mib, connections, count } => {
+                    s3::get(settings, name, *mib, *connections, *count).await
                 }
-                Load::Index { keys } => reads::index(settings, name, *keys).await,
-                Load::Rebuild { objects, scales } => whole_store(settings, "rebuild", *objects, scales).await,
-                Load::Rebalance { objects, scales } => {
-                    whole_store(settings, "rebalance", *objects, scales).await
+                Load::S3Put { count, bytes, callers } => {
+                    s3::put(settings, name, *count, *bytes, callers).await
                 }
-                Load::Moves { objects } => moves(settings, *objects).await,
-                Load::S3Get { mib, counts } => s3::get(settings, name, *mib, *counts).await,
-                Load::S3Put { bytes } => s3::put(settings, name, *bytes).await,
-                Load::S3Upload { values, mib } => s3::upload(settings, name, *values, *mib).await,
                 Load::S3List { folders, keys } => s3::list(settings, name, *folders, *keys).await,
                 Load::Syscalls { keys } => syscalls::count(settings, *keys).await,
             }?);
         }
         let with_goals = |row: Row| match self.wanted.get(&row.workload) {
-            Some(goals) => row.with_goals(goals, settings.against.is_some()),
+            Some(goals) => row.with_goals(*goals, settings.against.is_some()),
             None => row,
         };
         Ok(rows.into_iter().map(with_goals).collect())
