@@ -1,12 +1,10 @@
 #![doc = include_str!("README.md")]
 
 mod baseline;
-mod client;
 mod load;
 mod machine;
 mod native;
 mod objects;
-mod picture;
 mod process;
 mod report;
 mod s3;
@@ -26,9 +24,6 @@ use crate::report::Report;
 use crate::settings::{Result, Settings};
 use crate::workloads::Workload;
 
-/// As a shell reports a process that ended by SIGINT.
-const INTERRUPTED: u8 = 130;
-
 /// Measures davkv beside the limits of the same hardware. benches/system/README.md tells how to read the
 /// table.
 #[derive(Parser)]
@@ -45,9 +40,6 @@ struct Args {
     /// Write all figures there, as JSON; - for the standard output, instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draw the ratios there
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
     /// What cargo gives to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -56,10 +48,11 @@ struct Args {
 // one thread is enough: this process mostly waits for others
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    // an interruption drops the work under way, which ends its processes and deletes its files
+    // an interruption drops the work under way, which ends its processes and deletes its files; 130 is what
+    // shells report then
     let done = tokio::select! {
         biased;
-        () = interrupted() => Ok(ExitCode::from(INTERRUPTED)),
+        () = interrupted() => Ok(ExitCode::from(130)),
         result = run(Args::parse()) => result,
     };
     done.unwrap_or_else(|error| {
@@ -75,11 +68,12 @@ async fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let settings = &args.settings;
-    let mut report = Report::new(machine::describe(&settings.volumes_on)?, settings.rounds);
+    let (machine, rounds) = (machine::describe(&settings.volumes_on)?, settings.rounds);
+    let mut report = Report { version: env!("CARGO_PKG_VERSION"), machine, rounds, rows: Vec::new() };
     let mut code = ExitCode::SUCCESS;
     let mut chosen = args.workloads;
     if chosen.is_empty() {
-        chosen = workloads::all()?.into_iter().filter(|workload| workload.quick).collect();
+        chosen = workloads::all()?.into_iter().filter(|workload| !workload.slow).collect();
     }
     for workload in chosen {
         eprintln!("{}", workload.name);
@@ -91,16 +85,14 @@ async fn run(args: Args) -> Result<ExitCode> {
             }
         }
     }
+    let json = serde_json::to_string_pretty(&report)?;
     match args.json {
-        Some(path) if path.as_os_str() == "-" => print(&report.json()?),
+        Some(path) if path.as_os_str() == "-" => print(&json),
         Some(path) => {
-            std::fs::write(path, report.json()? + "\n")?;
+            std::fs::write(path, json + "\n")?;
             print(&report.table());
         }
         None => print(&report.table()),
-    }
-    if let Some(path) = args.svg {
-        std::fs::write(path, picture::svg(&report))?;
     }
     Ok(code)
 }

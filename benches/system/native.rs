@@ -8,7 +8,7 @@ use crate::load::{thrash, wrk};
 use crate::objects::{Objects, new_seed};
 use crate::process;
 use crate::report::{Row, Sample};
-use crate::settings::{Result, Settings};
+use crate::settings::{Rows, Settings};
 use crate::stage::{Stage, VOLUMES};
 
 /// Connections that ask for one key, as wrk's users have them.
@@ -37,7 +37,7 @@ pub(crate) struct Store {
 
 /// Runs the thrasher against several stores, each with a master of its own: what many clients leave behind in
 /// a master is no cost of few.
-pub(crate) async fn stores(settings: &Settings, stores: &[Store]) -> Result<Vec<Row>> {
+pub(crate) async fn stores(settings: &Settings, stores: &[Store]) -> Rows {
     let prepare = async |settings: &Settings| {
         let mut stages = Vec::new();
         for Store { keys, files, prefix, .. } in stores {
@@ -76,7 +76,7 @@ pub(crate) async fn stores(settings: &Settings, stores: &[Store]) -> Result<Vec<
 }
 
 /// GETs of one key, which exists (and are redirected) or doesn't.
-pub(crate) async fn one_key(settings: &Settings, name: &str, existing: bool) -> Result<Vec<Row>> {
+pub(crate) async fn one_key(settings: &Settings, name: &str, existing: bool) -> Rows {
     let (seed, client) = (new_seed(), process::find("wrk"));
     let prepare = async |settings: &Settings| {
         let stage = Stage::with_master(settings).await?;
@@ -96,9 +96,9 @@ pub(crate) async fn one_key(settings: &Settings, name: &str, existing: bool) -> 
     };
     let round = async |(stage, baseline): &(Stage, String), limits: bool| {
         let limit = if limits { Some(ask(baseline).await?.rate) } else { None };
-        let row = Row::new(name, "GETs/s", stage.measure(ask(stage.host()?)).await?);
+        let row = Row::new(name, "GETs/s", stage.measure(stage.master()?, &ask).await?);
         let client = if client.is_some() { "by wrk" } else { "by the thrasher" };
-        Ok(vec![row.against("baseline", limit).note(client.to_owned())])
+        Ok(vec![row.against("baseline", limit).note(client)])
     };
     settings.measure(prepare, round).await
 }

@@ -55,7 +55,7 @@ impl Objects {
 
     /// Puts them into the index and onto the first so many volumes.
     pub(crate) async fn make(&self, stage: &Stage, volumes: usize) -> Result<()> {
-        let (index, placement) = (Index::open(&stage.db(), OPTIONS)?, stage.placement(volumes));
+        let (index, placement) = (Index::open(&stage.path("db"), OPTIONS)?, stage.placement(volumes));
         let modified = Timestamp::now();
         let mut rows = Vec::new();
         for n in 0..self.count {

@@ -35,8 +35,8 @@ pub(crate) struct Process {
     name: String,
     output: File,
     begun: Instant,
-    /// `HOST:PORT` of a server.
-    pub(crate) address: String,
+    /// `HOST:PORT` of a server; nothing for other programs.
+    pub(crate) host: String,
     /// From a server's start until it was ready.
     pub(crate) started_in: Duration,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Ended {
 }
 
 impl Process {
-    fn start(mut command: Command, address: &str) -> Result<Self> {
+    fn start(mut command: Command, host: &str) -> Result<Self> {
         let name = command.get_program().display().to_string();
         // in memory, so that no disk makes a server wait that logs
         let output = File::from(memfd_create("output", MemfdFlags::CLOEXEC)?);
@@ -59,13 +59,12 @@ impl Process {
         command.process_group(0);
         let begun = Instant::now();
         let child = command.spawn().map_err(|error| format!("{name}: {error}"))?;
-        let (address, started_in) = (address.to_owned(), Duration::ZERO);
-        Ok(Self { child, name, output, begun, address, started_in })
+        Ok(Self { child, name, output, begun, host: host.to_owned(), started_in: Duration::ZERO })
     }
 
-    /// Starts a server and waits until `ready` finds in its output, or elsewhere, that it is.
-    pub(crate) async fn serve(command: Command, address: &str, ready: impl Fn(&str) -> bool) -> Result<Self> {
-        let mut server = Self::start(command, address)?;
+    /// Starts a server that listens on this `HOST:PORT`, and waits until `ready`, given its output, says so.
+    pub(crate) async fn serve(command: Command, host: &str, ready: impl Fn(&str) -> bool) -> Result<Self> {
+        let mut server = Self::start(command, host)?;
         while server.begun.elapsed() < START && !server.has_ended()? {
             if ready(&server.output()?) {
                 server.started_in = server.begun.elapsed();
@@ -77,9 +76,9 @@ impl Process {
     }
 
     /// Starts an nginx and waits until its pid file has been written, which nginx does once it listens.
-    pub(crate) async fn serve_nginx(command: Command, address: &str, directory: &Path) -> Result<Self> {
+    pub(crate) async fn serve_nginx(command: Command, host: &str, directory: &Path) -> Result<Self> {
         let pid_file = directory.join("nginx.pid");
-        Self::serve(command, address, |_| fs::metadata(&pid_file).is_ok_and(|file| file.len() > 0)).await
+        Self::serve(command, host, |_| fs::metadata(&pid_file).is_ok_and(|file| file.len() > 0)).await
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -128,7 +127,7 @@ impl Drop for Process {
     }
 }
 
-/// A command without the environment, as no flag may come from there. It finds nginx wherever distributions
+/// A command without the environment, so that no flag comes from there. It finds nginx wherever distributions
 /// put it.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -137,11 +136,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Runs a program to its end, and watches it. Its output is short.
-///
-/// # Errors
-///
-/// The output of a program that fails.
+/// Runs a program to its end, and watches it. Its output is short; that of one that fails is the error.
 pub(crate) async fn run<A: AsRef<OsStr>>(path: &Path, args: impl IntoIterator<Item = A>) -> Result<Ended> {
     let mut command = command(path);
     command.args(args);
@@ -183,7 +178,7 @@ pub(crate) fn reset_peak(pid: u32) {
 }
 
 /// A `HOST:PORT` for a server to start.
-pub(crate) fn free_address() -> String {
+pub(crate) fn free_host() -> String {
     format!("127.0.0.1:{}", ports::free_port())
 }
 

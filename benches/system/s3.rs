@@ -5,11 +5,11 @@ use std::fs;
 use bytes::Bytes;
 use davkv::key::{Key, Name};
 
-use crate::client::{Caller, Exchange, credentials, load};
+use crate::load::{Caller, Exchange, credentials, exchanges};
 use crate::objects::{Objects, new_seed};
 use crate::process::{self, Process};
 use crate::report::{Row, Sample};
-use crate::settings::{Failure, Result, Settings};
+use crate::settings::{Failure, Result, Rows, Settings};
 use crate::stage::{Stage, VOLUMES};
 
 /// Connections of those who put.
@@ -26,25 +26,19 @@ async fn with_credentials(stage: Stage) -> Result<Stage> {
     stage.start_master(&["--credentials", &file.display().to_string()]).await
 }
 
-/// GETs of one large object: so many, on so many connections.
-pub(crate) async fn get(
-    settings: &Settings,
-    name: &str,
-    mib: u32,
-    connections: usize,
-    count: u32,
-) -> Result<Vec<Row>> {
+/// GETs of one large object by so many clients, and so many by all.
+pub(crate) async fn get(settings: &Settings, name: &str, mib: u32, clients: usize, count: u32) -> Rows {
     let bytes = mib as usize * 1024 * 1024;
-    let name = if connections == 1 { name.to_owned() } else { format!("{name}-{connections}") };
+    let name = if clients == 1 { name.to_owned() } else { format!("{name}-{clients}") };
     let ask = async |caller: Caller, host: &str, target: &str| {
         let get = Exchange { least: bytes, ..Exchange::new(caller, "GET", target.to_owned()) };
-        Ok(load(host, connections, count, |_| get.clone()).await?.of_values(mib))
+        Ok(exchanges(host, clients, count, |_| get.clone()).await?.of_values(mib))
     };
     let prepare = async |settings: &Settings| {
         let stage = with_credentials(Stage::new(settings, 1, 10).await?).await?;
         let body = Bytes::from(vec![0; bytes]);
         let put = Exchange { body, ..Exchange::new(Caller::Native, "PUT", LARGE.to_owned()) };
-        load(stage.host()?, 1, 1, |_| put.clone()).await?;
+        exchanges(&stage.master()?.host, 1, 1, |_| put.clone()).await?;
         let key = Key::new(LARGE.as_bytes());
         let place = stage.placement(1).wanted(&key).remove(0);
         let proxies =
@@ -54,13 +48,14 @@ pub(crate) async fn get(
     let round = async |(stage, proxies, file): &(Stage, [Process; 2], String), limits: bool| {
         let (mut rows, mut passed_on) = (Vec::new(), Vec::new());
         for (proxy, how) in proxies.iter().zip(["proxy_pass", "unbuffered"]).filter(|_| limits) {
-            let sample = stage.measure_server(proxy, ask(Caller::Anonymous, &proxy.address, file)).await?;
+            let get = async |host: &str| ask(Caller::Anonymous, host, file).await;
+            let sample = stage.measure(proxy, get).await?;
             passed_on.push(sample.rate);
             // its workers have the memory
             let sample = Sample { peak: None, ..sample };
-            rows.push(Row::new(&format!("{name} {how}"), "MiB/s", sample).note("no davkv".to_owned()));
+            rows.push(Row::new(&format!("{name} {how}"), "MiB/s", sample).note("no davkv"));
         }
-        let ours = stage.measure(ask(Caller::S3, stage.host()?, LARGE)).await?;
+        let ours = stage.measure(stage.master()?, async |host| ask(Caller::S3, host, LARGE).await).await?;
         let row = Row::new(&name, "MiB/s", ours).against("proxy_pass", passed_on.first().copied());
         rows.insert(0, row);
         Ok(rows)
@@ -70,25 +65,19 @@ pub(crate) async fn get(
 
 /// Starts an nginx in front of that volume: as Debian configures it, as far as it matters here.
 async fn proxy(stage: &Stage, volume: &str, buffering: &str) -> Result<Process> {
-    let (address, directory) = (process::free_address(), stage.path(&format!("proxy-{buffering}")));
+    let (host, directory) = (process::free_host(), stage.path(&format!("proxy-{buffering}")));
     fs::create_dir(&directory)?;
     let config = directory.join("nginx.conf");
-    let text = include_str!("proxy.conf").replace("ADDRESS", &address).replace("VOLUME", volume);
+    let text = include_str!("proxy.conf").replace("ADDRESS", &host).replace("VOLUME", volume);
     fs::write(&config, text.replace("BUFFERING", buffering))?;
     let mut command = process::command("nginx");
     command.args(["-e", "stderr", "-p"]).arg(&directory).arg("-c").arg(&config);
-    Process::serve_nginx(command, &address, &directory).await
+    Process::serve_nginx(command, &host, &directory).await
 }
 
-/// PUTs of new keys by different callers, beside those by the native API: of small values the master's CPU,
+/// PUTs of new keys by the callers of different rows, beside those by the native API: of small values the master's CPU,
 /// of large ones the rate.
-pub(crate) async fn put(
-    settings: &Settings,
-    name: &str,
-    count: u32,
-    bytes: usize,
-    callers: &[Caller],
-) -> Result<Vec<Row>> {
+pub(crate) async fn put(settings: &Settings, count: u32, bytes: usize, runs: &[(String, Caller)]) -> Rows {
     let value = Bytes::from(vec![7; bytes]);
     let mib = u32::try_from(bytes >> 20)?;
     let prepare = async |settings: &Settings| {
@@ -100,24 +89,20 @@ pub(crate) async fn put(
             let (stage, seed) = (if caller == Caller::Anonymous { open } else { locked }, new_seed());
             let exchange = |method, n: u32| Exchange::new(caller, method, format!("/bench/{seed}-{n}"));
             let put = |n| Exchange { body: value.clone(), ..exchange("PUT", n) };
-            let sample = stage.measure(load(stage.host()?, CONNECTIONS, count, put)).await?;
+            let master = stage.master()?;
+            let puts = async |host: &str| exchanges(host, CONNECTIONS, count, put).await;
+            let sample = stage.measure(master, puts).await?;
             if mib == 0 {
                 return Ok::<_, Failure>(Sample { rate: sample.cpu.unwrap_or_default(), ..sample });
             }
-            load(stage.host()?, CONNECTIONS, count, |n| exchange("DELETE", n)).await?;
+            exchanges(&master.host, CONNECTIONS, count, |n| exchange("DELETE", n)).await?;
             Ok(sample.of_values(mib))
         };
         let limit = if limits { Some(put(Caller::Native).await?.rate) } else { None };
         let mut rows = Vec::new();
-        for caller in callers {
-            let how = match caller {
-                Caller::S3 => "",
-                Caller::S3Sha256 => " with SHA-256",
-                Caller::Native => " native",
-                Caller::Anonymous => " native, open",
-            };
+        for (name, caller) in runs {
             let unit = if mib == 0 { "CPU s" } else { "MiB/s" };
-            rows.push(Row::new(&format!("{name}{how}"), unit, put(*caller).await?).against("native", limit));
+            rows.push(Row::new(name, unit, put(*caller).await?).against("native", limit));
         }
         Ok(rows)
     };
@@ -125,7 +110,7 @@ pub(crate) async fn put(
 }
 
 /// Listings of some folders that hold so many keys together.
-pub(crate) async fn list(settings: &Settings, name: &str, folders: u64, keys: u64) -> Result<Vec<Row>> {
+pub(crate) async fn list(settings: &Settings, name: &str, folders: u64, keys: u64) -> Rows {
     let prepare = async |settings: &Settings| {
         let stage = Stage::usual(settings).await?;
         for folder in 0..folders {
@@ -138,7 +123,8 @@ pub(crate) async fn list(settings: &Settings, name: &str, folders: u64, keys: u6
     let round = async |stage: &Stage, _: bool| {
         let target = "/bench?delimiter=%2F&list-type=2".to_owned();
         let get = Exchange { least: 500, ..Exchange::new(Caller::S3, "GET", target) };
-        let sample = stage.measure(load(stage.host()?, 1, LISTS, |_| get.clone())).await?;
+        let lists = async |host: &str| exchanges(host, 1, LISTS, |_| get.clone()).await;
+        let sample = stage.measure(stage.master()?, lists).await?;
         Ok(vec![Row::new(name, "ms", Sample { rate: 1e3 / sample.rate, ..sample })])
     };
     settings.measure(prepare, round).await

@@ -7,6 +7,8 @@ use crate::report::Row;
 /// One line that says what is wrong.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+/// What a workload measures, or one round of it.
+pub(crate) type Rows = Result<Vec<Row>>;
 
 /// The largest of the quick workloads writes 3 GiB; memory with less room than this gets crowded.
 const ROOM_BYTES: u64 = 6 << 30;
@@ -44,8 +46,8 @@ impl Settings {
     pub(crate) async fn measure<S>(
         &self,
         prepare: impl AsyncFn(&Self) -> Result<S>,
-        round: impl AsyncFn(&S, bool) -> Result<Vec<Row>>,
-    ) -> Result<Vec<Row>> {
+        round: impl AsyncFn(&S, bool) -> Rows,
+    ) -> Rows {
         let theirs = match &self.against {
             Some(path) => Some(prepare(&Self { master: path.clone(), ..self.clone() }).await?),
             None => None,

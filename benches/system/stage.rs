@@ -13,8 +13,7 @@ use crate::settings::{Result, Settings};
 
 /// The usual number of volumes.
 pub(crate) const VOLUMES: usize = 5;
-
-/// How often each value is stored, where there are so many volumes.
+/// Replicas of each value, or as many as there are volumes.
 const REPLICAS: usize = 3;
 
 pub(crate) struct Stage {
@@ -23,7 +22,8 @@ pub(crate) struct Stage {
     volumes: Vec<Process>,
     replicas: usize,
     subvolumes: u32,
-    program: PathBuf,
+    /// The davkv to measure, beside which its tools lie.
+    pub(crate) program: PathBuf,
     directory: tempfile::TempDir,
 }
 
@@ -43,30 +43,31 @@ impl Stage {
         // root's nginx works as another user where it may enter the directory; it could then not delete files
         // that are put there without it
         let ours_alone = Permissions::from_mode(0o700);
-        let mut builder = tempfile::Builder::new();
-        let builder = builder.prefix("davkv-bench-").permissions(ours_alone);
-        let directory = builder.tempdir_in(&settings.volumes_on)?;
+        let directory = tempfile::Builder::new()
+            .prefix("davkv-bench-")
+            .permissions(ours_alone)
+            .tempdir_in(&settings.volumes_on)?;
         let (program, replicas) = (settings.master.clone(), volumes.min(REPLICAS));
         let mut stage = Self { master: None, volumes: Vec::new(), replicas, subvolumes, program, directory };
         for _ in 0..volumes {
-            let address = process::free_address();
-            let directory = stage.path(&address);
+            let host = process::free_host();
+            let directory = stage.path(&host);
             let mut command = process::command(concat!(env!("CARGO_MANIFEST_DIR"), "/volume/start"));
-            command.arg(&directory).env("PORT", &address).env("WORKERS", "1");
-            stage.volumes.push(Process::serve_nginx(command, &address, &directory).await?);
+            command.arg(&directory).env("PORT", &host).env("WORKERS", "1");
+            stage.volumes.push(Process::serve_nginx(command, &host, &directory).await?);
         }
         Ok(stage)
     }
 
-    /// Starts a master on the index at [`Stage::db`], with further flags.
+    /// Starts a master on the index, with further flags.
     pub(crate) async fn start_master(mut self, flags: &[&str]) -> Result<Self> {
-        let address = process::free_address();
-        let (host, port) = address.split_once(':').unwrap_or_default();
+        let host = process::free_host();
+        let (address, port) = host.split_once(':').unwrap_or_default();
         let mut command = process::command(&self.program);
-        command.args(self.flags(&self.db(), self.volumes.len()));
-        command.args(["--address", host, "--port", port]).args(flags);
+        command.args(self.flags(&self.path("db"), self.volumes.len()));
+        command.args(["--address", address, "--port", port]).args(flags);
         let ready = |output: &str| output.contains("listening on ");
-        self.master = Some(Process::serve(command, &address, ready).await?);
+        self.master = Some(Process::serve(command, &host, ready).await?);
         Ok(self)
     }
 
@@ -87,36 +88,22 @@ impl Stage {
     }
 
     fn addresses(&self, volumes: usize) -> Vec<String> {
-        self.volumes.iter().take(volumes).map(|server| server.address.clone()).collect()
+        self.volumes.iter().take(volumes).map(|server| server.host.clone()).collect()
     }
 
-    /// Where the index is.
-    pub(crate) fn db(&self) -> PathBuf {
-        self.path("db")
-    }
-
-    /// A path in the directory of the store. The directory of each volume has its address as the name.
+    /// A path in the directory of the store. The index is `db`, and each volume's directory has its `HOST:PORT`
+    /// as the name.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
-    }
-
-    /// The program of that name beside the master's.
-    pub(crate) fn tool(&self, name: &str) -> PathBuf {
-        self.program.with_file_name(name)
     }
 
     pub(crate) fn master(&self) -> Result<&Process> {
         self.master.as_ref().ok_or_else(|| "there is no master".into())
     }
 
-    /// `HOST:PORT` of the master.
-    pub(crate) fn host(&self) -> Result<&str> {
-        Ok(&self.master()?.address)
-    }
-
     /// Runs the thrasher against the master.
     pub(crate) async fn thrash(&self, flags: &str) -> Result<Sample> {
-        self.measure(thrash(&format!("--url http://{}", self.host()?), flags)).await
+        self.measure(self.master()?, async |host| thrash(&format!("--url http://{host}"), flags).await).await
     }
 
     /// Runs the thrasher against the volumes: it does a perfect master's work itself.
@@ -126,21 +113,16 @@ impl Stage {
         thrash(&format!("{target} {}", self.subvolumes), flags).await
     }
 
-    /// Awaits some work, and adds what it has cost the master and the volumes.
-    pub(crate) async fn measure(&self, work: impl Future<Output = Result<Sample>>) -> Result<Sample> {
-        self.measure_server(self.master()?, work).await
-    }
-
-    /// Awaits some work, and adds what it has cost this server and the volumes.
-    pub(crate) async fn measure_server(
+    /// Puts some work on a server, given its address, and adds what that has cost it and the volumes.
+    pub(crate) async fn measure(
         &self,
         server: &Process,
-        work: impl Future<Output = Result<Sample>>,
+        work: impl AsyncFnOnce(&str) -> Result<Sample>,
     ) -> Result<Sample> {
         let pid = server.pid();
         process::reset_peak(pid);
         let (cpu, volumes_cpu) = (cpu_seconds(pid)?, self.volumes_cpu()?);
-        let sample = work.await?;
+        let sample = work(&server.host).await?;
         let (cpu, volumes_cpu) = (cpu_seconds(pid)? - cpu, self.volumes_cpu()? - volumes_cpu);
         Ok(sample.costing(cpu, volumes_cpu, process::peak_memory(pid)?))
     }

@@ -6,7 +6,7 @@ use std::fs;
 use crate::objects::new_seed;
 use crate::process::{self, Process};
 use crate::report::{Row, Sample};
-use crate::settings::{Result, Settings};
+use crate::settings::{Result, Rows, Settings};
 use crate::stage::Stage;
 
 /// How many of the most frequent calls are named.
@@ -14,7 +14,7 @@ const NAMED: usize = 6;
 
 /// Counts the calls of PUT, GET and DELETE of so many keys, each alone. The first round, which isn't counted,
 /// opens the connections.
-pub(crate) async fn count(settings: &Settings, keys: u32) -> Result<Vec<Row>> {
+pub(crate) async fn count(settings: &Settings, keys: u32) -> Rows {
     let round = async |stage: &Stage, _: bool| {
         let (mut rows, seed) = (Vec::new(), new_seed());
         for (operation, mode) in
@@ -29,7 +29,7 @@ pub(crate) async fn count(settings: &Settings, keys: u32) -> Result<Vec<Row>> {
             tracer.interrupt()?;
             let (rate, most_frequent) = read(&fs::read_to_string(&summary)?, keys)?;
             let row = Row::new(&format!("syscalls {operation}"), "calls", Sample::new(rate, 0.0));
-            rows.push(row.note(most_frequent));
+            rows.push(row.note(&most_frequent));
         }
         Ok(rows)
     };

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::objects::{Objects, new_seed};
 use crate::process::{self, Ended};
 use crate::report::{Row, Sample};
-use crate::settings::{Result, Settings};
+use crate::settings::{Result, Rows, Settings};
 use crate::stage::Stage;
 
 /// A full store has many values in each directory. (With the usual 10 subvolumes, most of 100,000 values
@@ -30,7 +30,7 @@ pub(crate) struct Tool {
 }
 
 /// Runs a tool with different numbers of jobs.
-pub(crate) async fn run(settings: &Settings, tool: &Tool) -> Result<Vec<Row>> {
+pub(crate) async fn run(settings: &Settings, tool: &Tool) -> Rows {
     let objects = u64::from(tool.objects);
     let [most, last] = [tool.volumes.iter().max(), tool.volumes.last()].map(|n| *n.unwrap_or(&1));
     let prepare = async |settings: &Settings| {
@@ -60,14 +60,14 @@ impl Tool {
 
     /// Runs it once. Its summary tells the number of its operations: all objects, or some that it has moved.
     async fn run(&self, stage: &Stage, volumes: usize, jobs: u16) -> Result<Sample> {
-        let db = if self.program == "rebuild" { stage.path("rebuilt") } else { stage.db() };
+        let db = if self.program == "rebuild" { stage.path("rebuilt") } else { stage.path("db") };
         let mut flags = stage.flags(&db, volumes);
         flags.extend(["--jobs".to_owned(), jobs.to_string()]);
         let before = stage.volumes_cpu()?;
-        let program = stage.tool(&format!("davkv-{}", self.program));
+        let program = stage.program.with_file_name(format!("davkv-{}", self.program));
         let Ended { seconds, cpu, peak, output } = process::run(&program, flags).await?;
         let volumes_cpu = stage.volumes_cpu()? - before;
-        if db != stage.db() {
+        if db != stage.path("db") {
             fs::remove_dir_all(db)?;
         }
         let counted = if self.moves() { "moved" } else { "objects" };

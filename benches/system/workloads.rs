@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::client::Caller;
+use crate::load::Caller;
 use crate::native::Store;
-use crate::report::{Goals, Row};
-use crate::settings::{Result, Settings};
+use crate::report::Goals;
+use crate::settings::{Result, Rows, Settings};
 use crate::tools::Tool;
 use crate::{native, s3, syscalls, tools};
 
@@ -16,9 +16,9 @@ use crate::{native, s3, syscalls, tools};
 pub(crate) struct Workload {
     pub(crate) name: String,
     about: String,
-    /// Whether it is measured when no workload is named.
-    #[serde(default = "yes")]
-    pub(crate) quick: bool,
+    /// Whether it is measured only if it is named.
+    #[serde(default)]
+    pub(crate) slow: bool,
     load: Vec<Load>,
     /// The goals of its rows, by name.
     #[serde(default)]
@@ -32,40 +32,33 @@ enum Load {
     Stores(Vec<Store>),
     OneKey { existing: bool },
     Tool(Tool),
-    S3Get { mib: u32, connections: usize, count: u32 },
-    S3Put { count: u32, bytes: usize, callers: Vec<Caller> },
+    S3Get { mib: u32, clients: usize, count: u32 },
+    S3Put { count: u32, bytes: usize, runs: Vec<(String, Caller)> },
     S3List { folders: u64, keys: u64 },
     Syscalls { keys: u32 },
 }
 
-fn yes() -> bool {
-    true
-}
-
 impl Workload {
     /// Measures it.
-    pub(crate) async fn run(&self, settings: &Settings) -> Result<Vec<Row>> {
+    pub(crate) async fn run(&self, settings: &Settings) -> Rows {
         let (name, mut rows) = (&self.name, Vec::new());
         for load in &self.load {
             rows.extend(match load {
                 Load::Stores(stores) => native::stores(settings, stores).await,
                 Load::OneKey { existing } => native::one_key(settings, name, *existing).await,
                 Load::Tool(tool) => tools::run(settings, tool).await,
-                Load::S3Get { mib, connections, count } => {
-                    s3::get(settings, name, *mib, *connections, *count).await
-                }
-                Load::S3Put { count, bytes, callers } => {
-                    s3::put(settings, name, *count, *bytes, callers).await
-                }
+                Load::S3Get { mib, clients, count } => s3::get(settings, name, *mib, *clients, *count).await,
+                Load::S3Put { count, bytes, runs } => s3::put(settings, *count, *bytes, runs).await,
                 Load::S3List { folders, keys } => s3::list(settings, name, *folders, *keys).await,
                 Load::Syscalls { keys } => syscalls::count(settings, *keys).await,
             }?);
         }
-        let with_goals = |row: Row| match self.wanted.get(&row.workload) {
-            Some(goals) => row.with_goals(*goals, settings.against.is_some()),
-            None => row,
-        };
-        Ok(rows.into_iter().map(with_goals).collect())
+        for row in &mut rows {
+            if let Some(goals) = self.wanted.get(&row.workload) {
+                row.compare(goals, settings.against.is_some());
+            }
+        }
+        Ok(rows)
     }
 }
 
@@ -83,8 +76,8 @@ pub(crate) fn find(name: &str) -> Result<Workload, String> {
 
 /// The table for people.
 pub(crate) fn list() -> Result<String> {
-    let line = |Workload { name, about, quick, .. }: &Workload| {
-        let usual = if *quick { "" } else { " (only when asked for)" };
+    let line = |Workload { name, about, slow, .. }: &Workload| {
+        let usual = if *slow { " (only when asked for)" } else { "" };
         format!("{name:<14} {about}{usual}\n")
     };
     Ok(all()?.iter().map(line).collect())
