@@ -1,5 +1,5 @@
-//! Load from outside: by `davkv-thrasher`, by `wrk` where it is installed, and requests that neither can make,
-//! with the credentials of S3's clients (AWS Signature Version 4) or of the native API's.
+//! Load from outside: by `davkv-thrasher`, by `wrk` where it is installed, and by requests that neither can
+//! make, with the credentials of S3's clients (AWS Signature Version 4) or of the native API's.
 
 use std::path::Path;
 use std::time::Instant;
@@ -33,7 +33,7 @@ mod signer;
 const ACCESS: &str = "BENCH";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
-/// Runs the thrasher against a target, `--url …` or `--direct …`, with further flags. Any wrong answer is an
+/// Runs the thrasher against a target, `--url …` or `--direct …`, with further flags. A wrong answer is an
 /// error.
 pub(crate) async fn thrash(target: &str, flags: &str) -> Result<Sample> {
     let args = target.split_whitespace().chain(flags.split_whitespace()).chain(["--json"]);

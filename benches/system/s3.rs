@@ -75,8 +75,8 @@ async fn proxy(stage: &Stage, volume: &str, buffering: &str) -> Result<Process> 
     Process::serve_nginx(command, &host, &directory).await
 }
 
-/// PUTs of new keys by the callers of different rows, beside those by the native API: of small values the master's CPU,
-/// of large ones the rate.
+/// PUTs of new keys by the callers of different rows, beside those by the native API: of small values the
+/// master's CPU, of large ones the rate.
 pub(crate) async fn put(settings: &Settings, count: u32, bytes: usize, runs: &[(String, Caller)]) -> Rows {
     let value = Bytes::from(vec![7; bytes]);
     let mib = u32::try_from(bytes >> 20)?;

@@ -17,7 +17,7 @@ const ROOM_BYTES: u64 = 6 << 30;
 #[derive(Clone, clap::Args)]
 pub(crate) struct Settings {
     /// How often each is measured, besides the first time, which isn't counted
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub(crate) rounds: u32,
     /// Where volumes and index are [default: /dev/shm if there is room, else the temporary directory]
     #[arg(long, value_name = "DIR", default_value_os_t = fast_directory(), hide_default_value = true)]

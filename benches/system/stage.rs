@@ -91,8 +91,7 @@ impl Stage {
         self.volumes.iter().take(volumes).map(|server| server.host.clone()).collect()
     }
 
-    /// A path in the directory of the store. The index is `db`, and each volume's directory has its `HOST:PORT`
-    /// as the name.
+    /// A path in the directory of the store: `db` is the index, and a volume's `HOST:PORT` is its directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

@@ -9,9 +9,6 @@ use crate::report::{Row, Sample};
 use crate::settings::{Result, Rows, Settings};
 use crate::stage::Stage;
 
-/// How many of the most frequent calls are named.
-const NAMED: usize = 6;
-
 /// Counts the calls of PUT, GET and DELETE of so many keys, each alone. The first round, which isn't counted,
 /// opens the connections.
 pub(crate) async fn count(settings: &Settings, keys: u32) -> Rows {
@@ -36,7 +33,7 @@ pub(crate) async fn count(settings: &Settings, keys: u32) -> Rows {
     settings.measure(Stage::with_master, round).await
 }
 
-/// All calls per operation, and the most frequent ones by name.
+/// All calls per operation, and the six most frequent ones by name.
 fn read(summary: &str, operations: u32) -> Result<(f64, String)> {
     // % time, seconds, usecs/call, calls, [errors,] name
     let fields = summary.lines().filter_map(|line| {
@@ -49,6 +46,6 @@ fn read(summary: &str, operations: u32) -> Result<(f64, String)> {
         return Err(format!("strace has counted nothing: {summary}").into());
     }
     calls.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    let named: Vec<_> = calls.iter().take(NAMED).map(|(calls, name)| format!("{name} {calls:.2}")).collect();
+    let named: Vec<_> = calls.iter().take(6).map(|(calls, name)| format!("{name} {calls:.2}")).collect();
     Ok((calls.iter().map(|(calls, _)| calls).sum(), named.join(", ")))
 }

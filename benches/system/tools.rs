@@ -63,19 +63,19 @@ impl Tool {
         let db = if self.program == "rebuild" { stage.path("rebuilt") } else { stage.path("db") };
         let mut flags = stage.flags(&db, volumes);
         flags.extend(["--jobs".to_owned(), jobs.to_string()]);
-        let before = stage.volumes_cpu()?;
         let program = stage.program.with_file_name(format!("davkv-{}", self.program));
+        let before = stage.volumes_cpu()?;
         let Ended { seconds, cpu, peak, output } = process::run(&program, flags).await?;
         let volumes_cpu = stage.volumes_cpu()? - before;
         if db != stage.path("db") {
             fs::remove_dir_all(db)?;
         }
         let counted = if self.moves() { "moved" } else { "objects" };
-        let line = output.lines().find_map(|line| line.strip_prefix(counted));
-        let number = line.and_then(|rest| rest.trim().split([' ', ',']).next()?.parse::<u32>().ok());
-        let number = number.filter(|number| if self.moves() { *number > 0 } else { *number == self.objects });
-        let number = number
-            .ok_or_else(|| format!("{} prints a wrong number of {counted}: {output}", program.display()))?;
+        let rest = output.lines().find_map(|line| line.strip_prefix(counted)).unwrap_or_default();
+        let number = rest.trim().split([' ', ',']).next().unwrap_or_default().parse::<u32>().unwrap_or(0);
+        if number == 0 || (number != self.objects && !self.moves()) {
+            return Err(format!("{} prints a wrong number of {counted}: {output}", self.program).into());
+        }
         let sample = Sample::new(f64::from(number) / seconds, number.into());
         Ok(sample.costing(cpu, volumes_cpu, peak))
     }
