@@ -1,20 +1,16 @@
 #![doc = include_str!("README.md")]
 
 mod baseline;
-mod client;
 mod load;
 mod machine;
+mod native;
 mod objects;
-mod picture;
 mod process;
-mod reads;
 mod report;
-mod rounds;
 mod s3;
 mod settings;
 mod stage;
 mod syscalls;
-mod thrash;
 mod tools;
 mod workloads;
 
@@ -27,9 +23,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::report::Report;
 use crate::settings::{Result, Settings};
 use crate::workloads::Workload;
-
-/// As a shell reports a process that ended by SIGINT.
-const INTERRUPTED: u8 = 130;
 
 /// Measures davkv beside the limits of the same hardware. benches/system/README.md tells how to read the
 /// table.
@@ -44,89 +37,64 @@ struct Args {
     list: bool,
     #[command(flatten)]
     settings: Settings,
-    /// Show these rows, too: a file of an earlier --json. Without --workloads, nothing is measured
-    #[arg(long, value_name = "FILE")]
-    with: Vec<PathBuf>,
     /// Write all figures there, as JSON; - for the standard output, instead of the table
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draw the ratios there
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
     /// What cargo gives to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-fn main() -> ExitCode {
-    match start(Args::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn start(args: Args) -> Result<ExitCode> {
-    if args.list {
-        print(&workloads::list()?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    // one thread is enough: this process mostly waits for others
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        // an interruption drops the work under way, which ends its processes and deletes its files
-        tokio::select! {
-            biased;
-            () = interrupted() => Ok(ExitCode::from(INTERRUPTED)),
-            result = run(args) => result,
-        }
+// one thread is enough: this process mostly waits for others
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    // an interruption drops the work under way, which ends its processes and deletes its files; 130 is what
+    // shells report then
+    let done = tokio::select! {
+        biased;
+        () = interrupted() => Ok(ExitCode::from(130)),
+        result = run(Args::parse()) => result,
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
     })
 }
 
 /// Measures and reports. A workload that fails doesn't stop the others.
 async fn run(args: Args) -> Result<ExitCode> {
-    let settings = &args.settings;
-    let mut report = Report::new(machine::describe(&settings.volumes_on)?);
-    for file in &args.with {
-        report.add_file(file)?;
+    if args.list {
+        print(&workloads::list()?);
+        return Ok(ExitCode::SUCCESS);
     }
+    let settings = &args.settings;
+    let (machine, rounds) = (machine::describe(&settings.volumes_on)?, settings.rounds);
+    let mut report = Report { version: env!("CARGO_PKG_VERSION"), machine, rounds, rows: Vec::new() };
     let mut code = ExitCode::SUCCESS;
-    for workload in chosen(&args)? {
+    let mut chosen = args.workloads;
+    if chosen.is_empty() {
+        chosen = workloads::all()?.into_iter().filter(|workload| !workload.slow).collect();
+    }
+    for workload in chosen {
         eprintln!("{}", workload.name);
         match workload.run(settings).await {
-            Ok(rows) => rows.into_iter().for_each(|row| report.add(row)),
+            Ok(rows) => report.rows.extend(rows),
             Err(error) => {
                 eprintln!("{} failed: {error}", workload.name);
                 code = ExitCode::FAILURE;
             }
         }
     }
-    write(&args, &report)?;
-    Ok(code)
-}
-
-fn chosen(args: &Args) -> Result<Vec<Workload>> {
-    if args.workloads.is_empty() && args.with.is_empty() {
-        return Ok(workloads::all()?.into_iter().filter(|workload| workload.quick).collect());
-    }
-    Ok(args.workloads.clone())
-}
-
-fn write(args: &Args, report: &Report) -> Result<()> {
-    match &args.json {
-        Some(path) if path.as_os_str() == "-" => print(&report.json()?),
+    let json = serde_json::to_string_pretty(&report)?;
+    match args.json {
+        Some(path) if path.as_os_str() == "-" => print(&json),
         Some(path) => {
-            std::fs::write(path, report.json()? + "\n")?;
+            std::fs::write(path, json + "\n")?;
             print(&report.table());
         }
         None => print(&report.table()),
     }
-    if let Some(path) = &args.svg {
-        std::fs::write(path, picture::svg(report))?;
-    }
-    Ok(())
+    Ok(code)
 }
 
 /// Returns once a signal asks the process to end.

@@ -55,7 +55,7 @@ impl Objects {
 
     /// Puts them into the index and onto the first so many volumes.
     pub(crate) async fn make(&self, stage: &Stage, volumes: usize) -> Result<()> {
-        let (index, placement) = (Index::open(&stage.db(), OPTIONS)?, stage.placement(volumes));
+        let (index, placement) = (Index::open(&stage.path("db"), OPTIONS)?, stage.placement(volumes));
         let modified = Timestamp::now();
         let mut rows = Vec::new();
         for n in 0..self.count {
@@ -93,9 +93,7 @@ fn link(stage: &Stage, n: u64, key: &Key, replicas: &[Replica]) -> Result<()> {
         fs::write(&value, VALUE)?;
     }
     for Replica { place, name } in replicas {
-        let volume = stage.directory_of(place.volume()).ok_or("a place is on no volume")?;
-        let path = format!("{}{}", place.directory(), key.path(*name));
-        let path = volume.join(path.trim_start_matches('/'));
+        let path = stage.path(&format!("{}{}{}", place.volume(), place.directory(), key.path(*name)));
         fs::create_dir_all(path.parent().ok_or("a file has no directory")?)?;
         fs::hard_link(&value, path)?;
     }

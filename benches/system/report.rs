@@ -1,268 +1,191 @@
 //! The report: rows of figures, as a table for people and for the README, and as JSON.
 
-use std::path::Path;
-
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use indicatif::HumanFloatCount;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Result;
-
-const MIB: f64 = 1_048_576.0;
 const HEAD: [&str; 9] =
     ["workload", "figure", "limit", "ratio", "CPU s", "nginx CPU s", "peak MiB", "wanted", "note"];
 
-/// What a client has done.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Work {
-    /// Operations per second.
+/// What a client has done in a round, and what that has cost.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Sample {
+    /// Operations per second, or what else the unit of the row says.
     pub(crate) rate: f64,
     pub(crate) operations: f64,
-}
-
-/// What a client has done, and what that has cost.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sample {
-    pub(crate) rate: f64,
-    /// CPU seconds of the process measured, per 1,000 operations.
+    /// The rate of the limit in the same round.
+    pub(crate) limit: Option<f64>,
+    /// CPU seconds of the process measured, per 1,000 operations or per GiB.
     pub(crate) cpu: Option<f64>,
     /// The same of all volumes together.
     pub(crate) volumes_cpu: Option<f64>,
-    /// The most bytes that were resident meanwhile.
-    pub(crate) peak: Option<u64>,
+    /// The most MiB that were resident meanwhile.
+    pub(crate) peak: Option<f64>,
 }
 
 /// One row of the table. A round makes it of one sample; [`Row::merge`] adds those of the other rounds.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Row {
     pub(crate) workload: String,
-    pub(crate) unit: String,
-    /// The figure of each round.
-    figures: Vec<f64>,
-    figure: f64,
-    /// What the limit is of, and its figures in the same rounds.
+    unit: String,
+    rounds: Vec<Sample>,
+    /// What the limit is of.
     against: String,
-    limits: Vec<f64>,
+    /// Medians of the rounds, and the highest of their peaks.
+    figure: f64,
     limit: Option<f64>,
-    pub(crate) ratio: Option<f64>,
-    /// CPU seconds per 1,000 operations, or per GiB.
+    ratio: Option<f64>,
     cpu: Option<f64>,
     volumes_cpu: Option<f64>,
     peak_mib: Option<f64>,
-    pub(crate) wanted: Vec<Wanted>,
+    /// The goals, and whether they are reached.
+    wanted: Vec<String>,
     /// What else there is to say.
     note: String,
-    #[serde(skip)]
-    samples: Vec<Sample>,
 }
 
-/// A goal of a row.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Wanted {
-    pub(crate) of: Of,
-    /// `≥` or `≤`.
-    how: char,
-    pub(crate) bound: f64,
-    #[serde(default)]
-    pub(crate) reached: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Of {
-    Figure,
-    Ratio,
-    Cpu,
-    Peak,
+/// What the figures of a row should reach: of rates and their ratios no less, of costs no more.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Goals {
+    figure: Option<f64>,
+    ratio: Option<f64>,
+    cpu: Option<f64>,
+    peak: Option<f64>,
 }
 
 /// All rows, and the machine on which they were measured.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize)]
 pub(crate) struct Report {
-    version: String,
+    pub(crate) version: &'static str,
     pub(crate) machine: String,
+    pub(crate) rounds: u32,
     pub(crate) rows: Vec<Row>,
 }
 
 impl Sample {
-    /// The sample of work that took so many CPU seconds of the process measured, and of the volumes.
-    pub(crate) fn new(work: Work, cpu: Option<f64>, volumes_cpu: Option<f64>, peak: Option<u64>) -> Self {
-        let per_thousand = |seconds: f64| seconds / work.operations * 1e3;
-        Self { rate: work.rate, cpu: cpu.map(per_thousand), volumes_cpu: volumes_cpu.map(per_thousand), peak }
+    pub(crate) fn new(rate: f64, operations: f64) -> Self {
+        Self { rate, operations, ..Self::default() }
     }
 
-    /// The same for values of that size: MiB per second, and CPU seconds per GiB.
-    pub(crate) fn per_gib(self, mib: u32) -> Self {
+    /// With the CPU seconds of the process measured and of the volumes, and the peak of its memory.
+    pub(crate) fn costing(self, cpu: f64, volumes_cpu: f64, peak: f64) -> Self {
+        let [cpu, volumes_cpu] = [cpu, volumes_cpu].map(|seconds| Some(seconds / self.operations * 1e3));
+        Self { cpu, volumes_cpu, peak: Some(peak), ..self }
+    }
+
+    /// The same in MiB per second, and CPU seconds per GiB, of operations with values of that size.
+    pub(crate) fn of_values(self, mib: u32) -> Self {
         let mib = f64::from(mib);
         let per_gib = |cpu: f64| cpu / 1e3 * 1024.0 / mib;
         let (cpu, volumes_cpu) = (self.cpu.map(per_gib), self.volumes_cpu.map(per_gib));
         Self { rate: self.rate * mib, cpu, volumes_cpu, ..self }
+    }
+
+    fn ratio(&self) -> Option<f64> {
+        Some(self.rate / self.limit?)
     }
 }
 
 impl Row {
     pub(crate) fn new(workload: &str, unit: &str, sample: Sample) -> Self {
         let (workload, unit) = (workload.to_owned(), unit.to_owned());
-        Self { workload, unit, samples: vec![sample], ..Self::default() }
+        Self { workload, unit, rounds: vec![sample], ..Self::default() }
     }
 
-    /// With the figure of its limit, if that was measured in the same round.
+    /// With the rate of its limit, if that was measured in the same round.
     pub(crate) fn against(mut self, what: &str, limit: Option<f64>) -> Self {
-        self.limits.extend(limit);
-        self.against = limit.map(|_| what.to_owned()).unwrap_or_default();
-        self
+        self.rounds.iter_mut().for_each(|round| round.limit = limit);
+        Self { against: what.to_owned(), ..self }
     }
 
-    /// With the figures of another build as the limits.
-    pub(crate) fn against_build(self, other: &Self) -> Self {
-        let limits = other.samples.iter().map(|sample| sample.rate).collect();
-        Self { against: "other build".to_owned(), limits, ..self }
+    /// With the rates of another build as the limits.
+    pub(crate) fn against_build(mut self, other: &Self) -> Self {
+        self.rounds.iter_mut().zip(&other.rounds).for_each(|(ours, other)| ours.limit = Some(other.rate));
+        Self { against: "other build".to_owned(), ..self }
     }
 
-    pub(crate) fn note(self, note: String) -> Self {
-        Self { note, ..self }
+    pub(crate) fn note(self, note: &str) -> Self {
+        Self { note: note.to_owned(), ..self }
     }
 
-    /// Adds the samples and limits of another round.
+    /// Adds another round.
     pub(crate) fn merge(mut self, other: Self) -> Self {
-        self.samples.extend(other.samples);
-        self.limits.extend(other.limits);
+        self.rounds.extend(other.rounds);
         self
     }
 
-    /// With the medians of all samples, once all rounds are in.
-    pub(crate) fn finish(mut self) -> Self {
-        self.figures = self.samples.iter().map(|sample| sample.rate).collect();
-        self.figure = median(self.figures.clone()).unwrap_or_default();
-        self.limit = median(self.limits.clone());
-        self.ratio = median(self.ratios());
-        self.cpu = median(self.samples.iter().filter_map(|sample| sample.cpu).collect());
-        self.volumes_cpu = median(self.samples.iter().filter_map(|sample| sample.volumes_cpu).collect());
-        let peak = self.samples.iter().filter_map(|sample| sample.peak).max();
-        self.peak_mib = peak.map(|bytes| as_float(bytes) / MIB);
-        self
-    }
-
-    /// With these goals. Those of the ratio are about the usual limit, not about another build.
-    pub(crate) fn with_goals(mut self, goals: &[Wanted], other_build: bool) -> Self {
-        for goal in goals.iter().filter(|goal| !other_build || goal.of != Of::Ratio) {
-            let value = match goal.of {
-                Of::Figure => Some(self.figure),
-                Of::Ratio => self.ratio,
-                Of::Cpu => self.cpu,
-                Of::Peak => self.peak_mib,
-            };
-            let keeps = |value| if goal.how == '≥' { value >= goal.bound } else { value <= goal.bound };
-            self.wanted.push(Wanted { reached: value.is_some_and(keeps), ..goal.clone() });
+    /// With the medians, once all rounds are in.
+    pub(crate) fn finish(self) -> Self {
+        let median = |of: fn(&Sample) -> Option<f64>| median(self.rounds.iter().filter_map(of));
+        Self {
+            figure: median(|round| Some(round.rate)).unwrap_or_default(),
+            limit: median(|round| round.limit),
+            ratio: median(Sample::ratio),
+            cpu: median(|round| round.cpu),
+            volumes_cpu: median(|round| round.volumes_cpu),
+            peak_mib: self.rounds.iter().filter_map(|round| round.peak).reduce(f64::max),
+            ..self
         }
-        self
     }
 
-    /// The figure with its unit.
-    pub(crate) fn figure_text(&self) -> String {
-        format!("{} {}", number(self.figure), self.unit)
-    }
-
-    /// `, CPU 0.12 s`, where that is known.
-    pub(crate) fn cpu_text(&self) -> String {
-        self.cpu.map(|cpu| format!(", CPU {} s", number(cpu))).unwrap_or_default()
-    }
-
-    /// The ratios of all rounds, the least first.
-    fn ratios(&self) -> Vec<f64> {
-        let pairs = self.figures.iter().zip(&self.limits);
-        let mut ratios: Vec<_> = pairs.map(|(figure, limit)| figure / limit).collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios
+    /// Compares it with its goals. That of the ratio is about the usual limit, not about another build.
+    pub(crate) fn compare(&mut self, goals: &Goals, other_build: bool) {
+        let is_rate = self.unit.ends_with("/s");
+        let all = [
+            ("", goals.figure, Some(self.figure), is_rate),
+            ("ratio ", goals.ratio.filter(|_| !other_build), self.ratio, is_rate),
+            ("CPU ", goals.cpu, self.cpu, false),
+            ("peak ", goals.peak, self.peak_mib, false),
+        ];
+        for (of, goal, value, more) in all {
+            let Some(goal) = goal else { continue };
+            let reached = value.is_some_and(|value| if more { value >= goal } else { value <= goal });
+            let (how, mark) = (if more { '≥' } else { '≤' }, if reached { '✓' } else { '✗' });
+            self.wanted.push(format!("{of}{how} {} {mark}", HumanFloatCount(goal)));
+        }
     }
 
     fn cells(&self) -> [String; 9] {
-        let ratios = self.ratios();
-        let ratio = self.ratio.map(|ratio| match (ratios.first(), ratios.last()) {
-            (Some(least), Some(most)) if ratios.len() > 1 => format!("{ratio:.2} ({least:.2}–{most:.2})"),
+        let ratios = || self.rounds.iter().filter_map(Sample::ratio);
+        let ratio = self.ratio.map(|ratio| match (ratios().reduce(f64::min), ratios().reduce(f64::max)) {
+            (Some(least), Some(most)) if ratios().count() > 1 => {
+                format!("{ratio:.2} ({least:.2}–{most:.2})")
+            }
             _ => format!("{ratio:.2}"),
         });
         let limit = self.limit.map(|limit| format!("{} {}", number(limit), self.against));
         let optional = |value: Option<f64>| value.map(number).unwrap_or_default();
         [
             self.workload.clone(),
-            self.figure_text(),
+            format!("{} {}", number(self.figure), self.unit),
             limit.unwrap_or_default(),
             ratio.unwrap_or_default(),
             optional(self.cpu),
             optional(self.volumes_cpu),
             optional(self.peak_mib),
-            self.wanted.iter().map(Wanted::text).collect::<Vec<_>>().join(", "),
+            self.wanted.join(", "),
             self.note.clone(),
         ]
     }
 }
 
-impl Wanted {
-    fn text(&self) -> String {
-        let of = match self.of {
-            Of::Figure => "",
-            Of::Ratio => "ratio ",
-            Of::Cpu => "CPU ",
-            Of::Peak => "peak ",
-        };
-        let mark = if self.reached { '✓' } else { '✗' };
-        format!("{of}{} {} {mark}", self.how, HumanFloatCount(self.bound))
-    }
-}
-
 impl Report {
-    pub(crate) fn new(machine: String) -> Self {
-        Self { version: env!("CARGO_PKG_VERSION").to_owned(), machine, rows: Vec::new() }
-    }
-
-    /// Adds a row, in place of one of the same name.
-    pub(crate) fn add(&mut self, row: Row) {
-        match self.rows.iter_mut().find(|other| other.workload == row.workload) {
-            Some(place) => *place = row,
-            None => self.rows.push(row),
-        }
-    }
-
-    /// Adds the rows of an earlier run.
-    pub(crate) fn add_file(&mut self, path: &Path) -> Result<()> {
-        let name = path.display();
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
-        let earlier: Self = serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
-        if earlier.machine != self.machine {
-            eprintln!("{name} is of another machine: {}", earlier.machine);
-        }
-        earlier.rows.into_iter().for_each(|row| self.add(row));
-        Ok(())
-    }
-
-    pub(crate) fn json(&self) -> Result<String> {
-        Ok(serde_json::to_string_pretty(self)?)
-    }
-
     /// The table, which is Markdown too.
     pub(crate) fn table(&self) -> String {
-        if self.rows.is_empty() {
-            return String::new();
-        }
+        let Self { version, machine, rounds, rows } = self;
         let mut table = Table::new();
-        table.load_preset(ASCII_MARKDOWN).set_header(HEAD).add_rows(self.rows.iter().map(Row::cells));
-        let rounds = || self.rows.iter().map(|row| row.figures.len());
-        // rows of earlier runs may have had others
-        let rounds = match (rounds().min().unwrap_or_default(), rounds().max().unwrap_or_default()) {
-            (least, most) if least == most => most.to_string(),
-            (least, most) => format!("{least} to {most}"),
-        };
+        table.load_preset(ASCII_MARKDOWN).set_header(HEAD).add_rows(rows.iter().map(Row::cells));
         format!(
-            "davkv {}; {}; medians of {rounds} rounds\n\n{table}\n\nCPU: user + system per 1,000 operations, \
-             or per GiB; the process measured, and all volumes.\n",
-            self.version, self.machine,
+            "davkv {version}; {machine}; medians of {rounds} rounds\n\n{table}\n\nCPU: user + system per \
+             1,000 operations, or per GiB; the process measured, and all volumes.\n"
         )
     }
 }
 
 /// The middle one; of an even number the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
     let upper = values.get(values.len() / 2)?;
     let lower = values.get(values.len().saturating_sub(1) / 2)?;
@@ -271,18 +194,6 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 /// With about three significant digits, or all those before the point, and commas.
 fn number(value: f64) -> String {
-    let decimals = match value {
-        100.0.. => return HumanFloatCount(value.round()).to_string(),
-        10.0.. => 1,
-        1.0.. => 2,
-        0.1.. => 3,
-        _ if value > 0.0 => 4,
-        _ => 0,
-    };
-    format!("{value:.decimals$}")
-}
-
-#[allow(clippy::cast_precision_loss, reason = "figures for people: 53 bits are plenty")]
-pub(crate) fn as_float(number: u64) -> f64 {
-    number as f64
+    let decimals = [100.0, 10.0, 1.0, 0.1].iter().filter(|bound| value < **bound).count();
+    format!("{:.decimals$}", HumanFloatCount(value))
 }

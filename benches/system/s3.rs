@@ -5,171 +5,112 @@ use std::fs;
 use bytes::Bytes;
 use davkv::key::{Key, Name};
 
-use crate::client::{Exchange, Signer, UNSIGNED, credentials, hash, load};
+use crate::load::{Caller, Exchange, credentials, exchanges};
 use crate::objects::{Objects, new_seed};
 use crate::process::{self, Process};
 use crate::report::{Row, Sample};
-use crate::rounds::{if_wanted, measure};
-use crate::settings::{Result, Settings};
+use crate::settings::{Failure, Result, Rows, Settings};
 use crate::stage::{Stage, VOLUMES};
 
+/// Connections of those who put.
 const CONNECTIONS: usize = 16;
-/// Keys of one run of small PUTs.
-const PUTS: u32 = 5_000;
 /// Listings of one run.
 const LISTS: u32 = 100;
 /// The key of the large object that is read.
 const LARGE: &str = "/bench/large";
 
-/// Starts a master that knows the signer's credentials, and nobody else's.
+/// Starts a master that knows [`credentials`], and nobody else's.
 async fn with_credentials(stage: Stage) -> Result<Stage> {
     let file = stage.path("credentials.toml");
     fs::write(&file, credentials())?;
-    stage.start_master(&["--credentials".to_owned(), file.display().to_string()]).await
+    stage.start_master(&["--credentials", &file.display().to_string()]).await
 }
 
-/// PUTs new keys of one value (or DELETEs them again), and expects this status.
-async fn change(
-    stage: &Stage,
-    (signer, method, status): (Signer<'_>, &str, u16),
-    (value, count, seed): (&Bytes, u32, u64),
-) -> Result<Sample> {
-    let exchange = |n| {
-        let body = if method == "PUT" { value.clone() } else { Bytes::new() };
-        Exchange { signer, method, target: format!("/bench/{seed}-{n}"), body, status, least: 0 }
-    };
-    stage.measure(load(stage.host()?, CONNECTIONS, count, exchange)).await
-}
-
-/// A GET whose answer has at least so many bytes.
-fn get_exchange<'s>(signer: Signer<'s>, target: &str, least: usize) -> Exchange<'s> {
-    let (target, body) = (target.to_owned(), Bytes::new());
-    Exchange { signer, method: "GET", target, body, status: 200, least }
-}
-
-/// GETs of one large object: so many on one connection, and so many on 16.
-pub(crate) async fn get(settings: &Settings, name: &str, mib: u32, counts: [u32; 2]) -> Result<Vec<Row>> {
-    let [one, many] = counts;
-    let mut rows = get_on(settings, name, mib, 1, one).await?;
-    rows.extend(get_on(settings, &format!("{name}-16"), mib, CONNECTIONS, many).await?);
-    Ok(rows)
-}
-
-async fn get_on(
-    settings: &Settings,
-    name: &str,
-    mib: u32,
-    connections: usize,
-    count: u32,
-) -> Result<Vec<Row>> {
+/// GETs of one large object by so many clients, and so many by all.
+pub(crate) async fn get(settings: &Settings, name: &str, mib: u32, clients: usize, count: u32) -> Rows {
     let bytes = mib as usize * 1024 * 1024;
-    let ask = async |signer: Signer<'_>, host: &str, target: &str| {
-        load(host, connections, count, |_| get_exchange(signer, target, bytes)).await
+    let name = if clients == 1 { name.to_owned() } else { format!("{name}-{clients}") };
+    let ask = async |caller: Caller, host: &str, target: &str| {
+        let get = Exchange { least: bytes, ..Exchange::new(caller, "GET", target.to_owned()) };
+        Ok(exchanges(host, clients, count, |_| get.clone()).await?.of_values(mib))
     };
     let prepare = async |settings: &Settings| {
-        let stage = with_large_object(settings, bytes).await?;
-        let proxies = [proxy(&stage, "on").await?, proxy(&stage, "off").await?];
-        Ok((stage, proxies))
+        let stage = with_credentials(Stage::new(settings, 1, 10).await?).await?;
+        let body = Bytes::from(vec![0; bytes]);
+        let put = Exchange { body, ..Exchange::new(Caller::Native, "PUT", LARGE.to_owned()) };
+        exchanges(&stage.master()?.host, 1, 1, |_| put.clone()).await?;
+        let key = Key::new(LARGE.as_bytes());
+        let place = stage.placement(1).wanted(&key).remove(0);
+        let proxies =
+            [proxy(&stage, place.volume(), "on").await?, proxy(&stage, place.volume(), "off").await?];
+        Ok((stage, proxies, format!("{}{}", place.directory(), key.path(Name::Plain))))
     };
-    let round = async |(stage, proxies): &(Stage, [Process; 2]), limits: bool| {
-        let (_, file) = place(stage)?;
-        let mut passed_on = Vec::new();
-        for proxy in proxies.iter().filter(|_| limits) {
-            let before = process::cpu_seconds(proxy.pid());
-            let work = ask(Signer::Anonymous, &proxy.address, &file).await?;
-            let spent = process::cpu_seconds(proxy.pid()).zip(before).map(|(after, before)| after - before);
-            passed_on.push(Sample::new(work, spent, None, None).per_gib(mib));
+    let round = async |(stage, proxies, file): &(Stage, [Process; 2], String), limits: bool| {
+        let (mut rows, mut passed_on) = (Vec::new(), Vec::new());
+        for (proxy, how) in proxies.iter().zip(["proxy_pass", "unbuffered"]).filter(|_| limits) {
+            let get = async |host: &str| ask(Caller::Anonymous, host, file).await;
+            let sample = stage.measure(proxy, get).await?;
+            passed_on.push(sample.rate);
+            // its workers have the memory
+            let sample = Sample { peak: None, ..sample };
+            rows.push(Row::new(&format!("{name} {how}"), "MiB/s", sample).note("no davkv"));
         }
-        let ours = stage.measure(ask(Signer::S3(UNSIGNED), stage.host()?, LARGE)).await?;
-        let limit = passed_on.first().map(|sample| sample.rate);
-        let mut rows = vec![Row::new(name, "MiB/s", ours.per_gib(mib)).against("proxy_pass", limit)];
-        for (how, sample) in ["proxy_pass", "unbuffered"].into_iter().zip(passed_on) {
-            rows.push(Row::new(&format!("{name} {how}"), "MiB/s", sample).note("no davkv".to_owned()));
-        }
+        let ours = stage.measure(stage.master()?, async |host| ask(Caller::S3, host, LARGE).await).await?;
+        let row = Row::new(&name, "MiB/s", ours).against("proxy_pass", passed_on.first().copied());
+        rows.insert(0, row);
         Ok(rows)
     };
-    measure(settings, prepare, round).await
-}
-
-/// A master with one large object on one volume.
-async fn with_large_object(settings: &Settings, bytes: usize) -> Result<Stage> {
-    let stage = with_credentials(Stage::new(settings, 1, 1, 10).await?).await?;
-    let (body, target) = (Bytes::from(vec![0; bytes]), LARGE.to_owned());
-    let put = Exchange { signer: Signer::Native, method: "PUT", target, body, status: 201, least: 0 };
-    load(stage.host()?, 1, 1, |_| put.clone()).await?;
-    Ok(stage)
-}
-
-/// The volume that holds the large object, and its path there.
-fn place(stage: &Stage) -> Result<(String, String)> {
-    let key = Key::new(LARGE.as_bytes());
-    let places = stage.placement(1).wanted(&key);
-    let place = places.first().ok_or("there is no volume")?;
-    Ok((place.volume().to_owned(), format!("{}{}", place.directory(), key.path(Name::Plain))))
+    settings.measure(prepare, round).await
 }
 
 /// Starts an nginx in front of that volume: as Debian configures it, as far as it matters here.
-async fn proxy(stage: &Stage, buffering: &str) -> Result<Process> {
-    let (volume, _) = place(stage)?;
-    let directory = stage.path(&format!("proxy-{buffering}"));
+async fn proxy(stage: &Stage, volume: &str, buffering: &str) -> Result<Process> {
+    let (host, directory) = (process::free_host(), stage.path(&format!("proxy-{buffering}")));
     fs::create_dir(&directory)?;
     let config = directory.join("nginx.conf");
-    let command = |address: &str| {
-        let text = include_str!("proxy.conf").replace("ADDRESS", address).replace("VOLUME", &volume);
-        fs::write(&config, text.replace("BUFFERING", buffering))?;
-        let mut command = process::nginx();
-        command.args(["-e", "stderr", "-p"]).arg(&directory).arg("-c").arg(&config);
-        Ok(command)
-    };
-    Process::serve_nginx(&directory.join("nginx.pid"), command).await
+    let text = include_str!("proxy.conf").replace("ADDRESS", &host).replace("VOLUME", volume);
+    fs::write(&config, text.replace("BUFFERING", buffering))?;
+    let mut command = process::command("nginx");
+    command.args(["-e", "stderr", "-p"]).arg(&directory).arg("-c").arg(&config);
+    Process::serve_nginx(command, &host, &directory).await
 }
 
-/// PUTs of small values: the master's CPU beside what the native API costs it.
-pub(crate) async fn put(settings: &Settings, name: &str, bytes: usize) -> Result<Vec<Row>> {
+/// PUTs of new keys by the callers of different rows, beside those by the native API: of small values the
+/// master's CPU, of large ones the rate.
+pub(crate) async fn put(settings: &Settings, count: u32, bytes: usize, runs: &[(String, Caller)]) -> Rows {
     let value = Bytes::from(vec![7; bytes]);
-    let sha256 = hash(&value);
+    let mib = u32::try_from(bytes >> 20)?;
     let prepare = async |settings: &Settings| {
         let locked = with_credentials(Stage::usual(settings).await?).await?;
         Ok([locked, Stage::with_master(settings).await?])
     };
     let round = async |[locked, open]: &[Stage; 2], limits: bool| {
-        // the figure is the CPU time, not the rate
-        let cost = async |stage: &Stage, signer: Signer<'_>, status: u16| {
-            let sample = change(stage, (signer, "PUT", status), (&value, PUTS, new_seed())).await?;
-            Ok(Sample { rate: sample.cpu.unwrap_or_default(), ..sample })
+        let put = async |caller: Caller| {
+            let (stage, seed) = (if caller == Caller::Anonymous { open } else { locked }, new_seed());
+            let exchange = |method, n: u32| Exchange::new(caller, method, format!("/bench/{seed}-{n}"));
+            let put = |n| Exchange { body: value.clone(), ..exchange("PUT", n) };
+            let master = stage.master()?;
+            let puts = async |host: &str| exchanges(host, CONNECTIONS, count, put).await;
+            let sample = stage.measure(master, puts).await?;
+            if mib == 0 {
+                return Ok::<_, Failure>(Sample { rate: sample.cpu.unwrap_or_default(), ..sample });
+            }
+            exchanges(&master.host, CONNECTIONS, count, |n| exchange("DELETE", n)).await?;
+            Ok(sample.of_values(mib))
         };
-        let native = if_wanted(limits, cost(locked, Signer::Native, 201)).await?.map(|sample| sample.rate);
-        let row =
-            |how: &str, cost| Row::new(&format!("{name}{how}"), "CPU s", cost).against("native", native);
-        Ok(vec![
-            row("", cost(locked, Signer::S3(UNSIGNED), 200).await?),
-            row(" with SHA-256", cost(locked, Signer::S3(&sha256), 200).await?),
-            row(" native, open", cost(open, Signer::Anonymous, 201).await?),
-        ])
+        let limit = if limits { Some(put(Caller::Native).await?.rate) } else { None };
+        let mut rows = Vec::new();
+        for (name, caller) in runs {
+            let unit = if mib == 0 { "CPU s" } else { "MiB/s" };
+            rows.push(Row::new(name, unit, put(*caller).await?).against("native", limit));
+        }
+        Ok(rows)
     };
-    measure(settings, prepare, round).await
-}
-
-/// PUTs of so many large values at once, beside those by the native API.
-pub(crate) async fn upload(settings: &Settings, name: &str, values: u32, mib: u32) -> Result<Vec<Row>> {
-    let value = Bytes::from(vec![0; mib as usize * 1024 * 1024]);
-    let prepare = async |settings: &Settings| with_credentials(Stage::usual(settings).await?).await;
-    let round = async |stage: &Stage, limits: bool| {
-        let put_and_delete = async |signer: Signer<'_>, status: u16| {
-            let values = (&value, values, new_seed());
-            let put = change(stage, (signer, "PUT", status), values).await?;
-            change(stage, (signer, "DELETE", 204), values).await?;
-            Ok(put.per_gib(mib))
-        };
-        let limit = if_wanted(limits, put_and_delete(Signer::Native, 201)).await?;
-        let row = Row::new(name, "MiB/s", put_and_delete(Signer::S3(UNSIGNED), 200).await?);
-        Ok(vec![row.against("native", limit.map(|sample| sample.rate))])
-    };
-    measure(settings, prepare, round).await
+    settings.measure(prepare, round).await
 }
 
 /// Listings of some folders that hold so many keys together.
-pub(crate) async fn list(settings: &Settings, name: &str, folders: u64, keys: u64) -> Result<Vec<Row>> {
+pub(crate) async fn list(settings: &Settings, name: &str, folders: u64, keys: u64) -> Rows {
     let prepare = async |settings: &Settings| {
         let stage = Stage::usual(settings).await?;
         for folder in 0..folders {
@@ -180,9 +121,11 @@ pub(crate) async fn list(settings: &Settings, name: &str, folders: u64, keys: u6
         with_credentials(stage).await
     };
     let round = async |stage: &Stage, _: bool| {
-        let exchange = |_| get_exchange(Signer::S3(UNSIGNED), "/bench?delimiter=%2F&list-type=2", 500);
-        let sample = stage.measure(load(stage.host()?, 1, LISTS, exchange)).await?;
+        let target = "/bench?delimiter=%2F&list-type=2".to_owned();
+        let get = Exchange { least: 500, ..Exchange::new(Caller::S3, "GET", target) };
+        let lists = async |host: &str| exchanges(host, 1, LISTS, |_| get.clone()).await;
+        let sample = stage.measure(stage.master()?, lists).await?;
         Ok(vec![Row::new(name, "ms", Sample { rate: 1e3 / sample.rate, ..sample })])
     };
-    measure(settings, prepare, round).await
+    settings.measure(prepare, round).await
 }

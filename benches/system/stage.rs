@@ -3,32 +3,34 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use davkv::placement::Placement;
 
 use crate::load::thrash;
-use crate::process::{self, Process};
-use crate::report::{Sample, Work};
+use crate::process::{self, Process, cpu_seconds};
+use crate::report::Sample;
 use crate::settings::{Result, Settings};
 
 /// The usual number of volumes.
 pub(crate) const VOLUMES: usize = 5;
+/// Replicas of each value, or as many as there are volumes.
+const REPLICAS: usize = 3;
 
 pub(crate) struct Stage {
     // in this order: processes end before the directory goes
     master: Option<Process>,
-    volumes: Vec<(Process, PathBuf)>,
+    volumes: Vec<Process>,
     replicas: usize,
     subvolumes: u32,
-    program: PathBuf,
+    /// The davkv to measure, beside which its tools lie.
+    pub(crate) program: PathBuf,
     directory: tempfile::TempDir,
 }
 
 impl Stage {
     /// The defaults, 5 volumes of 10 subvolumes and 3 replicas, without a master yet.
     pub(crate) async fn usual(settings: &Settings) -> Result<Self> {
-        Self::new(settings, VOLUMES, 3, 10).await
+        Self::new(settings, VOLUMES, 10).await
     }
 
     /// The defaults, with a master on an empty index.
@@ -37,41 +39,35 @@ impl Stage {
     }
 
     /// So many volumes, without a master.
-    pub(crate) async fn new(
-        settings: &Settings,
-        volumes: usize,
-        replicas: usize,
-        subvolumes: u32,
-    ) -> Result<Self> {
+    pub(crate) async fn new(settings: &Settings, volumes: usize, subvolumes: u32) -> Result<Self> {
         // root's nginx works as another user where it may enter the directory; it could then not delete files
         // that are put there without it
         let ours_alone = Permissions::from_mode(0o700);
-        let mut builder = tempfile::Builder::new();
-        let builder = builder.prefix("davkv-bench-").permissions(ours_alone);
-        let directory = builder.tempdir_in(&settings.volumes_on)?;
-        let program = settings.master.clone();
+        let directory = tempfile::Builder::new()
+            .prefix("davkv-bench-")
+            .permissions(ours_alone)
+            .tempdir_in(&settings.volumes_on)?;
+        let (program, replicas) = (settings.master.clone(), volumes.min(REPLICAS));
         let mut stage = Self { master: None, volumes: Vec::new(), replicas, subvolumes, program, directory };
-        for n in 1..=volumes {
-            // short, as nginx tries to create each component of a path, from the root on
-            let directory = stage.path(&format!("v{n}"));
-            let command = |address: &str| {
-                let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/volume/start"));
-                command.arg(&directory).env("PORT", address).env("WORKERS", "1");
-                command.env_remove("MASTER").env_remove("BODY_BUFFER");
-                Ok(command)
-            };
-            let server = Process::serve_nginx(&directory.join("nginx.pid"), command).await?;
-            stage.volumes.push((server, directory));
+        for _ in 0..volumes {
+            let host = process::free_host();
+            let directory = stage.path(&host);
+            let mut command = process::command(concat!(env!("CARGO_MANIFEST_DIR"), "/volume/start"));
+            command.arg(&directory).env("PORT", &host).env("WORKERS", "1");
+            stage.volumes.push(Process::serve_nginx(command, &host, &directory).await?);
         }
         Ok(stage)
     }
 
-    /// Starts a master on the index at [`Stage::db`], with further flags.
-    pub(crate) async fn start_master(mut self, flags: &[String]) -> Result<Self> {
-        let mut command = Command::new(&self.program);
-        command.args(self.flags(&self.db(), self.volumes.len()));
-        command.args(["--address", "127.0.0.1", "--port", "0"]).args(flags);
-        self.master = Some(Process::serve_and_log(command).await?);
+    /// Starts a master on the index, with further flags.
+    pub(crate) async fn start_master(mut self, flags: &[&str]) -> Result<Self> {
+        let host = process::free_host();
+        let (address, port) = host.split_once(':').unwrap_or_default();
+        let mut command = process::command(&self.program);
+        command.args(self.flags(&self.path("db"), self.volumes.len()));
+        command.args(["--address", address, "--port", port]).args(flags);
+        let ready = |output: &str| output.contains("listening on ");
+        self.master = Some(Process::serve(command, &host, ready).await?);
         Ok(self)
     }
 
@@ -92,63 +88,46 @@ impl Stage {
     }
 
     fn addresses(&self, volumes: usize) -> Vec<String> {
-        self.volumes.iter().take(volumes).map(|(server, _)| server.address.clone()).collect()
+        self.volumes.iter().take(volumes).map(|server| server.host.clone()).collect()
     }
 
-    /// Where the index is.
-    pub(crate) fn db(&self) -> PathBuf {
-        self.path("db")
-    }
-
-    /// A path in the directory of the store.
+    /// A path in the directory of the store: `db` is the index, and a volume's `HOST:PORT` is its directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
-    }
-
-    /// The program of that name beside the master's.
-    pub(crate) fn tool(&self, name: &str) -> PathBuf {
-        self.program.with_file_name(name)
-    }
-
-    /// The directory of the volume with this address.
-    pub(crate) fn directory_of(&self, address: &str) -> Option<&Path> {
-        self.volumes.iter().find(|(server, _)| server.address == address).map(|(_, directory)| &**directory)
     }
 
     pub(crate) fn master(&self) -> Result<&Process> {
         self.master.as_ref().ok_or_else(|| "there is no master".into())
     }
 
-    /// `HOST:PORT` of the master.
-    pub(crate) fn host(&self) -> Result<&str> {
-        Ok(&self.master()?.address)
-    }
-
     /// Runs the thrasher against the master.
     pub(crate) async fn thrash(&self, flags: &str) -> Result<Sample> {
-        self.measure(thrash(&format!("--url http://{}", self.host()?), flags)).await
+        self.measure(self.master()?, async |host| thrash(&format!("--url http://{host}"), flags).await).await
     }
 
-    /// Runs the thrasher against the volumes: it does a perfect master's work itself. The rate.
-    pub(crate) async fn thrash_directly(&self, flags: &str) -> Result<f64> {
+    /// Runs the thrasher against the volumes: it does a perfect master's work itself.
+    pub(crate) async fn thrash_directly(&self, flags: &str) -> Result<Sample> {
         let (volumes, replicas) = (self.addresses(self.volumes.len()).join(","), self.replicas);
         let target = format!("--direct {volumes} --direct-head --replicas {replicas} --subvolumes");
-        Ok(thrash(&format!("{target} {}", self.subvolumes), flags).await?.rate)
+        thrash(&format!("{target} {}", self.subvolumes), flags).await
     }
 
-    /// Awaits some work, and says what it has cost the master and the volumes.
-    pub(crate) async fn measure(&self, work: impl Future<Output = Result<Work>>) -> Result<Sample> {
-        let pid = self.master()?.pid();
+    /// Puts some work on a server, given its address, and adds what that has cost it and the volumes.
+    pub(crate) async fn measure(
+        &self,
+        server: &Process,
+        work: impl AsyncFnOnce(&str) -> Result<Sample>,
+    ) -> Result<Sample> {
+        let pid = server.pid();
         process::reset_peak(pid);
-        let (master, volumes) = (process::cpu_seconds(pid), self.volumes_cpu());
-        let work = work.await?;
-        let spent = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
-        let cpu = spent(process::cpu_seconds(pid), master);
-        Ok(Sample::new(work, cpu, spent(self.volumes_cpu(), volumes), process::memory(pid, "VmHWM")))
+        let (cpu, volumes_cpu) = (cpu_seconds(pid)?, self.volumes_cpu()?);
+        let sample = work(&server.host).await?;
+        let (cpu, volumes_cpu) = (cpu_seconds(pid)? - cpu, self.volumes_cpu()? - volumes_cpu);
+        Ok(sample.costing(cpu, volumes_cpu, process::peak_memory(pid)?))
     }
 
     /// CPU seconds of all volumes so far.
-    pub(crate) fn volumes_cpu(&self) -> Option<f64> {
-        self.volumes.iter().map(|(server, _)| process::cpu_seconds(server.pid())).sum()
+    pub(crate) fn volumes_cpu(&self) -> Result<f64> {
+        self.volumes.iter().map(|server| cpu_seconds(server.pid())).sum()
     }
 }

@@ -2,45 +2,38 @@
 //! timed.
 
 use std::fs;
-use std::process::Command;
 
 use crate::objects::new_seed;
-use crate::process::{Process, find};
+use crate::process::{self, Process};
 use crate::report::{Row, Sample};
-use crate::rounds::measure;
-use crate::settings::{Result, Settings};
+use crate::settings::{Result, Rows, Settings};
 use crate::stage::Stage;
-
-/// How many of the most frequent calls are named.
-const NAMED: usize = 6;
 
 /// Counts the calls of PUT, GET and DELETE of so many keys, each alone. The first round, which isn't counted,
 /// opens the connections.
-pub(crate) async fn count(settings: &Settings, keys: u32) -> Result<Vec<Row>> {
-    let strace = find("strace").ok_or("strace isn't installed; type: apt install strace")?;
+pub(crate) async fn count(settings: &Settings, keys: u32) -> Rows {
     let round = async |stage: &Stage, _: bool| {
         let (mut rows, seed) = (Vec::new(), new_seed());
         for (operation, mode) in
             [("put", "put"), ("redirect", "redirect --existing"), ("delete", "delete --existing")]
         {
             let summary = stage.path(&format!("{operation}.strace"));
-            let mut command = Command::new(&strace);
+            let mut command = process::command("strace");
             command.args(["-c", "-f", "-p", &stage.master()?.pid().to_string(), "-o"]).arg(&summary);
-            let attached = |_, output: &str| output.contains("attached").then(String::new);
-            let tracer = Process::serve(command, attached).await?;
+            let tracer = Process::serve(command, "", |output| output.contains("attached")).await?;
             stage.thrash(&format!("--mode {mode} --count {keys} --seed {seed}")).await?;
             // an interrupted strace writes its summary before it ends
             tracer.interrupt()?;
             let (rate, most_frequent) = read(&fs::read_to_string(&summary)?, keys)?;
-            let sample = Sample { rate, ..Sample::default() };
-            rows.push(Row::new(&format!("syscalls {operation}"), "calls", sample).note(most_frequent));
+            let row = Row::new(&format!("syscalls {operation}"), "calls", Sample::new(rate, 0.0));
+            rows.push(row.note(&most_frequent));
         }
         Ok(rows)
     };
-    measure(settings, Stage::with_master, round).await
+    settings.measure(Stage::with_master, round).await
 }
 
-/// All calls per operation, and the most frequent ones by name.
+/// All calls per operation, and the six most frequent ones by name.
 fn read(summary: &str, operations: u32) -> Result<(f64, String)> {
     // % time, seconds, usecs/call, calls, [errors,] name
     let fields = summary.lines().filter_map(|line| {
@@ -53,6 +46,6 @@ fn read(summary: &str, operations: u32) -> Result<(f64, String)> {
         return Err(format!("strace has counted nothing: {summary}").into());
     }
     calls.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    let named: Vec<_> = calls.iter().take(NAMED).map(|(calls, name)| format!("{name} {calls:.2}")).collect();
+    let named: Vec<_> = calls.iter().take(6).map(|(calls, name)| format!("{name} {calls:.2}")).collect();
     Ok((calls.iter().map(|(calls, _)| calls).sum(), named.join(", ")))
 }

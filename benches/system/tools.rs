@@ -2,97 +2,81 @@
 
 use std::fs;
 
-use crate::machine::check_room;
+use serde::Deserialize;
+
 use crate::objects::{Objects, new_seed};
 use crate::process::{self, Ended};
-use crate::report::{Row, Sample, Work, as_float};
-use crate::rounds::measure;
-use crate::settings::{Result, Settings};
+use crate::report::{Row, Sample};
+use crate::settings::{Result, Rows, Settings};
 use crate::stage::Stage;
 
-/// A number of volumes, and the `--jobs` to try on them.
-pub(crate) type Scale = (usize, Vec<u16>);
-
-const MOST_REPLICAS: usize = 3;
 /// A full store has many values in each directory. (With the usual 10 subvolumes, most of 100,000 values
 /// would be alone in theirs.)
 const SUBVOLUMES: u32 = 1;
 
-/// Measures a tool, `rebuild` or `rebalance`, on stores whose objects are all in place.
-pub(crate) async fn whole_store(
-    settings: &Settings,
-    tool: &str,
-    count: u64,
-    scales: &[Scale],
-) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for (volumes, jobs) in scales {
-        let replicas = *volumes.min(&MOST_REPLICAS);
-        let prepare = async |settings: &Settings| {
-            // files, and two levels of directories
-            check_room(&settings.volumes_on, (count + 2 * 256 * 256) * replicas as u64)?;
-            let stage = Stage::new(settings, *volumes, replicas, SUBVOLUMES).await?;
-            Objects::new(new_seed(), count, count).make(&stage, *volumes).await?;
-            Ok(stage)
-        };
-        let (thousands, s) = (count / 1000, if *volumes == 1 { "" } else { "s" });
-        let round = async |stage: &Stage, _: bool| {
-            let mut rows = Vec::new();
-            for jobs in jobs {
-                let sample = run(stage, tool, *volumes, *jobs, ("objects", Some(count))).await?;
-                let what = if tool == "rebalance" { "look" } else { tool };
-                let name = format!("{what} {thousands}k, {volumes} volume{s}, {jobs} jobs");
-                rows.push(Row::new(&name, "objects/s", sample));
-            }
-            Ok(rows)
-        };
-        rows.extend(measure(settings, prepare, round).await?);
-    }
-    Ok(rows)
+/// A tool, and a store for it.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tool {
+    /// The rows that show it; the number of jobs follows.
+    row: String,
+    /// `rebuild` or `rebalance`.
+    program: String,
+    objects: u32,
+    /// The numbers of volumes that it is run on, one after the other. The objects are placed for the last,
+    /// so more than one number makes a rebalance move them.
+    volumes: Vec<usize>,
+    jobs: Vec<u16>,
 }
 
-/// Measures rebalances when a fourth volume comes, and, in turn, when it goes.
-pub(crate) async fn moves(settings: &Settings, count: u64) -> Result<Vec<Row>> {
+/// Runs a tool with different numbers of jobs.
+pub(crate) async fn run(settings: &Settings, tool: &Tool) -> Rows {
+    let objects = u64::from(tool.objects);
+    let [most, last] = [tool.volumes.iter().max(), tool.volumes.last()].map(|n| *n.unwrap_or(&1));
     let prepare = async |settings: &Settings| {
-        let stage = Stage::new(settings, 4, MOST_REPLICAS, SUBVOLUMES).await?;
-        Objects::new(new_seed(), count, count).make(&stage, 3).await?;
+        let stage = Stage::new(settings, most, SUBVOLUMES).await?;
+        Objects::new(new_seed(), objects, objects).make(&stage, last).await?;
         Ok(stage)
     };
+    let unit = if tool.moves() { "replicas/s" } else { "objects/s" };
     let round = async |stage: &Stage, _: bool| {
         let mut rows = Vec::new();
-        for volumes in [4, 3] {
-            let sample = run(stage, "rebalance", volumes, 16, ("moved", None)).await?;
-            rows.push(Row::new("move 3⇄4 volumes, 16 jobs", "replicas/s", sample));
+        for jobs in &tool.jobs {
+            let (name, mut runs) = (format!("{}, {jobs} jobs", tool.row), Vec::new());
+            for volumes in &tool.volumes {
+                runs.push(Row::new(&name, unit, tool.run(stage, *volumes, *jobs).await?));
+            }
+            rows.extend(runs.into_iter().reduce(Row::merge));
         }
-        Ok(rows.into_iter().reduce(Row::merge).into_iter().collect())
+        Ok(rows)
     };
-    measure(settings, prepare, round).await
+    settings.measure(prepare, round).await
 }
 
-/// Runs a tool. Its operations are the number behind a word in its summary, which must be the expected one,
-/// where one is expected, and never zero.
-async fn run(
-    stage: &Stage,
-    tool: &str,
-    volumes: usize,
-    jobs: u16,
-    (counted, expected): (&str, Option<u64>),
-) -> Result<Sample> {
-    let db = if tool == "rebuild" { stage.path("rebuilt") } else { stage.db() };
-    let mut flags = stage.flags(&db, volumes);
-    flags.extend(["--jobs".to_owned(), jobs.to_string()]);
-    let before = stage.volumes_cpu();
-    let tool = stage.tool(&format!("davkv-{tool}"));
-    let Ended { seconds, cpu, peak, output } = process::run(&tool, flags).await?;
-    let spent = stage.volumes_cpu().zip(before).map(|(after, before)| after - before);
-    if db != stage.db() {
-        fs::remove_dir_all(db)?;
+impl Tool {
+    fn moves(&self) -> bool {
+        self.volumes.len() > 1
     }
-    let line = output.lines().find_map(|line| line.strip_prefix(counted));
-    let number = line.and_then(|rest| rest.trim().split([' ', ',']).next()?.parse::<u64>().ok());
-    let number = number.filter(|number| *number > 0 && expected.is_none_or(|expected| expected == *number));
-    let number =
-        number.ok_or_else(|| format!("{} prints a wrong number of {counted}: {output}", tool.display()))?;
-    let work = Work { rate: as_float(number) / seconds, operations: as_float(number) };
-    Ok(Sample::new(work, Some(cpu), spent, Some(peak)))
+
+    /// Runs it once. Its summary tells the number of its operations: all objects, or some that it has moved.
+    async fn run(&self, stage: &Stage, volumes: usize, jobs: u16) -> Result<Sample> {
+        let db = if self.program == "rebuild" { stage.path("rebuilt") } else { stage.path("db") };
+        let mut flags = stage.flags(&db, volumes);
+        flags.extend(["--jobs".to_owned(), jobs.to_string()]);
+        let program = stage.program.with_file_name(format!("davkv-{}", self.program));
+        let before = stage.volumes_cpu()?;
+        let Ended { seconds, cpu, peak, output } = process::run(&program, flags).await?;
+        let volumes_cpu = stage.volumes_cpu()? - before;
+        if db != stage.path("db") {
+            fs::remove_dir_all(db)?;
+        }
+        let counted = if self.moves() { "moved" } else { "objects" };
+        let rest = output.lines().find_map(|line| line.strip_prefix(counted)).unwrap_or_default();
+        let number = rest.trim().split([' ', ',']).next().unwrap_or_default().parse::<u32>().unwrap_or(0);
+        if number == 0 || (number != self.objects && !self.moves()) {
+            return Err(format!("{} prints a wrong number of {counted}: {output}", self.program).into());
+        }
+        let sample = Sample::new(f64::from(number) / seconds, number.into());
+        Ok(sample.costing(cpu, volumes_cpu, peak))
+    }
 }

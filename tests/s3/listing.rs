@@ -10,7 +10,8 @@ use davkv::placement::Place;
 use davkv::record::{Record, Replica, State};
 
 use crate::common::{Master, Random};
-use crate::rig::{Client, encode, fails, open};
+use crate::rig::{Client, fails, open};
+use crate::signer::encode;
 use crate::xml;
 
 /// Writes keys, and whether they are live, into an index before its master starts. Their volumes are never

@@ -121,7 +121,7 @@ fn a_request_cannot_break_a_log_line() {
         s3.ask("PUT", "/bucket/a", &[("x-amz-storage-class", value), ("x-amz-meta-a", value)], b"x");
         s3.ask("PUT", "/bucket/a", &[("if-match", value)], b"x");
         s3.ask("GET", "/bucket/a", &[("x-amz-checksum-mode", value), ("range", value)], b"");
-        s3.get(&format!("/bucket?max-keys={}", crate::rig::encode(value, "")));
+        s3.get(&format!("/bucket?max-keys={}", crate::signer::encode(value, "")));
     }
     fails(&s3.ask("PUT", "/last", &[("x-amz-acl", "public-read")], b""), 501, "NotImplemented");
     eventually("the last request is logged", PATIENCE, || cluster.master.log().contains("/last"));

@@ -1,7 +1,8 @@
 //! Names of objects and buckets.
 
 use crate::common::http::Connection;
-use crate::rig::{Client, Guarded, check, cluster, encode, eventually_holds_only, fails, open};
+use crate::rig::{Client, Guarded, check, cluster, eventually_holds_only, fails, open};
+use crate::signer::encode;
 use crate::xml;
 
 const ROOT: &str =

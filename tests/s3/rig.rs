@@ -298,20 +298,6 @@ pub(crate) fn eventually_holds_only(cluster: &Cluster, values: &[(&str, &[u8])])
     });
 }
 
-/// Percent-encodes everything except the characters that S3's signatures leave, and `leave`.
-pub(crate) fn encode(text: &str, leave: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        let char = char::from(byte);
-        if byte.is_ascii_alphanumeric() || "-._~".contains(char) || (byte < 128 && leave.contains(char)) {
-            encoded.push(char);
-        } else {
-            write!(encoded, "%{byte:02X}").unwrap();
-        }
-    }
-    encoded
-}
-
 /// A value of `length` bytes that doesn't repeat itself, and depends on the seed.
 pub(crate) fn value(seed: u64, length: usize) -> Vec<u8> {
     let mut random = crate::common::Random(seed);

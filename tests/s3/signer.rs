@@ -1,14 +1,13 @@
 //! Signatures as clients make them: AWS Signature Version 4, implemented from its specification rather than
 //! from the master's code.
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
-
-use crate::rig::encode;
 
 pub(crate) const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 pub(crate) const SIGNED_CHUNKS: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
@@ -170,6 +169,20 @@ fn canonical_query<'p>(pairs: impl Iterator<Item = &'p str>) -> String {
     let mut pairs: Vec<String> = pairs.map(pair).collect();
     pairs.sort();
     pairs.join("&")
+}
+
+/// Percent-encodes everything except the characters that S3's signatures leave, and `leave`.
+pub(crate) fn encode(text: &str, leave: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        let char = char::from(byte);
+        if byte.is_ascii_alphanumeric() || "-._~".contains(char) || (byte < 128 && leave.contains(char)) {
+            encoded.push(char);
+        } else {
+            write!(encoded, "%{byte:02X}").unwrap();
+        }
+    }
+    encoded
 }
 
 fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
