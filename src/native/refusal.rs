@@ -130,7 +130,7 @@ fn status_of(error: &Error) -> StatusCode {
         Error::Empty => StatusCode::LENGTH_REQUIRED,
         Error::InvalidKey(_) | Error::WrongMd5 | Error::CutShort => StatusCode::BAD_REQUEST,
         Error::Stalled => StatusCode::REQUEST_TIMEOUT,
-        Error::TooFewVolumes { .. } | Error::Unreachable | Error::Unsettled => {
+        Error::TooManyWaiters | Error::TooFewVolumes { .. } | Error::Unreachable | Error::Unsettled => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Error::Full => StatusCode::INSUFFICIENT_STORAGE,

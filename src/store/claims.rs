@@ -1,7 +1,7 @@
 //! Claims: each key has at most one writer at a time in this process.
 //!
 //! Waiters aren't served in order: when a key is freed, all of its waiters wake, and the first to enter gets it.
-//! All of them pass through `take_within`, which bounds their time; a limit on their number belongs there, too.
+//! All of them pass through `take_within`, which bounds their number and their time.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,14 +15,27 @@ use tokio::time::sleep;
 
 use super::caller::Caller;
 use crate::error::{Error, Result};
+use crate::index::steps::MAX_INTENTS;
 use crate::key::Key;
 
 /// A request waits this long for the reaper, whose rounds are short, and then reports the key as busy.
 const REAPER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// At most this many writes that haven't begun wait for one key. Each occupies a connection, and memory for a piece
+/// of its value. When the key is freed, no more of them can begin at once: each needs an intent, and a key has no
+/// more than that.
+const MAX_WAITERS: usize = MAX_INTENTS;
+
 /// The keys that are being written.
 #[derive(Default)]
-pub(super) struct Claims(Mutex<HashMap<Key, Holder>>);
+pub(super) struct Claims(Mutex<Keys>);
+
+#[derive(Default)]
+struct Keys {
+    held: HashMap<Key, Holder>,
+    /// The number of writes that wait for a key and haven't begun; keys that none waits for aren't in here.
+    waiters: HashMap<Key, usize>,
+}
 
 struct Holder {
     by: By,
@@ -44,7 +57,8 @@ enum Wait {
     ForReaper,
     /// For any holder.
     ForAny,
-    /// For any holder, within a write that has begun: such a write goes on when its caller is gone.
+    /// For any holder, within a write that has begun: such a write isn't refused for the number of others, and goes
+    /// on when its caller is gone.
     ToGoOn,
 }
 
@@ -60,12 +74,18 @@ pub(super) struct Claim {
     key: Key,
 }
 
+/// One of the writes that wait for a key, until it is dropped.
+struct Waiter<'c> {
+    claims: &'c Claims,
+    key: &'c Key,
+}
+
 impl Claims {
     /// Claims the key for a request, which waits for the reaper at most.
     ///
     /// # Errors
     ///
-    /// `Busy` when another request has the key.
+    /// `Busy` when another request has the key; `TooManyWaiters`.
     pub(super) async fn take(self: &Arc<Self>, key: &Key, caller: &Caller) -> Result<Claim> {
         self.take_within(key, caller, Wait::ForReaper).await
     }
@@ -74,12 +94,13 @@ impl Claims {
     ///
     /// # Errors
     ///
-    /// `Busy` when the caller's time is over, or the caller is gone.
+    /// `Busy` when the caller's time is over, or the caller is gone; `TooManyWaiters`.
     pub(super) async fn wait(self: &Arc<Self>, key: &Key, caller: &Caller) -> Result<Claim> {
         self.take_within(key, caller, Wait::ForAny).await
     }
 
-    /// As [`Claims::wait`], for a write that has begun: it goes on when its caller is gone.
+    /// As [`Claims::wait`], for a write that has begun: it is never one of too many, and goes on when its caller is
+    /// gone.
     ///
     /// # Errors
     ///
@@ -95,7 +116,7 @@ impl Claims {
 
     /// Whether a request has the key.
     pub(super) fn is_requested(&self, key: &Key) -> bool {
-        self.holders().get(key).is_some_and(|holder| holder.by == By::Request)
+        self.keys().held.get(key).is_some_and(|holder| holder.by == By::Request)
     }
 
     async fn take_within(self: &Arc<Self>, key: &Key, caller: &Caller, wait: Wait) -> Result<Claim> {
@@ -105,6 +126,7 @@ impl Claims {
             Err(_held) => return Err(Error::Busy),
         };
         let has_begun = wait == Wait::ToGoOn;
+        let _waiter = (!has_begun).then(|| self.add_waiter(key)).transpose()?;
         let most = if wait == Wait::ForReaper { REAPER_TIMEOUT } else { Duration::MAX };
         let limit = caller.remaining().min(most);
         let acquire = async {
@@ -129,7 +151,7 @@ impl Claims {
 
     /// The claim, if the key is free; otherwise the kind of its holder, and a future that ends when it is freed.
     fn enter(self: &Arc<Self>, key: &Key, by: By) -> std::result::Result<Claim, (By, OwnedNotified)> {
-        match self.holders().entry(key.clone()) {
+        match self.keys().held.entry(key.clone()) {
             Entry::Vacant(place) => {
                 place.insert(Holder { by, freed: Arc::default() });
                 Ok(Claim { claims: Arc::clone(self), key: key.clone() })
@@ -141,7 +163,18 @@ impl Claims {
         }
     }
 
-    fn holders(&self) -> MutexGuard<'_, HashMap<Key, Holder>> {
+    /// Counts a further write that waits for the key, unless there are too many.
+    fn add_waiter<'c>(&'c self, key: &'c Key) -> Result<Waiter<'c>> {
+        let mut keys = self.keys();
+        let waiters = keys.waiters.entry(key.clone()).or_default();
+        if *waiters >= MAX_WAITERS {
+            return Err(Error::TooManyWaiters);
+        }
+        *waiters += 1;
+        Ok(Waiter { claims: self, key })
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,8 +187,20 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(holder) = self.claims.holders().remove(&self.key) {
+        if let Some(holder) = self.claims.keys().held.remove(&self.key) {
             holder.freed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut keys = self.claims.keys();
+        if let Some(waiters) = keys.waiters.get_mut(self.key) {
+            *waiters -= 1;
+            if *waiters == 0 {
+                keys.waiters.remove(self.key);
+            }
         }
     }
 }
@@ -165,6 +210,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
     use futures_util::FutureExt as _;
+    use futures_util::future::join_all;
     use tokio::time::Instant;
     use tokio_util::sync::CancellationToken;
 
@@ -253,6 +299,33 @@ mod tests {
             drop(reaping);
         });
         assert!(claim.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_a_number_wait() {
+        let (claims, key, caller) = claims();
+        let held = claims.take_to_reap(&key).unwrap();
+        let mut waiting: Vec<_> = (0..MAX_WAITERS).map(|_| Box::pin(claims.wait(&key, &caller))).collect();
+        for claim in &mut waiting {
+            assert!(claim.now_or_never().is_none());
+        }
+        for claim in [claims.wait(&key, &caller).await, claims.take(&key, &caller).await] {
+            assert!(matches!(claim, Err(Error::TooManyWaiters)));
+        }
+        // a write that has begun is no newcomer, and one that can't wait is told the other reason
+        let mut begun = Box::pin(claims.wait_to_go_on(&key, &caller));
+        assert!((&mut begun).now_or_never().is_none());
+        // each that gives up makes room for one
+        drop(waiting.pop());
+        let mut next = Box::pin(claims.wait(&key, &caller));
+        assert!((&mut next).now_or_never().is_none());
+        assert!(matches!(claims.wait(&key, &caller).await, Err(Error::TooManyWaiters)));
+        drop(held);
+        let mut last = claims.take(&key, &caller).await.ok();
+        assert!(is_busy(&claims.take(&key, &caller).await));
+        let served = join_all(waiting.into_iter().map(|claim| claim.map(|claim| drop(claim.unwrap()))));
+        tokio::join!(served, next.map(drop), begun.map(drop), async { drop(last.take()) });
+        assert!(claims.keys().waiters.is_empty(), "no number is kept of a key that none waits for");
     }
 
     #[tokio::test(start_paused = true)]

@@ -203,8 +203,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `InvalidKey`, `Empty`, `Exists`, `Busy`, `Unsettled`, `WrongMd5`, `CutShort`, `Stalled`, `TooFewVolumes`,
-    /// `Full`: nothing was stored. `Index`: it may be stored, or not.
+    /// `InvalidKey`, `Empty`, `Exists`, `Busy`, `TooManyWaiters`, `Unsettled`, `WrongMd5`, `CutShort`, `Stalled`,
+    /// `TooFewVolumes`, `Full`: nothing was stored. `Index`: it may be stored, or not.
     pub async fn put<B>(&self, key: &Key, incoming: Incoming<B>) -> Result<()>
     where
         B: Body<Data = Bytes, Error: std::fmt::Display + Send> + Send + Unpin + 'static,
@@ -236,7 +236,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `Busy`, `Protected` (live, and the store protects).
+    /// `NotFound`, `Busy`, `TooManyWaiters`, `Protected` (live, and the store protects).
     pub async fn delete(&self, key: &Key) -> Result<()> {
         let conditions = Conditions::on(Precondition::Always);
         let delete = |store: Arc<Core>, claim| async move { store.delete(&claim, conditions).await };
@@ -256,7 +256,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `NotFound` when there is no such key in the other state, `Busy`.
+    /// `NotFound` when there is no such key in the other state, `Busy`, `TooManyWaiters`.
     pub async fn set_state(&self, key: &Key, state: State) -> Result<()> {
         self.0.set_state(key, state, &self.caller()).await
     }
@@ -425,7 +425,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `Busy`, `Unreachable`, `Damaged`, `Full`: nothing was changed.
+    /// `NotFound`, `Busy`, `TooManyWaiters`, `Unreachable`, `Damaged`, `Full`: nothing was changed.
     pub async fn rebalance(&self, key: &Key) -> Result<Rebalanced> {
         self.0.write(key, &self.caller(), |store, claim| async move { store.rebalance(&claim).await }).await
     }
