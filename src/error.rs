@@ -18,6 +18,8 @@ pub enum Error {
     NoUpload,
     /// Another request is writing the key.
     Busy,
+    /// So many others wait to write the key that this request may not wait, too.
+    TooManyWaiters,
     /// The key must be unlinked before it can be deleted (`--protect`).
     Protected,
     /// The bytes can't be a key.
@@ -64,6 +66,7 @@ impl fmt::Display for Error {
                 f.write_str("no such upload in parts: it was never created, or was completed or aborted")
             }
             Self::Busy => f.write_str("another request is writing this key: try again"),
+            Self::TooManyWaiters => f.write_str("too many requests wait to write this key: try again later"),
             Self::Protected => f.write_str("this master runs with --protect: UNLINK the key first"),
             Self::InvalidKey(error) => error.fmt(f),
             Self::Empty => f.write_str("an empty value can't be stored: send a body"),

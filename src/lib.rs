@@ -16,7 +16,7 @@
 //! | [`wire`] | shared by the APIs: connections, the context of a request, bodies in and out, framing, panics, text that is safe in the log |
 //! | [`access`] | clients' keys: who may do what. On the same level as `wire`: neither imports the other |
 //! | [`rebuild`] | makes a new index from the files on the volumes, for `davkv-rebuild` |
-//! | [`store`] | the write protocol: attempts and intents, one writer per key (`claims`; a limit on waiting writers would go there), the reaper, reading, rebalancing, uploads in parts |
+//! | [`store`] | the write protocol: attempts and intents, one writer per key (`claims`), the reaper, reading, rebalancing, uploads in parts |
 //! | `source` | a client's body on its way to the replicas: minimum rate, size, MD5 |
 //! | [`index`] | records, intents and notes, by key and by page. A second engine beside LevelDB would go here |
 //! | [`volume`] | one volume server: its requests, connections and health. The only module that knows WebDAV |

@@ -86,8 +86,11 @@ impl Api {
                 _ => Err(Refusal::Bad("a query goes with GET or HEAD only".into())),
             };
         }
+        if matches!(head.method, Method::GET | Method::HEAD) {
+            return self.get(&key).await;
+        }
+        let store = self.store.for_request(context.client_gone());
         match head.method.as_str() {
-            "GET" | "HEAD" => return self.get(&key).await,
             "PUT" => {
                 let length = body.size_hint().exact();
                 // RFC 9110 section 14.5: a server that doesn't store parts refuses them
@@ -98,13 +101,13 @@ impl Api {
                     return Err(Refusal::Bad("no file is as long as this body".into()));
                 }
                 let md5 = head.headers.get(CONTENT_MD5).map(announced_md5).transpose()?;
-                self.store.put(&key, store::Incoming { body, length, md5 }).await?;
+                store.put(&key, store::Incoming { body, length, md5 }).await?;
                 return Ok(empty(StatusCode::CREATED));
             }
-            "DELETE" => self.store.delete(&key).await?,
-            "UNLINK" => self.store.set_state(&key, State::Unlinked).await?,
-            "RELINK" => self.store.set_state(&key, State::Live).await?,
-            "REBALANCE" => drop(self.store.rebalance(&key).await?),
+            "DELETE" => store.delete(&key).await?,
+            "UNLINK" => store.set_state(&key, State::Unlinked).await?,
+            "RELINK" => store.set_state(&key, State::Live).await?,
+            "REBALANCE" => drop(store.rebalance(&key).await?),
             _ => return Err(Refusal::Method),
         }
         Ok(empty(StatusCode::NO_CONTENT))

@@ -130,7 +130,7 @@ fn status_of(error: &Error) -> StatusCode {
         Error::Empty => StatusCode::LENGTH_REQUIRED,
         Error::InvalidKey(_) | Error::WrongMd5 | Error::CutShort => StatusCode::BAD_REQUEST,
         Error::Stalled => StatusCode::REQUEST_TIMEOUT,
-        Error::TooFewVolumes { .. } | Error::Unreachable | Error::Unsettled => {
+        Error::TooManyWaiters | Error::TooFewVolumes { .. } | Error::Unreachable | Error::Unsettled => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Error::Full => StatusCode::INSUFFICIENT_STORAGE,
@@ -144,13 +144,14 @@ mod tests {
 
     use http_body_util::BodyExt as _;
     use hyper::Request;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
     #[tokio::test]
     async fn a_panic_is_answered() {
         let request = Request::get("/key").body(()).unwrap();
-        let context = RequestContext::new(([127, 0, 0, 1], 1).into(), &request);
+        let context = RequestContext::new(([127, 0, 0, 1], 1).into(), CancellationToken::new(), &request);
         let answer = answered(&context, async { panic!("as the test wants it") }).await;
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let body = answer.into_body().collect().await.unwrap().to_bytes();

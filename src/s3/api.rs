@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use hyper::http::Extensions;
 #[allow(
     clippy::wildcard_imports,
     reason = "the inputs and outputs of all operations, and what they hold"
@@ -27,6 +28,7 @@ use super::request::body;
 use super::{completion, uploads};
 use crate::access::{Access, Right};
 use crate::store::Store;
+use crate::wire::RequestContext;
 
 /// The operations over a store.
 pub(super) struct Operations {
@@ -146,7 +148,9 @@ impl S3 for Operations {
         let headers = described!(input).into_headers()?;
         let lease = self.buckets.lease(&input.bucket).await?;
         let key = key(&input.bucket, &input.key);
-        let record = objects::put(&self.store, &key, lease, upload, outcome, when, headers).await?;
+        let record =
+            objects::put(&self.store_for(&req.extensions), &key, lease, upload, outcome, when, headers)
+                .await?;
         let mut output = PutObjectOutput {
             e_tag: Some(tag(&record)),
             checksum_type: metadata::checksum_type(&record).map(|kind| kind.to_owned().into()),
@@ -186,7 +190,7 @@ impl S3 for Operations {
         let algorithm = algorithm(input.checksum_algorithm.as_ref())?;
         let lease = self.buckets.lease_for_copy(&input.bucket).await?;
         let copy = objects::Copy { source_key, expected, described, algorithm, when };
-        let record = copy.run(&self.store, &key, lease).await?;
+        let record = copy.run(&self.store_for(&req.extensions), &key, lease).await?;
         let mut result = CopyObjectResult {
             e_tag: Some(tag(&record)),
             last_modified: Some(modified(&record)),
@@ -204,14 +208,15 @@ impl S3 for Operations {
             return Err(unsupported("a deletion that is conditional by more than the ETag"));
         }
         self.buckets.check_listable(&input.bucket).await?;
-        objects::delete(&self.store, &key(&input.bucket, &input.key), input.if_match).await?;
+        let store = self.store_for(&req.extensions);
+        objects::delete(&store, &key(&input.bucket, &input.key), input.if_match).await?;
         answer(DeleteObjectOutput::default())
     }
 
     async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> Answer<DeleteObjectsOutput> {
         let DeleteObjectsInput { bucket, delete, .. } = req.input;
         self.buckets.check_listable(&bucket).await?;
-        objects::delete_all(&self.store, &bucket, delete).await.and_then(answer)
+        objects::delete_all(&self.store_for(&req.extensions), &bucket, delete).await.and_then(answer)
     }
 
     async fn get_object_attributes(
@@ -382,7 +387,7 @@ impl S3 for Operations {
         }
         let checksum = uploads::checksum_of_parts(&self.store, &req.input).await?;
         let (upload, outcome) = body(&req, checksum)?;
-        uploads::put(&self.store, &req.input, upload, &outcome).await.and_then(answer)
+        uploads::put(&self.store_for(&req.extensions), &req.input, upload, &outcome).await.and_then(answer)
     }
 
     async fn upload_part_copy(&self, req: S3Request<UploadPartCopyInput>) -> Answer<UploadPartCopyOutput> {
@@ -395,7 +400,7 @@ impl S3 for Operations {
         may(&self.access, req.credentials.as_ref(), Right::Read, bucket)?;
         self.buckets.check_listable(bucket).await?;
         let lease = self.buckets.lease_for_copy(&req.input.bucket).await?;
-        uploads::copy(&self.store, lease, source, req.input).await.and_then(answer)
+        uploads::copy(&self.store_for(&req.extensions), lease, source, req.input).await.and_then(answer)
     }
 
     async fn list_parts(&self, req: S3Request<ListPartsInput>) -> Answer<ListPartsOutput> {
@@ -415,7 +420,7 @@ impl S3 for Operations {
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> Answer<CompleteMultipartUploadOutput> {
         let lease = self.buckets.lease_for_copy(&req.input.bucket).await?;
-        completion::complete(&self.store, lease, req.input).await.and_then(answer)
+        completion::complete(&self.store_for(&req.extensions), lease, req.input).await.and_then(answer)
     }
 
     async fn abort_multipart_upload(
@@ -428,6 +433,12 @@ impl S3 for Operations {
 }
 
 impl Operations {
+    /// The store for the request that has these extensions.
+    fn store_for(&self, extensions: &Extensions) -> Store {
+        let context = extensions.get::<Arc<RequestContext>>();
+        context.map_or_else(|| self.store.clone(), |context| self.store.for_request(context.client_gone()))
+    }
+
     async fn check_bucket(&self, bucket: &str) -> S3Result<()> {
         if self.buckets.exists(bucket).await? {
             Ok(())

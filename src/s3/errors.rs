@@ -19,6 +19,7 @@ pub(super) fn refused(error: Error) -> S3Error {
         Error::NoUpload => S3ErrorCode::NoSuchUpload,
         Error::Exists | Error::Changed => S3ErrorCode::PreconditionFailed,
         Error::Busy => S3ErrorCode::OperationAborted,
+        Error::TooManyWaiters => S3ErrorCode::SlowDown,
         Error::Protected => S3ErrorCode::AccessDenied,
         Error::InvalidKey(KeyError::Length(_)) => S3ErrorCode::KeyTooLongError,
         Error::InvalidKey(_) => S3ErrorCode::InvalidArgument,
@@ -36,7 +37,7 @@ pub(super) fn refused(error: Error) -> S3Error {
         tracing::error!(cause = cause.to_string(), "the index failed");
     }
     let full = matches!(error, Error::Full);
-    let busy = code == S3ErrorCode::ServiceUnavailable;
+    let busy = matches!(code, S3ErrorCode::ServiceUnavailable | S3ErrorCode::SlowDown);
     let message = match error {
         // values are immutable in the native API only
         Error::Exists => "there is an object of that key".to_owned(),

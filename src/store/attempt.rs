@@ -9,8 +9,9 @@
 use std::ops::Deref;
 use std::time::Duration;
 
+use super::caller::Caller;
 use super::claims::Claim;
-use super::core::{CLAIM_TIMEOUT, Core, carried_out, unforeseen};
+use super::core::{Core, carried_out, unforeseen};
 use super::under_way::Guard;
 use crate::error::{Error, Result};
 use crate::index::IndexError;
@@ -28,21 +29,24 @@ pub(super) struct Attempt<'a> {
     store: &'a Core,
     key: &'a Key,
     mode: ClaimMode<'a>,
+    /// Without the claim, keeps the reaper off the attempt's intent.
+    under_way: Option<Guard>,
     conditions: Conditions,
     /// The attempt's number: of its intent, and of its generation names.
     id: u64,
-    /// The files that its intent names.
+    /// The files that its intent names. None before the intent is in the index.
     files: Vec<Replica>,
     /// Whether every request that failed was answered.
     all_answered: bool,
 }
 
 /// How an attempt holds the key's claim.
-enum ClaimMode<'a> {
+#[derive(Clone, Copy)]
+pub(super) enum ClaimMode<'a> {
     /// From beginning to end.
     WholeAttempt(&'a Claim),
-    /// For each write of the index; in between, this keeps the reaper off its intent.
-    PerWrite(Guard),
+    /// For each write of the index, for which this caller waits.
+    PerWrite(&'a Caller),
 }
 
 /// The key's claim, for as long as this is.
@@ -67,21 +71,26 @@ impl<'a> Attempt<'a> {
     pub(super) async fn begin(
         store: &'a Core,
         key: &'a Key,
-        claim: Option<&'a Claim>,
+        mode: ClaimMode<'a>,
         conditions: Conditions,
     ) -> Result<Self> {
         let id = store.index.number().await?;
-        let per_write = || ClaimMode::PerWrite(store.under_way.enter(key, id));
-        let mode = claim.map_or_else(per_write, ClaimMode::WholeAttempt);
-        Ok(Self { store, key, mode, conditions, id, files: Vec::new(), all_answered: true })
+        let under_way = match mode {
+            ClaimMode::WholeAttempt(_) => None,
+            ClaimMode::PerWrite(_) => Some(store.under_way.enter(key, id)),
+        };
+        Ok(Self { store, key, mode, under_way, conditions, id, files: Vec::new(), all_answered: true })
     }
 
     async fn claimed(&self) -> Result<CurrentClaim<'a>> {
+        let claims = &self.store.claims;
         match self.mode {
             ClaimMode::WholeAttempt(claim) => Ok(CurrentClaim::Borrowed(claim)),
-            ClaimMode::PerWrite(_) => {
-                let claim = self.store.claims.wait(self.key, CLAIM_TIMEOUT).await;
-                claim.map(CurrentClaim::Owned).ok_or(Error::Busy)
+            ClaimMode::PerWrite(caller) if self.files.is_empty() => {
+                claims.wait(self.key, caller).await.map(CurrentClaim::Owned)
+            }
+            ClaimMode::PerWrite(caller) => {
+                claims.wait_to_go_on(self.key, caller).await.map(CurrentClaim::Owned)
             }
         }
     }
@@ -183,14 +192,12 @@ impl<'a> Attempt<'a> {
     /// An attempt that began later has taken effect first. If both are unconditional, this one counts as stored
     /// just before the later one, and replaced by it; otherwise it is refused.
     async fn end_overtaken(&self, claim: &Claim) -> Result<()> {
-        let ended = match &self.mode {
-            ClaimMode::PerWrite(guard) if self.is_unconditional() && guard.is_overtaken() => {
-                match self.end_upload().await {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err(Error::NoUpload),
-                    Err(error) => Err(error),
-                }
-            }
+        let ended = match &self.under_way {
+            Some(guard) if self.is_unconditional() && guard.is_overtaken() => match self.end_upload().await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Error::NoUpload),
+                Err(error) => Err(error),
+            },
             _ => Err(Error::Busy),
         };
         self.settle(claim).await;
@@ -199,9 +206,7 @@ impl<'a> Attempt<'a> {
 
     /// Notes that an unconditional write has taken effect, for those that began before it.
     fn overtake_earlier(&self) {
-        if let (ClaimMode::PerWrite(guard), Precondition::Always) =
-            (&self.mode, &self.conditions.precondition)
-        {
+        if let (Some(guard), Precondition::Always) = (&self.under_way, &self.conditions.precondition) {
             guard.overtake(self.key);
         }
     }
@@ -237,8 +242,11 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Closes the intent: deletes what was written, and leaves the rest to the reaper.
+    /// Closes the intent, if there is one: deletes what was written, and leaves the rest to the reaper.
     pub(super) async fn abandon(self) {
+        if self.files.is_empty() {
+            return;
+        }
         match self.claimed().await {
             Ok(claim) => self.settle(&claim).await,
             Err(_error) => self.leave_to_the_reaper(),

@@ -9,6 +9,7 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::caller::Caller;
 use super::claims::{Claim, Claims};
 use super::queue::{Job, Queue};
 use super::recent::Recent;
@@ -21,10 +22,6 @@ use crate::key::Key;
 use crate::placement::Placement;
 use crate::record::{Record, State};
 use crate::volume::{Timeouts, Volumes};
-
-/// How long a write of the index waits for whoever holds the key's claim, where others may write the key
-/// meanwhile.
-pub(super) const CLAIM_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The intents of a key whose writer panicked are looked at after this.
 const AFTER_PANIC: Duration = Duration::from_mins(1);
@@ -136,13 +133,14 @@ impl Core {
     pub(super) async fn write<T, F>(
         self: &Arc<Self>,
         key: &Key,
+        caller: &Caller,
         write: impl FnOnce(Arc<Self>, Claim) -> F + Send + 'static,
     ) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let claim = self.claims.take(key).await.ok_or(Error::Busy)?;
+        let claim = self.claims.take(key, caller).await?;
         self.run(key, |store| write(store, claim)).await
     }
 

@@ -13,7 +13,7 @@
 //! An intent is *open* while its attempt is under way, and *closed* from then on; an intent that is found at
 //! start-up is closed. The reaper deletes the files of closed ones.
 //!
-//! Every write runs to its end, so that a client that leaves cuts the attempt short nowhere but at its body.
+//! Every write that has begun runs to its end: a client that leaves cuts it short nowhere but at its body.
 //!
 //! # Words
 //!
@@ -25,6 +25,7 @@
 //! | intent | the row of the index that names the files of an attempt which no record names |
 //! | open, closed | an open intent's attempt may still send requests; a closed one's can't |
 //! | claim | the right to write a key in this process: one holder at a time |
+//! | begun | of a write: its first step is in the index. If it waits for a claim before that, it may be given up |
 //! | under way | of an attempt without the claim: between its beginning and its end |
 //! | take effect | the step in which the attempt's value becomes the key's |
 //! | surplus | files that a new record replaces; their intent waits for readers that are on their way |
@@ -38,12 +39,13 @@
 //!
 //! # Files
 //!
-//! Each imports only from those before it: `recent`, `claims`, `run_to_end`, `under_way`, `queue`, `terms` →
+//! Each imports only from those before it: `recent`, `caller` → `claims`, `run_to_end`, `under_way`, `queue`, `terms` →
 //! `core` (the parts, and how a write is run) → `replicas` → `copy` → `attempt` → `fanout` → `put` → `read` →
 //! `splice` → `uploads` → `buckets`, `rebalance`, `reaper` → `lifetime` → this file, which has the public verbs.
 
 mod attempt;
 mod buckets;
+mod caller;
 mod claims;
 mod copy;
 mod core;
@@ -70,6 +72,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
 use crate::index::steps::Conditions;
@@ -78,6 +81,7 @@ use crate::record::{Headers, Record, State};
 use crate::volume::Volumes;
 
 use self::core::Core;
+use caller::Caller;
 use terms::Terms;
 
 pub use self::core::{Forgotten, Options};
@@ -94,15 +98,25 @@ pub use uploads::Uploads;
 
 /// The key-value store. Cheap to clone; all clones are the same one.
 #[derive(Clone)]
-pub struct Store(Arc<Core>);
+pub struct Store(Arc<Core>, Option<Caller>);
 
 /// Beginning and end.
 impl Store {
-    /// A store over that index and those volumes. Nothing runs in the background before
-    /// [`Store::start`].
+    /// A store over that index and those volumes. [`Store::start`] begins what runs in the background.
     #[must_use]
     pub fn new(index: Index, volumes: Volumes, options: Options) -> Self {
-        Self(Arc::new(Core::new(index, volumes, options, self::core::random)))
+        Self(Arc::new(Core::new(index, volumes, options, self::core::random)), None)
+    }
+
+    /// The store for one request: all its writes together wait for keys that others are writing as long as one write
+    /// waits otherwise, and those that still wait when the client is `gone` are given up.
+    #[must_use]
+    pub fn for_request(&self, gone: CancellationToken) -> Self {
+        Self(Arc::clone(&self.0), Some(Caller::new(gone)))
+    }
+
+    fn caller(&self) -> Caller {
+        self.1.clone().unwrap_or_default()
     }
 
     /// Takes up the intents that an earlier run left, and reaps in the background from then on.
@@ -114,8 +128,8 @@ impl Store {
         lifetime::start(&self.0).await
     }
 
-    /// Deletes the files of all unfinished attempts, for a program that runs no longer than that, and
-    /// returns the number of those that no volume confirmed to be gone.
+    /// Deletes the files of all unfinished attempts, for a program that runs no longer than that, and returns the
+    /// number of those that no volume confirmed to be gone.
     ///
     /// # Errors
     ///
@@ -184,55 +198,49 @@ impl Store {
         self.0.splice(pieces, tap)
     }
 
-    /// Stores a new value, and returns when all its replicas are whole and the index has it.
-    ///
-    /// Refusals come before the body is read. Other writers of the key are refused meanwhile.
+    /// Stores a new value, and returns when all its replicas are whole and the index has it. Refusals come before
+    /// the body is read. Other writers of the key are refused meanwhile.
     ///
     /// # Errors
     ///
-    /// `InvalidKey`, `Empty`, `Exists`, `Busy`, `Unsettled`, `WrongMd5`, `CutShort`, `Stalled`, `TooFewVolumes`,
-    /// `Full`: nothing was stored. `Index`: it may be stored, or not.
+    /// `InvalidKey`, `Empty`, `Exists`, `Busy`, `TooManyWaiters`, `Unsettled`, `WrongMd5`, `CutShort`, `Stalled`,
+    /// `TooFewVolumes`, `Full`: nothing was stored. `Index`: it may be stored, or not.
     pub async fn put<B>(&self, key: &Key, incoming: Incoming<B>) -> Result<()>
     where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: std::fmt::Display + Send,
+        B: Body<Data = Bytes, Error: std::fmt::Display + Send> + Send + Unpin + 'static,
     {
-        self.0.put_new(key, incoming).await
+        self.0.put_new(key, incoming, self.caller()).await
     }
 
     /// Stores a value in the place of whatever the key holds, if the precondition allows that at the moment when
     /// it takes effect: readers see the old one or the new one. It may be empty. Others may write the key
-    /// meanwhile.
-    ///
-    /// `finish` sees the value before it takes effect, and gives its headers, or refuses it.
+    /// meanwhile. `finish` sees the value before it takes effect, and gives its headers, or refuses it.
     ///
     /// # Errors
     ///
     /// As [`Store::put`], and those of the precondition, of `finish`, and of a body that says them itself, as
     /// [`Spliced`] does: nothing was stored. `Busy`: others had the key for too long, or an attempt that began
     /// later has already taken effect, on a condition that this one would break.
-    pub async fn replace<B>(
+    pub async fn replace(
         &self,
         key: &Key,
-        incoming: Incoming<B>,
+        incoming: Incoming<impl Body<Data = Bytes, Error: std::fmt::Display + Send> + Send + Unpin + 'static>,
         precondition: Precondition,
         finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
-    ) -> Result<Record>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: std::fmt::Display + Send,
-    {
-        self.0.replace(key, incoming, Terms::new(precondition, Box::new(finish))).await
+    ) -> Result<Record> {
+        let terms = Terms::new(precondition, Box::new(finish), self.caller());
+        self.0.replace(key, incoming, terms).await
     }
 
     /// Removes the key: it is never served or listed again.
     ///
     /// # Errors
     ///
-    /// `NotFound`, `Busy`, `Protected` (live, and the store protects).
+    /// `NotFound`, `Busy`, `TooManyWaiters`, `Protected` (live, and the store protects).
     pub async fn delete(&self, key: &Key) -> Result<()> {
         let conditions = Conditions::on(Precondition::Always);
-        self.0.write(key, |store, claim| async move { store.delete(&claim, conditions).await }).await
+        let delete = |store: Arc<Core>, claim| async move { store.delete(&claim, conditions).await };
+        self.0.write(key, &self.caller(), delete).await
     }
 
     /// Removes the key as [`Store::delete`], if the precondition allows that; waits for others who write it.
@@ -241,16 +249,16 @@ impl Store {
     ///
     /// As [`Store::delete`], and those of the precondition.
     pub async fn remove(&self, key: &Key, precondition: Precondition) -> Result<()> {
-        self.0.remove(key, precondition).await
+        self.0.remove(key, precondition, &self.caller()).await
     }
 
     /// Hides the key, or with `Live` undoes that.
     ///
     /// # Errors
     ///
-    /// `NotFound` when there is no such key in the other state, `Busy`.
+    /// `NotFound` when there is no such key in the other state, `Busy`, `TooManyWaiters`.
     pub async fn set_state(&self, key: &Key, state: State) -> Result<()> {
-        self.0.set_state(key, state).await
+        self.0.set_state(key, state, &self.caller()).await
     }
 }
 
@@ -283,29 +291,24 @@ impl Store {
         self.0.uploads(prefix, start).await
     }
 
-    /// Stores a part of the upload, in the place of an earlier one of that number, as [`Store::replace`]
-    /// does.
+    /// Stores a part of the upload as [`Store::replace`] does, in the place of an earlier one of that number.
     ///
     /// # Errors
     ///
     /// As [`Store::replace`], and `NoUpload`: nothing was stored.
-    pub async fn put_part<B>(
+    pub async fn put_part(
         &self,
         key: &Key,
         upload: u64,
         number: u16,
-        incoming: Incoming<B>,
+        incoming: Incoming<impl Body<Data = Bytes, Error: std::fmt::Display + Send> + Send + Unpin + 'static>,
         finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
-    ) -> Result<Record>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: std::fmt::Display + Send,
-    {
-        self.0.put_part(key, upload, number, incoming, Box::new(finish)).await
+    ) -> Result<Record> {
+        let terms = Terms::new(Precondition::Always, Box::new(finish), self.caller());
+        self.0.put_part(key, upload, number, incoming, terms).await
     }
 
-    /// The parts that the upload has, from the number `start` on, at most `most` of them, and the number of
-    /// the next one.
+    /// At most `most` parts of the upload, from the number `start` on, and the number of the next one.
     ///
     /// # Errors
     ///
@@ -322,7 +325,6 @@ impl Store {
 
     /// Makes the key's value of these parts, in this order, and ends the upload. Readers see what the key
     /// held, or the whole of the new value; if it can't be stored, the upload is as it was.
-    ///
     /// `tap` sees the bytes on their way; `precondition` and `finish` are those of [`Store::replace`].
     ///
     /// # Errors
@@ -338,7 +340,8 @@ impl Store {
         tap: impl FnMut(&Bytes) + Send + 'static,
         finish: impl FnOnce(Received) -> Result<Headers> + Send + 'static,
     ) -> Result<Record> {
-        self.0.complete_upload(key, upload, parts, precondition, tap, Box::new(finish)).await
+        let terms = Terms::new(precondition, Box::new(finish), self.caller());
+        self.0.complete_upload(key, upload, parts, tap, terms).await
     }
 
     /// Ends the upload, and deletes its parts in the background.
@@ -351,7 +354,7 @@ impl Store {
     }
 }
 
-/// What there is.
+/// What there is, and where it lies.
 impl Store {
     /// The buckets. Unless `strict`, the first segment of any key is one, too.
     #[must_use]
@@ -417,17 +420,14 @@ impl Store {
         let (claims, under_way) = (Arc::clone(&self.0.claims), self.0.under_way.clone());
         self.0.index.dump(move |key, id| claims.is_requested(key) || under_way.contains(id)).await
     }
-}
 
-/// Where values lie.
-impl Store {
     /// Moves the value of the key to where the volumes want it, and makes good what is missing.
     ///
     /// # Errors
     ///
-    /// `NotFound`, `Busy`; `Unreachable`, `Damaged` or `Full` when it can't be done now: nothing was changed.
+    /// `NotFound`, `Busy`, `TooManyWaiters`, `Unreachable`, `Damaged`, `Full`: nothing was changed.
     pub async fn rebalance(&self, key: &Key) -> Result<Rebalanced> {
-        self.0.write(key, |store, claim| async move { store.rebalance(&claim).await }).await
+        self.0.write(key, &self.caller(), |store, claim| async move { store.rebalance(&claim).await }).await
     }
 
     /// What [`Store::rebalance`] would do now.

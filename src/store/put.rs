@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, ClaimMode};
+use super::caller::Caller;
 use super::claims::Claim;
-use super::core::{CLAIM_TIMEOUT, Core, carried_out};
+use super::core::{Core, carried_out};
 use super::fanout::Fanout;
 use super::terms::{Incoming, Received, Terms};
 use crate::clock::Timestamp;
@@ -22,7 +23,12 @@ use crate::source::Source;
 
 impl Core {
     /// Stores a value under a key that has none.
-    pub(super) async fn put_new<B>(self: &Arc<Self>, key: &Key, incoming: Incoming<B>) -> Result<()>
+    pub(super) async fn put_new<B>(
+        self: &Arc<Self>,
+        key: &Key,
+        incoming: Incoming<B>,
+        caller: Caller,
+    ) -> Result<()>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display + Send,
@@ -32,11 +38,11 @@ impl Core {
             return Err(Error::Empty);
         }
         let finish = Box::new(|_received| Ok(Headers::new()));
-        let terms = Terms { may_be_empty: false, ..Terms::new(Precondition::Absent, finish) };
+        let terms = Terms { may_be_empty: false, ..Terms::new(Precondition::Absent, finish, caller.clone()) };
         let put = |store: Arc<Self>, claim: Claim| async move {
             store.put(claim.key(), Some(&claim), incoming, terms).await.map(drop)
         };
-        self.write(key, put).await
+        self.write(key, &caller, put).await
     }
 
     /// Stores a value in the place of whatever the key holds.
@@ -67,10 +73,11 @@ impl Core {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display + 'static,
     {
-        let Terms { mut conditions, finish, may_be_empty } = terms;
+        let Terms { mut conditions, finish, may_be_empty, caller } = terms;
         conditions.protect = self.protects(key);
         let (candidates, name) = self.prepare(key, claim, &conditions).await?;
-        let mut attempt = Attempt::begin(self, key, claim, conditions).await?;
+        let mode = claim.map_or(ClaimMode::PerWrite(&caller), ClaimMode::WholeAttempt);
+        let mut attempt = Attempt::begin(self, key, mode, conditions).await?;
         // beside the attempt's number, which decides which of two attempts replaces the other
         let modified = Timestamp::now();
         let name = name.unwrap_or(attempt.own_name());
@@ -145,21 +152,23 @@ impl Core {
     }
 
     /// Removes whatever the key holds, and waits for others who write it.
-    pub(super) async fn remove(self: &Arc<Self>, key: &Key, precondition: Precondition) -> Result<()> {
-        let removed = key.clone();
-        let delete = |store: Arc<Self>| async move {
-            let claim = store.claims.wait(&removed, CLAIM_TIMEOUT).await.ok_or(Error::Busy)?;
-            store.delete(&claim, Conditions::on(precondition)).await
-        };
-        self.run(key, delete).await
+    pub(super) async fn remove(
+        self: &Arc<Self>,
+        key: &Key,
+        precondition: Precondition,
+        caller: &Caller,
+    ) -> Result<()> {
+        let claim = self.claims.wait(key, caller).await?;
+        let conditions = Conditions::on(precondition);
+        self.run(key, |store| async move { store.delete(&claim, conditions).await }).await
     }
 
     /// Hides the key, or shows it again.
-    pub(super) async fn set_state(self: &Arc<Self>, key: &Key, state: State) -> Result<()> {
+    pub(super) async fn set_state(self: &Arc<Self>, key: &Key, state: State, caller: &Caller) -> Result<()> {
         let set = move |store: Arc<Self>, claim: Claim| async move {
             carried_out(store.index.set_state(claim.key(), state).await?).map(drop)
         };
-        self.write(key, set).await
+        self.write(key, caller, set).await
     }
 
     /// Removes whatever the key holds, if the conditions allow that at that moment.

@@ -3,7 +3,7 @@
 
 use futures_util::future::join_all;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, ClaimMode};
 use super::claims::Claim;
 use super::copy::{CopyError, Fingerprint};
 use super::core::Core;
@@ -76,7 +76,7 @@ impl Core {
         let entry = self.index.entry(key).await?;
         let record = entry.record.clone().ok_or(Error::NotFound)?;
         let conditions = Conditions::on(Precondition::Unchanged(Box::new(record.clone())));
-        let mut attempt = Attempt::begin(self, key, Some(claim), conditions).await?;
+        let mut attempt = Attempt::begin(self, key, ClaimMode::WholeAttempt(claim), conditions).await?;
         let plan = self.plan(key, &entry, &record, attempt.own_name()).await?;
         if plan.wanted == record.replicas {
             return Ok(plan.summary);

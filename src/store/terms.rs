@@ -1,6 +1,7 @@
 //! On which terms a value is stored: what a caller brings, what it requires, and what it is told before the
 //! value is visible.
 
+use super::caller::Caller;
 use crate::error::Result;
 use crate::index::steps::{Conditions, Precondition};
 use crate::record::Headers;
@@ -33,11 +34,12 @@ pub(super) struct Terms {
     pub(super) conditions: Conditions,
     pub(super) finish: Finish,
     pub(super) may_be_empty: bool,
+    pub(super) caller: Caller,
 }
 
 impl Terms {
     /// A value on which nobody insists beyond the key's state.
-    pub(super) fn new(precondition: Precondition, finish: Finish) -> Self {
-        Self { conditions: Conditions::on(precondition), finish, may_be_empty: true }
+    pub(super) fn new(precondition: Precondition, finish: Finish, caller: Caller) -> Self {
+        Self { conditions: Conditions::on(precondition), finish, may_be_empty: true, caller }
     }
 }

@@ -17,9 +17,10 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use tokio::time::sleep;
 
-use super::core::{CLAIM_TIMEOUT, Core};
+use super::caller::Caller;
+use super::core::Core;
 use super::splice::Piece;
-use super::terms::{Finish, Incoming, Terms};
+use super::terms::{Incoming, Terms};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::index::IndexError;
@@ -79,13 +80,12 @@ impl Core {
         upload: u64,
         number: u16,
         body: Incoming<B>,
-        finish: Finish,
+        mut terms: Terms,
     ) -> Result<Record>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: std::fmt::Display + Send,
     {
-        let mut terms = Terms::new(Precondition::Always, finish);
         terms.conditions.required =
             Some(RequiredNote { note: Note::Upload(key.clone(), upload), ends: false });
         let part = Key::part(upload, number);
@@ -124,9 +124,8 @@ impl Core {
         key: &Key,
         upload: u64,
         parts: Vec<(u16, Record)>,
-        precondition: Precondition,
         tap: impl FnMut(&Bytes) + Send + 'static,
-        finish: Finish,
+        mut terms: Terms,
     ) -> Result<Record> {
         key.check().map_err(Error::InvalidKey)?;
         let pieces = parts.into_iter().map(|(number, record)| {
@@ -138,7 +137,6 @@ impl Core {
         // a part changed, not the key's value
         let body = body.map_err(|error| if matches!(error, Error::Changed) { Error::Busy } else { error });
         let body = Incoming { length, body, md5: None };
-        let mut terms = Terms::new(precondition, finish);
         terms.conditions.required =
             Some(RequiredNote { note: Note::Upload(key.clone(), upload), ends: true });
         let written = key.clone();
@@ -230,7 +228,7 @@ impl Core {
         if self.stopping.is_cancelled() {
             return Ok(());
         }
-        let claim = self.claims.wait(&part, CLAIM_TIMEOUT).await.ok_or(Error::Busy)?;
+        let claim = self.claims.wait(&part, &Caller::default()).await?;
         match self.delete(&claim, Conditions::on(Precondition::Always)).await {
             // another caller deletes the same parts
             Err(Error::NotFound) => Ok(()),

@@ -8,6 +8,7 @@ use std::sync::{LazyLock, OnceLock};
 
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Uri};
+use tokio_util::sync::CancellationToken;
 
 use super::escape::escaped;
 
@@ -28,6 +29,7 @@ pub enum Api {
 pub struct RequestContext {
     number: u64,
     client: SocketAddr,
+    client_gone: CancellationToken,
     method: Method,
     uri: Uri,
     api: Api,
@@ -35,13 +37,14 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// The context of a request that came from there.
+    /// The context of a request that came from there. `client_gone` is cancelled once nobody can read its answer.
     #[must_use]
-    pub fn new<B>(client: SocketAddr, request: &Request<B>) -> Self {
+    pub fn new<B>(client: SocketAddr, client_gone: CancellationToken, request: &Request<B>) -> Self {
         Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             // an IPv4 client of a socket for both families
             client: SocketAddr::new(client.ip().to_canonical(), client.port()),
+            client_gone,
             method: request.method().clone(),
             uri: request.uri().clone(),
             api: Api::Native,
@@ -62,6 +65,12 @@ impl RequestContext {
 
     pub(crate) fn client(&self) -> SocketAddr {
         self.client
+    }
+
+    /// Is cancelled once nobody can read the answer any more. Not all clients that leave can be told from those that
+    /// wait.
+    pub(crate) fn client_gone(&self) -> CancellationToken {
+        self.client_gone.clone()
     }
 
     pub(crate) fn method(&self) -> &Method {
@@ -114,7 +123,8 @@ mod tests {
 
     fn context(target: &str) -> RequestContext {
         let request = Request::get(target).body(()).unwrap();
-        RequestContext::new((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 1).into(), &request)
+        let client = (Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 1).into();
+        RequestContext::new(client, CancellationToken::new(), &request)
     }
 
     #[test]

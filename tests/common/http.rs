@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Error, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// How long the client waits for the next byte.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -136,6 +136,16 @@ impl Connection {
     /// Shuts down the sending side.
     pub fn finish(&mut self) -> io::Result<()> {
         self.stream.get_ref().shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Ends the connection with a reset, as the kernel does for a client that dies or wants no answer any more.
+    pub fn reset(self) {
+        SockRef::from(self.stream.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// The local port.
+    pub fn port(&self) -> u16 {
+        self.stream.get_ref().local_addr().unwrap().port()
     }
 
     /// Reads the answer to a request of that method, skipping `100 Continue`. A truncated answer is an error.

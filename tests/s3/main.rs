@@ -12,6 +12,7 @@
 mod common;
 
 mod answers;
+mod blocked;
 mod bodies;
 mod buckets;
 mod conditions;

@@ -48,5 +48,5 @@ pub(super) async fn started(world: &World) -> Store {
 pub(super) fn store(world: &World, options: Options) -> Store {
     let volumes = Volumes::over(Arc::new(Network::of(world)), options.timeouts);
     let index = Index::Simulated(Simulated(Arc::new(world.clone())));
-    Store(Arc::new(Core::new(index, volumes, options, || 0)))
+    Store(Arc::new(Core::new(index, volumes, options, || 0)), None)
 }

@@ -2,6 +2,7 @@
 
 mod listener;
 mod places;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -23,6 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 pub use listener::listen;
 use places::Places;
@@ -129,28 +131,47 @@ async fn serve_connection<A, F, B>(
     F: Future<Output = Result<Response<B>, Infallible>>,
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
+    let gone = CancellationToken::new();
+    let client_gone = gone.clone();
+    // however the connection ends, what its last request left waiting ends as well
+    let _gone = gone.clone().drop_guard();
     let service = service_fn(move |request: Request<Incoming>| {
         let asks_first = request.headers().contains_key(EXPECT);
         let is_empty = request.body().is_end_stream();
-        answer(RequestContext::new(client, &request), request).map_ok(move |mut answer| {
+        let context = RequestContext::new(client, client_gone.clone(), &request);
+        answer(context, request).map_ok(move |mut answer| {
             if asks_first && (is_empty || is_refusal(&answer)) {
                 instead_of_100(&mut answer);
             }
             answer
         })
     });
+    let (stream, presence) = stream::split(stream);
     let stream = TokioIo::new(WriteTimeout::new(stream, READ_TIMEOUT));
     let connection = http.serve_connection(stream, service);
     tokio::pin!(connection);
+    let served = async {
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = leave.changed() => match timeout(LAST_CHANCE, connection.as_mut()).await {
+                Ok(ended) => ended,
+                Err(_elapsed) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            },
+        }
+    };
+    tokio::pin!(served);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = leave.changed() => match timeout(LAST_CHANCE, connection.as_mut()).await {
-            Ok(ended) => ended,
-            Err(_elapsed) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        },
+        biased;
+        ended = served.as_mut() => ended,
+        // the connection keeps its place until its request has ended: a write that has begun runs on, and the places
+        // bound the number of such writes
+        () = presence.gone() => {
+            gone.cancel();
+            served.await
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");

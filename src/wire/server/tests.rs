@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -13,25 +14,45 @@ use tokio::time::sleep;
 use super::*;
 use crate::wire::{Outgoing, caught};
 
+/// Far more than anything takes here that happens at all.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// Serves in the background, on any port: `/wait` when it is let go, `/panic` with a panic, and all else
-/// at once.
-async fn server(connections: u32, go: &Arc<Notify>) -> SocketAddr {
+/// What requests that wait wait for, and tell.
+#[derive(Default)]
+struct Signals {
+    go: Notify,
+    waits: Notify,
+}
+
+/// Serves in the background, on any port: `/wait` when it is let go, `/watch` then or, with another status, when its
+/// client is gone, `/panic` with a panic, and all else at once.
+async fn server(connections: u32, signals: &Arc<Signals>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let go = Arc::clone(go);
-    let answer = move |_context: RequestContext, request: Request<Incoming>| {
-        let go = Arc::clone(&go);
+    let signals = Arc::clone(signals);
+    let answer = move |context: RequestContext, request: Request<Incoming>| {
+        let signals = Arc::clone(&signals);
         async move {
             let path = request.uri().path();
             let work = async {
+                let mut status = StatusCode::OK;
                 match path {
-                    "/wait" => go.notified().await,
+                    "/wait" => signals.go.notified().await,
+                    "/watch" => {
+                        signals.waits.notify_one();
+                        tokio::select! {
+                            () = signals.go.notified() => {}
+                            () = context.client_gone().cancelled_owned() => status = StatusCode::GONE,
+                        }
+                    }
                     "/panic" => panic!("as the test wants it"),
                     _ => {}
                 }
-                Response::new(Outgoing::Text(None))
+                let mut answer = Response::new(Outgoing::Text(None));
+                *answer.status_mut() = status;
+                answer
             };
             Ok(caught(work).await.unwrap_or_else(|panicked| {
                 let mut answer = Response::new(Outgoing::Text(Some(format!("{panicked}\n").into())));
@@ -103,8 +124,8 @@ async fn who_asks_first_and_has_nothing_to_send_is_answered_for_the_last_time() 
 
 #[tokio::test]
 async fn a_panic_is_answered_and_takes_nothing_else_down() {
-    let go = Arc::new(Notify::new());
-    let address = server(8, &go).await;
+    let signals = Arc::<Signals>::default();
+    let address = server(8, &signals).await;
     let mut other = sent(address, b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut stream = sent(address, b"GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let panicked = answer(&mut stream).await;
@@ -112,7 +133,7 @@ async fn a_panic_is_answered_and_takes_nothing_else_down() {
     assert!(panicked.ends_with("\r\n\r\nthe master failed, see its log\n"), "{panicked}");
     stream.write_all(REQUEST).await.unwrap();
     assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200 "), "its connection serves on");
-    go.notify_one();
+    signals.go.notify_one();
     assert!(answer(&mut other).await.starts_with("HTTP/1.1 200 "), "a request under way at the time");
 }
 
@@ -128,8 +149,8 @@ async fn idle_connections_make_room_for_one_that_finds_no_place() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_under_way_keep_their_places() {
-    let go = Arc::new(Notify::new());
-    let address = server(2, &go).await;
+    let signals = Arc::<Signals>::default();
+    let address = server(2, &signals).await;
     let mut waiting = sent(address, b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut half = sent(address, b"GET / HTTP/1.1\r\nHo").await;
     let mut third = sent(address, REQUEST).await;
@@ -137,8 +158,37 @@ async fn requests_under_way_keep_their_places() {
     half.write_all(b"st: x\r\n\r\n").await.unwrap();
     assert!(answer(&mut half).await.contains("connection: close"), "then it makes room");
     assert!(answer(&mut third).await.starts_with("HTTP/1.1 200 "));
-    go.notify_one();
+    signals.go.notify_one();
     assert!(answer(&mut waiting).await.starts_with("HTTP/1.1 200 "));
+}
+
+/// Ends a connection with a reset.
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+#[tokio::test]
+async fn a_reset_ends_a_wait_and_a_half_close_does_not() {
+    let signals = Arc::<Signals>::default();
+    let address = server(2, &signals).await;
+    let request = b"GET /watch HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut half_closed = sent(address, request).await;
+    half_closed.shutdown().await.unwrap();
+    signals.waits.notified().await;
+    // its body never ends
+    let upload = b"PUT /watch HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n1";
+    for bytes in [&request[..], upload] {
+        let stream = sent(address, bytes).await;
+        signals.waits.notified().await;
+        reset(stream);
+        // there is a place for the next one only if it has left
+        let mut next = sent(address, REQUEST).await;
+        let answer = timeout(PATIENCE, answer(&mut next)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    signals.go.notify_one();
+    assert!(answer(&mut half_closed).await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test(start_paused = true)]
