@@ -191,16 +191,37 @@ impl Index {
     /// The index can't tell, as long as it is not [fresh](Self::is_fresh).
     pub async fn resolve(&self, key: &Key, id: u64, files: &[Replica]) -> Result<Resolved, IndexError> {
         if !self.is_fresh() {
-            return Err(IndexError::new("a write failed: what came of it shows at the next start"));
+            return Err(IndexError::new(
+                "a write failed: what came of it shows when the index is opened again",
+            ));
         }
         Ok(self.entry(key).await?.resolve(id, files))
     }
 
-    /// Whether reads show what is on the disk. After a write that failed they may not: the next start may find that
-    /// the write happened. No file may be deleted then, because a record may name it.
+    /// Whether reads show what is on the disk. After a write that failed they may not: the next opening may find that
+    /// the write happened. No file may be deleted because of what is read then, because a record may name it.
+    ///
+    /// Whoever deletes files asks *before* it reads what it decides on. Asked afterwards, the index may have been
+    /// opened again in between.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         engine!(self, engine => engine.is_fresh())
+    }
+
+    /// Returns once a write has failed, at once if one has.
+    pub async fn failed(&self) {
+        engine!(self, engine => engine.failed().await);
+    }
+
+    /// Opens the index again after a write that failed: from then on, reads show what came of it, and writes may
+    /// succeed. Reads wait for the moment that this takes, and dumps that were begun end with an error.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be written yet: nothing has changed, and reads go on. Or it could be closed and not be opened:
+    /// everything fails until a later call succeeds.
+    pub async fn reopen(&self) -> Result<(), IndexError> {
+        engine!(self, engine => engine.reopen().await)
     }
 
     /// A new number: no attempt has had it, and none will get it again.
@@ -385,8 +406,18 @@ impl Index {
         engine!(self, engine => engine.reserve_beyond(seen).await)
     }
 
-    /// Carries out what was begun, and leaves the index in a form that minikeyvalue can open. Blocking.
+    /// Carries out what was begun, and leaves the index in a form that minikeyvalue can open, or logs that it
+    /// couldn't. Blocking.
     pub fn close(self) {
         engine!(self, engine => engine.close());
+    }
+
+    /// As [`Index::close`], though others may still have the index: what they ask for from now on fails.
+    ///
+    /// # Errors
+    ///
+    /// The runtime is shutting down.
+    pub async fn shut(&self) -> Result<(), IndexError> {
+        engine!(self, engine => engine.shut().await)
     }
 }

@@ -45,6 +45,9 @@ pub(crate) trait Stage: Send + Sync {
     /// Waits for as long as the call takes, and tells whether it fails.
     fn read(&self, read: Read) -> BoxFuture<'_, Result<(), IndexError>>;
 
+    /// Waits for as long as it takes until the caller goes on with what it has read.
+    fn return_read(&self) -> BoxFuture<'_, ()>;
+
     /// Shows the rows as they are now.
     fn show(&self, look: &mut dyn FnMut(&Rows<'_>));
 
@@ -57,8 +60,14 @@ pub(crate) trait Stage: Send + Sync {
     /// The first number that was never reserved.
     fn first_unreserved(&self) -> u64;
 
-    /// Whether no write has failed.
+    /// Whether no write has failed since the index was opened.
     fn is_fresh(&self) -> bool;
+
+    /// Returns once a write has failed.
+    fn failed(&self) -> BoxFuture<'_, ()>;
+
+    /// Opens the index again.
+    fn reopen(&self) -> BoxFuture<'_, Result<(), IndexError>>;
 }
 
 /// An index on such a stage.
@@ -88,6 +97,14 @@ impl Simulated {
 
     pub(super) fn is_fresh(&self) -> bool {
         self.0.is_fresh()
+    }
+
+    pub(super) async fn failed(&self) {
+        self.0.failed().await;
+    }
+
+    pub(super) async fn reopen(&self) -> Result<(), IndexError> {
+        self.0.reopen().await
     }
 
     pub(super) async fn number(&self) -> Result<u64, IndexError> {
@@ -253,9 +270,17 @@ impl Simulated {
         drop(self);
     }
 
+    /// Nothing outlives a simulated store that could ask for anything.
+    #[allow(clippy::unused_async, reason = "the interface of all engines")]
+    pub(super) async fn shut(&self) -> Result<(), IndexError> {
+        Ok(())
+    }
+
     async fn read<T>(&self, read: Read, look: impl FnOnce(&Rows<'_>) -> T) -> Result<T, IndexError> {
         self.0.read(read).await?;
-        Ok(self.show(look))
+        let seen = self.show(look);
+        self.0.return_read().await;
+        Ok(seen)
     }
 
     fn show<T>(&self, look: impl FnOnce(&Rows<'_>) -> T) -> T {
@@ -299,6 +324,10 @@ impl Stage for Calm {
         Box::pin(async { Ok(()) })
     }
 
+    fn return_read(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
     fn show(&self, look: &mut dyn FnMut(&Rows<'_>)) {
         let Ok(all) = self.0.lock() else { return };
         look(&Rows { entries: &all.entries, notes: &all.notes });
@@ -332,5 +361,13 @@ impl Stage for Calm {
 
     fn is_fresh(&self) -> bool {
         true
+    }
+
+    fn failed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn reopen(&self) -> BoxFuture<'_, Result<(), IndexError>> {
+        Box::pin(async { Ok(()) })
     }
 }

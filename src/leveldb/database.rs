@@ -1,18 +1,17 @@
 //! A database, and iterators over it.
 
 use std::ffi::{CString, c_int};
-use std::fs::File;
 use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once, OnceLock};
 
 use cruzbit_leveldb_sys as sys;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::batch::Batch;
-use super::directory::{prepare_directory, take_lock};
-use super::error::{Error, OpenError, other, refused};
+use super::directory::{Lock, has_log, prepare_directory, take_lock};
+use super::error::{Error, OpenError, failed, other, refused};
 use super::ffi::{
     IterPart, Owned, checked, lent, leveldb_iter_get_error, leveldb_iter_key, leveldb_iter_value,
     leveldb_options_set_max_file_size, read_options, set_read_only_mmap_limit, write_options,
@@ -59,9 +58,10 @@ pub struct Database {
     read_past_cache: Owned<sys::leveldb_readoptions_t>,
     write: Owned<sys::leveldb_writeoptions_t>,
     write_synced: Owned<sys::leveldb_writeoptions_t>,
-    _cache: Owned<sys::leveldb_cache_t>,
-    _filter: Owned<sys::leveldb_filterpolicy_t>,
-    _lock: File,
+    cache: Owned<sys::leveldb_cache_t>,
+    filter: Owned<sys::leveldb_filterpolicy_t>,
+    lock: Lock,
+    path: PathBuf,
     failed_write: OnceLock<Error>,
 }
 
@@ -77,8 +77,24 @@ impl Database {
         static PREPARED: Once = Once::new();
         PREPARED.call_once(prepare_process);
         prepare_directory(path, options.create)?;
-        let name = CString::new(path.as_os_str().as_bytes()).map_err(other)?;
         let lock = take_lock(path)?;
+        Self::open_locked(path, options, lock).map_err(|(error, _lock)| error)
+    }
+
+    /// As [`Database::open`], with the lock of a database that was [released](Self::release); gives it back if
+    /// this fails.
+    pub fn open_again(path: &Path, options: &Options, lock: Lock) -> Result<Self, (OpenError, Lock)> {
+        match prepare_directory(path, false) {
+            Ok(()) => Self::open_locked(path, options, lock),
+            Err(error) => Err((error, lock)),
+        }
+    }
+
+    fn open_locked(path: &Path, options: &Options, lock: Lock) -> Result<Self, (OpenError, Lock)> {
+        let name = match CString::new(path.as_os_str().as_bytes()) {
+            Ok(name) => name,
+            Err(error) => return Err((other(error), lock)),
+        };
         // SAFETY: each pointer is fresh from its constructor and paired with its destructor.
         let (filter, cache, read, read_past_cache, write, write_synced, how) = unsafe {
             (
@@ -107,8 +123,10 @@ impl Database {
             sys::leveldb_options_set_max_open_files(how, options.max_open_files);
             sys::leveldb_options_set_compression(how, sys::Compression::Snappy);
             leveldb_options_set_max_file_size(how, options.max_file_bytes);
-            let raw = checked(|error| sys::leveldb_open(how, name.as_ptr(), error));
-            Owned::new(raw.map_err(refused)?, sys::leveldb_close)
+            match checked(|error| sys::leveldb_open(how, name.as_ptr(), error)) {
+                Ok(raw) => Owned::new(raw, sys::leveldb_close),
+                Err(error) => return Err((refused(error), lock)),
+            }
         };
         Ok(Self {
             db,
@@ -116,9 +134,10 @@ impl Database {
             read_past_cache,
             write,
             write_synced,
-            _cache: cache,
-            _filter: filter,
-            _lock: lock,
+            cache,
+            filter,
+            lock,
+            path: path.to_owned(),
             failed_write: OnceLock::new(),
         })
     }
@@ -145,8 +164,8 @@ impl Database {
 
     /// Applies the whole batch in its order, or nothing of it; `sync` waits until it is on disk.
     ///
-    /// After a failure the batch may or may not take effect later, and every further write fails
-    /// until the database is opened again: LevelDB would append after the torn record (of a full
+    /// After a failure the batch may or may not take effect at the next opening, and every further write fails
+    /// until then: LevelDB would append after the torn record (of a full
     /// disk, for example), and the next opening would lose those writes, though LevelDB acknowledged them.
     /// This holds only if one thread writes at a time.
     pub fn write(&self, batch: &Batch, sync: bool) -> Result<(), Error> {
@@ -184,20 +203,45 @@ impl Database {
         Iter { raw, database: PhantomData, _shared: Some(Arc::clone(self)) }
     }
 
-    /// Moves the log's contents into tables. Call this before every clean close: if goleveldb opens the
-    /// directory later, it skips records in LevelDB's log.
-    ///
-    /// If this fails, the log stays and nothing is lost; LevelDB reads it at the next opening.
+    /// Moves the log's contents into tables. If this fails, the log stays and nothing is lost; LevelDB reads it at
+    /// the next opening.
     pub fn empty_log(&self) {
         let (key, len) = (BEYOND_KEYS.as_ptr().cast(), BEYOND_KEYS.len());
         // SAFETY: a live pointer, and both ends of the range have `len` bytes.
         unsafe { sys::leveldb_compact_range(self.db.raw(), key, len, key, len) }
     }
 
-    /// Whether a write has failed since the database was opened.
+    /// Empties the log and closes the database, so that goleveldb may open the directory: it skips records in
+    /// LevelDB's log.
+    ///
+    /// If this fails, the database is closed all the same, and its log is as [`Database::empty_log`] says.
+    pub fn close(self) -> Result<(), Error> {
+        let same = self.lock.check_identity(&self.path);
+        if same.is_ok() {
+            self.empty_log();
+        }
+        let Self { db, cache, filter, lock, path, .. } = self;
+        // closing waits for LevelDB's thread, which deletes the old log, and uses the other two
+        drop(db);
+        drop((cache, filter));
+        let has_log = same.and_then(|()| has_log(&path).map_err(failed))?;
+        drop(lock);
+        if has_log { Err(Error("the log could not be emptied".into())) } else { Ok(()) }
+    }
+
+    /// Closes the database as it is, and keeps its lock, so that nobody else opens it before it is opened again.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.failed_write.get().is_some()
+    pub fn release(self) -> Lock {
+        let Self { db, cache, filter, lock, .. } = self;
+        drop(db);
+        drop((cache, filter));
+        lock
+    }
+
+    /// Its lock.
+    #[must_use]
+    pub fn lock(&self) -> &Lock {
+        &self.lock
     }
 
     fn writable(&self) -> Result<(), Error> {

@@ -51,3 +51,7 @@ pub(super) fn refused(error: Error) -> OpenError {
 pub(super) fn other(error: impl fmt::Display) -> OpenError {
     OpenError::Other(error.to_string())
 }
+
+pub(super) fn failed(error: impl fmt::Display) -> Error {
+    Error(error.to_string())
+}

@@ -1,6 +1,7 @@
 //! A safe wrapper of LevelDB's C interface: blocking calls on bytes, without knowledge of records.
 //!
-//! The only module with `unsafe`, except for one call of the scheduler. Its invariants:
+//! The only module with `unsafe`, except for one call of the scheduler and for sockets that the master is started
+//! with. Its invariants:
 //! - every C object has one owner, which frees it once; fields are dropped in the order of closing;
 //! - an [`Iter`] borrows or shares its [`Database`], and the slices it returns borrow the iterator,
 //!   so neither outlives the data it points to;
@@ -25,4 +26,5 @@ mod tests;
 
 pub use batch::Batch;
 pub use database::{Database, Iter, Options};
+pub use directory::Lock;
 pub use error::{Error, OpenError};

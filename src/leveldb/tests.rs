@@ -384,3 +384,31 @@ fn threads_can_read_while_one_writes() {
     });
     assert_eq!(all(&mut db.iter(true)), records);
 }
+
+#[test]
+fn closing_empties_the_log_or_tells_that_it_could_not() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    put(&db, b"/key", b"value");
+    db.close().unwrap();
+    assert_eq!(fs::metadata(only_file(&dir, "log")).unwrap().len(), 0);
+    let db = open(&dir);
+    put(&db, b"/late", b"value");
+    fs::rename(dir.path().join("db"), dir.path().join("away")).unwrap();
+    assert!(db.close().is_err());
+}
+
+/// Somebody moved the directory of an open database away and put another one there.
+#[test]
+fn closing_touches_no_other_database() {
+    let dir = TempDir::new().unwrap();
+    let db = open(&dir);
+    put(&db, b"/key", b"old");
+    fs::rename(dir.path().join("db"), dir.path().join("away")).unwrap();
+    let other = Database::open(&dir.path().join("other"), &create()).unwrap();
+    fill(&other, &records(100));
+    other.close().unwrap();
+    fs::rename(dir.path().join("other"), dir.path().join("db")).unwrap();
+    assert!(db.close().is_err());
+    assert_eq!(all(&mut open(&dir).iter(true)), records(100));
+}

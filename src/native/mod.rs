@@ -2,6 +2,7 @@
 
 mod answer;
 mod dump;
+mod health;
 mod list;
 pub mod query;
 mod refusal;
@@ -73,6 +74,9 @@ impl Api {
         let query = head.uri.query().filter(|query| !query.is_empty());
         if let Some(operation) = operation(&head.method, query) {
             context.set_operation(operation);
+        }
+        if let Some(answer) = health::answer(&self.store, head) {
+            return Ok(answer);
         }
         self.admit(head, &key, query)?;
         if let Some(query) = query {
@@ -167,6 +171,8 @@ impl Api {
 fn operation(method: &Method, query: Option<&str>) -> Option<&'static str> {
     match (method.as_str(), query) {
         (_, Some(dump::QUERY)) => Some("dump"),
+        (_, Some(health::READY)) => Some("ready"),
+        (_, Some(health::ALIVE)) => Some("alive"),
         (_, Some(_)) => Some("list"),
         ("GET" | "HEAD", None) => Some("get"),
         ("PUT", None) => Some("put"),

@@ -23,7 +23,7 @@ impl fmt::Display for QueryError {
         f.write_str(match self {
             Self::Target(error) => return error.fmt(f),
             Self::Unknown => {
-                "the queries are ?list and ?unlinked, with &start=KEY and &limit=NUMBER, and /?dump"
+                "the queries are ?list and ?unlinked, with &start=KEY and &limit=NUMBER, and /?dump, /?ready and /?alive"
             }
             Self::Limit => "limit is a number of keys, 0 for all",
             Self::Twice => "the query says something twice",

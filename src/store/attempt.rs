@@ -223,8 +223,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// The index failed, and may have carried the step out. Where it can't tell, nothing is deleted, and the
-    /// next start finds either the record or the intent.
+    /// The index failed, and may have carried the step out. Where it can't tell, nothing is deleted, and when the
+    /// index is opened again, either the record or the intent is found.
     async fn resolve(&self, claim: &Claim, surplus: &Surplus, error: IndexError) -> Result<()> {
         match self.store.index.resolve(self.key, self.id, &self.files).await {
             Ok(Resolved::TookEffect) => {

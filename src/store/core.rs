@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -86,6 +87,8 @@ pub(super) struct Core {
     /// Closed intents, for the reaper.
     pub(super) queue: Queue,
     pub(super) under_way: UnderWay,
+    /// Has the sweep for parts of uploads run now.
+    pub(super) sweep_now: Notify,
     /// Writes that run, and the reaper.
     pub(super) tasks: TaskTracker,
     pub(super) stopping: CancellationToken,
@@ -105,6 +108,7 @@ impl Core {
             claims: Arc::default(),
             queue: Queue::default(),
             under_way: UnderWay::default(),
+            sweep_now: Notify::new(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }
@@ -177,7 +181,7 @@ impl Core {
                     self.queue.push(job.closed + AFTER_PANIC, job);
                 }
             }
-            Err(error) => tracing::error!(%key, %error, "intents stay until the next start"),
+            Err(error) => tracing::error!(%key, %error, "intents stay until the index is opened again"),
         }
     }
 

@@ -1,13 +1,15 @@
-//! How a store begins and ends.
+//! How a store begins and ends, and whether it can take values.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::Core;
-use super::{reaper, uploads};
+use super::{reaper, recovery, uploads};
 use crate::index::IndexError;
 
-/// Takes up the intents that an earlier run left, and reaps and sweeps in the background from then on.
+/// Takes up the intents that an earlier run left. From then on, what is left over is deleted in the background,
+/// and the index is opened again after a write that failed.
 pub(super) async fn start(store: &Arc<Core>) -> Result<(), IndexError> {
     if store.index.first_unreserved().await? > 1 {
         store.deleted.note_any();
@@ -18,22 +20,54 @@ pub(super) async fn start(store: &Arc<Core>) -> Result<(), IndexError> {
     }
     store.tasks.spawn(reaper::run(Arc::clone(store)));
     store.tasks.spawn(uploads::sweep_often(Arc::clone(store)));
+    store.tasks.spawn(recovery::run(Arc::clone(store)));
     Ok(())
 }
 
-/// Lets what runs finish, for at most `grace`, and closes the index.
-pub(super) async fn stop(store: Arc<Core>, grace: Duration) {
+/// Why no value can be stored now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReady {
+    /// The index can't be written.
+    Index,
+    /// Fewer volumes are up than a value needs.
+    Volumes {
+        /// Those that are.
+        up: usize,
+        /// Those that are needed.
+        needed: usize,
+    },
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index => f.write_str("the index can't be written now, see the master's log"),
+            Self::Volumes { up, needed } => write!(f, "{needed} volumes are needed, {up} are up"),
+        }
+    }
+}
+
+impl std::error::Error for NotReady {}
+
+/// Whether values can be stored now, as far as is known without trying.
+pub(super) fn check_ready(store: &Core) -> Result<(), NotReady> {
+    if !store.index.is_fresh() {
+        return Err(NotReady::Index);
+    }
+    let placement = &store.options.placement;
+    let up = placement.addresses().filter(|address| !store.volumes.at(address).is_down()).count();
+    let needed = placement.replicas;
+    if up < needed { Err(NotReady::Volumes { up, needed }) } else { Ok(()) }
+}
+
+/// Lets what runs finish, for at most `grace`, and closes the index, also where something still runs.
+pub(super) async fn stop(store: &Core, grace: Duration) {
     store.stopping.cancel();
     store.tasks.close();
     if tokio::time::timeout(grace, store.tasks.wait()).await.is_err() {
         tracing::warn!("writes were cut off; the next start cleans up after them");
     }
-    match Arc::try_unwrap(store) {
-        Ok(core) => {
-            if let Err(error) = crate::runtime::blocking(move || core.index.close()).await {
-                tracing::error!(%error, "the index wasn't closed cleanly");
-            }
-        }
-        Err(_shared) => tracing::debug!("the index is closed by the end of the process"),
+    if let Err(error) = store.index.shut().await {
+        tracing::error!(%error, "the index wasn't closed cleanly");
     }
 }

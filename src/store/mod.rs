@@ -13,6 +13,9 @@
 //! An intent is *open* while its attempt is under way, and *closed* from then on; an intent that is found at
 //! start-up is closed. The reaper deletes the files of closed ones.
 //!
+//! After a write of the index that failed, reads may not show what is on the disk until the index is opened again
+//! (`recovery`): files are deleted only because of what was read when no write had failed.
+//!
 //! Every write that has begun runs to its end: a client that leaves cuts it short nowhere but at its body.
 //!
 //! # Words
@@ -41,7 +44,7 @@
 //!
 //! Each imports only from those before it: `recent`, `caller` → `claims`, `run_to_end`, `under_way`, `queue`, `terms` →
 //! `core` (the parts, and how a write is run) → `replicas` → `copy` → `attempt` → `fanout` → `put` → `read` →
-//! `splice` → `uploads` → `buckets`, `rebalance`, `reaper` → `lifetime` → this file, which has the public verbs.
+//! `splice` → `uploads` → `buckets`, `rebalance`, `reaper`, `recovery` → `lifetime` → this file: the public verbs.
 
 mod attempt;
 mod buckets;
@@ -59,6 +62,7 @@ mod read;
 mod reaper;
 mod rebalance;
 mod recent;
+mod recovery;
 mod replicas;
 mod run_to_end;
 mod splice;
@@ -89,6 +93,7 @@ pub use crate::index::fold::{Folded, Item, beyond};
 pub use crate::index::steps::Precondition;
 pub use crate::index::{Dump, Index, IndexError, Listed, Page};
 pub use buckets::{BucketError, Buckets, Lease};
+pub use lifetime::NotReady;
 pub use read::Reading;
 pub use rebalance::Rebalanced;
 pub use replicas::Located;
@@ -138,9 +143,18 @@ impl Store {
         self.0.reap_once().await
     }
 
-    /// Lets what runs finish, for at most `grace`, and closes the index.
+    /// Lets what runs finish, for at most `grace`, and closes the index: whoever still has the store gets errors.
     pub async fn stop(self, grace: Duration) {
-        lifetime::stop(self.0, grace).await;
+        lifetime::stop(&self.0, grace).await;
+    }
+
+    /// Whether values can be stored now: the index can be written, and enough volumes are up.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub fn check_ready(&self) -> std::result::Result<(), NotReady> {
+        lifetime::check_ready(&self.0)
     }
 
     /// How it behaves.

@@ -8,7 +8,8 @@
 //! leaves no doubt: no file can come of it.)
 //!
 //! It works from a queue in memory that is filled once at start-up; the index is scanned again only
-//! after the queue was too full to take more.
+//! after the queue was too full to take more, and after the index was opened again. While the index doesn't show
+//! what is on the disk, it waits.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -40,7 +41,9 @@ const BUSY: Duration = Duration::from_millis(200);
 pub(super) async fn run(store: Arc<Core>) {
     let workers = Arc::new(Semaphore::new(WORKERS));
     loop {
-        let mut wait = match store.queue.next() {
+        let fresh = store.index.is_fresh();
+        let next = if fresh { store.queue.next() } else { Err(None) };
+        let mut wait = match next {
             Ok(job) => {
                 let Ok(worker) = Arc::clone(&workers).acquire_owned().await else { return };
                 let working = Arc::clone(&store);
@@ -61,7 +64,7 @@ pub(super) async fn run(store: Arc<Core>) {
             }
             Err(wait) => wait,
         };
-        if workers.available_permits() == WORKERS && store.queue.wants_scan() {
+        if fresh && workers.available_permits() == WORKERS && store.queue.wants_scan() {
             // readers may still be on their way to the files of any
             let Err(error) = store.take_up_intents(store.options.reader_grace).await else { continue };
             tracing::error!(%error, "intents can't be read");
@@ -115,6 +118,12 @@ impl Core {
             return;
         };
         let begun = Instant::now();
+        // Before the entry is read: a record that this doesn't show yet may name the files. With the claim, nobody
+        // writes the key from here on.
+        if !self.index.is_fresh() {
+            self.queue.push(begun, job);
+            return;
+        }
         if std::mem::take(&mut job.end_unknown) {
             job.closed = begun;
         }

@@ -32,6 +32,9 @@ pub struct Located {
 /// A value is located again when its record changed meanwhile, at most this often.
 const LOCATE_TRIES: usize = 5;
 
+/// An intent that couldn't be ended is worked again after this, or when the index is opened again.
+const END_AGAIN: Duration = Duration::from_secs(1);
+
 /// What came of asking volumes to delete an attempt's files.
 pub(super) struct Round {
     /// Those that may still be there.
@@ -171,16 +174,21 @@ impl Core {
 
     /// Ends an intent whose files are gone.
     pub(super) async fn end_intent(&self, key: &Key, intent: Intent) {
+        let id = intent.id;
         match self.index.end(key, intent).await {
-            Ok(Effect::Done(_)) => {}
-            Ok(_changed) => {
-                tracing::error!(%key, "an intent changed before it was ended: it stays until the next start");
-            }
-            Err(error) => tracing::error!(%key, %error, "an intent stays until the next start"),
+            Ok(Effect::Done(_)) => return,
+            // a write that failed added files to it, or ended it, which showed when the index was opened again
+            Ok(_changed) => tracing::debug!(%key, "an intent changed before it was ended"),
+            Err(error) => tracing::error!(%key, %error, "an intent can't be ended now"),
         }
+        // no request of it is without an answer any more
+        self.queue.add(key, id, true, END_AGAIN);
     }
 
-    /// Asks the volumes, all at once, to delete files.
+    /// Asks the volumes, all at once, to delete files of a closed intent.
+    ///
+    /// The caller knows that no record names them: from a step that was carried out, or from an entry that was read
+    /// after the index was seen to be [fresh](super::Index::is_fresh).
     pub(super) async fn delete_files(&self, key: &Key, files: &[Replica]) -> Round {
         if !self.index.is_fresh() {
             return Round { left: files.to_vec(), all_answered: true };

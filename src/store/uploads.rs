@@ -191,6 +191,7 @@ pub(super) async fn sweep_often(store: Arc<Core>) {
         tokio::select! {
             biased;
             () = store.stopping.cancelled() => return,
+            () = store.sweep_now.notified() => {}
             () = sleep(store.options.sweep_every) => {}
         }
     }

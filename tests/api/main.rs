@@ -17,6 +17,7 @@ mod delete;
 mod dump;
 mod end;
 mod get;
+mod health;
 mod keys;
 mod lists;
 mod log;

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use super::{eventually, free_port, process};
 
@@ -15,9 +17,17 @@ const START: Duration = Duration::from_secs(20);
 /// Longer than the grace that the master gives to requests under way.
 const STOP: Duration = Duration::from_secs(40);
 
+/// For [`Master::limit_files`]: a write beyond the limit fails, and doesn't kill.
+const LIMITABLE: &str = "trap '' XFSZ;";
+
+/// Makes the socket on standard input the one that systemd would pass.
+const TAKE_SOCKET: &str = "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$;";
+
 pub struct Master {
     port: u16,
     flags: Vec<String>,
+    /// The socket that it is started with, as systemd does.
+    socket: Option<TcpListener>,
     child: Option<Child>,
     log: Arc<Mutex<String>>,
 }
@@ -26,12 +36,26 @@ impl Master {
     /// Starts a master with this index over these volumes, with additional `flags`. It keeps its port over
     /// restarts; see [`free_port`] for why the kernel doesn't choose it.
     pub fn start(db: &Path, volumes: &[String], flags: &[&str]) -> Self {
-        let port = free_port();
+        Self::start_on(free_port(), None, db, volumes, flags)
+    }
+
+    /// As [`Master::start`], with a socket of systemd's, which stays open over restarts.
+    pub fn start_with(socket: TcpListener, db: &Path, volumes: &[String], flags: &[&str]) -> Self {
+        Self::start_on(socket.local_addr().unwrap().port(), Some(socket), db, volumes, flags)
+    }
+
+    fn start_on(
+        port: u16,
+        socket: Option<TcpListener>,
+        db: &Path,
+        volumes: &[String],
+        flags: &[&str],
+    ) -> Self {
         let (db, volumes, port_flag) = (db.to_str().unwrap(), volumes.join(","), port.to_string());
         let mut all = vec!["--address", "127.0.0.1", "--port", &port_flag, "--db", db, "--volumes", &volumes];
         all.extend(flags);
         let flags = all.into_iter().map(str::to_owned).collect();
-        let mut master = Self { port, flags, child: None, log: Arc::default() };
+        let mut master = Self { port, flags, socket, child: None, log: Arc::default() };
         master.run();
         master
     }
@@ -89,6 +113,13 @@ impl Master {
         process::signal(self.pid(), Signal::HUP);
     }
 
+    /// No file of it may grow beyond so many bytes, as if its disk were full; `None` for any number.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        prlimit(pid, Resource::Fsize, limit).unwrap();
+    }
+
     /// Waits for the exit.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
@@ -118,11 +149,17 @@ impl Master {
 
     /// Starts it and waits until it logs that it listens.
     fn run(&mut self) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_davkv"))
+        let (prelude, stdin) = match &self.socket {
+            None => ("", Stdio::null()),
+            Some(socket) => (TAKE_SOCKET, OwnedFd::from(socket.try_clone().unwrap()).into()),
+        };
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{LIMITABLE} {prelude} exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_davkv"))
             .args(&self.flags)
             // tests damage replicas and expect the next read to notice; a flag can override this
             .env("DAVKV_RECHECK", "0s")
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

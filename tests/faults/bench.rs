@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::common::{Disk, Gate, Master, Order, Random, Volume};
+use crate::common::http::request;
+use crate::common::{Disk, Gate, Master, Order, Random, Volume, eventually};
 use crate::load::Load;
 
 pub const VOLUMES: usize = 5;
@@ -21,6 +22,9 @@ const FLAGS: &[&str] =
 
 const VOLUME_DISK: &str = "512m";
 const INDEX_DISK: &str = "128m";
+
+/// How long the master may take to write its index again once it can.
+const RECOVERY: Duration = Duration::from_mins(1);
 
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,7 +166,10 @@ impl Bench {
                 let mut random = Random(random.next());
                 self.gates[number].rule(move |_, _| misfortune(&mut random));
             }
-            Fault::IndexFull => fill(self.db.parent().unwrap()),
+            Fault::IndexFull => {
+                load.index_is_full();
+                fill(self.db.parent().unwrap());
+            }
         }
     }
 
@@ -182,13 +189,12 @@ impl Bench {
                 self.gates[number].forget();
             }
             Fault::IndexFull => {
-                // after a failed write, the index refuses all writes until it is opened again
                 clear(self.db.parent().unwrap());
-                let killed = load.now();
-                self.master.kill();
-                load.master_died();
-                self.master.restart();
-                load.master_was_away(killed);
+                eventually("the index can be written again", RECOVERY, || {
+                    // volumes may be down at the same time
+                    let ready = request(&self.master.addr(), "GET", "/?ready", &[], b"");
+                    !ready.text().contains("the index")
+                });
                 load.index_was_full(since);
             }
         }

@@ -33,6 +33,8 @@ const VOLUME_PATIENCE: Duration = Duration::from_secs(1);
 pub const BACKOFF: Duration = Duration::from_millis(20);
 /// … and after an answer that leaves a write in doubt, so that histories don't fill up with doubt.
 const BACKOFF_IN_DOUBT: Duration = Duration::from_millis(200);
+/// The same while the index can't be written, which leaves every write in doubt for some seconds.
+const BACKOFF_WITHOUT_INDEX: Duration = Duration::from_secs(1);
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -55,6 +57,8 @@ pub struct Load {
     absences: Mutex<Vec<(u64, u64)>>,
     /// Intervals in which the index could not be written.
     index_failures: Mutex<Vec<(u64, u64)>>,
+    /// Whether it can't be written now.
+    index_is_full: AtomicBool,
     /// Writes that were answered with 500.
     errors: Mutex<Vec<Request>>,
     requests: Mutex<Vec<Request>>,
@@ -149,6 +153,7 @@ impl Load {
             deaths: Mutex::default(),
             absences: Mutex::default(),
             index_failures: Mutex::default(),
+            index_is_full: AtomicBool::new(false),
             errors: Mutex::default(),
             requests: Mutex::default(),
             retries: AtomicUsize::new(0),
@@ -222,8 +227,14 @@ impl Load {
         lock(&self.absences).push((since, self.now()));
     }
 
+    /// Records that the index can't be written from now on.
+    pub fn index_is_full(&self) {
+        self.index_is_full.store(true, Ordering::Relaxed);
+    }
+
     /// Records that the index could not be written from `since` until now.
     pub fn index_was_full(&self, since: u64) {
+        self.index_is_full.store(false, Ordering::Relaxed);
         lock(&self.index_failures).push((since, self.now()));
     }
 
@@ -578,7 +589,8 @@ impl Client<'_> {
             self.note_of(register, called, action, Outcome::Doubtful);
         }
         if !self.load.stopped() {
-            std::thread::sleep(BACKOFF_IN_DOUBT);
+            let without_index = self.load.index_is_full.load(Ordering::Relaxed);
+            std::thread::sleep(if without_index { BACKOFF_WITHOUT_INDEX } else { BACKOFF_IN_DOUBT });
         }
     }
 

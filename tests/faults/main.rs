@@ -109,6 +109,28 @@ fn a_master_terminated_under_load_finishes_its_requests() {
     bench.audit(&load);
 }
 
+/// Each time, some writes fail, some of which turn out to have happened; then the master goes on by itself.
+#[test]
+fn an_index_that_is_full_now_and_then_loses_no_write_and_leaves_no_stray_file() {
+    let mut random = Random::seeded();
+    let mut bench = Bench::new();
+    if !bench.has_small_disks() {
+        return;
+    }
+    let load = Load::new(bench.master.addr(), LONGEST);
+    load.run(&mut random, |random| {
+        for _ in 0..rounds(2) {
+            load.wait_for(1000);
+            let since = load.now();
+            bench.begin(Fault::IndexFull, random, &load);
+            load.let_pass(millis(random, 100..1500));
+            bench.end(Fault::IndexFull, since, &load);
+        }
+        load.wait_for(1000);
+    });
+    bench.audit(&load);
+}
+
 /// Reads and writes continue while one volume at a time fails.
 #[test]
 fn volumes_that_fail_one_at_a_time_stop_no_client_and_leave_no_stray_file() {

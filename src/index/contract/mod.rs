@@ -325,6 +325,25 @@ async fn numbers_are_given_out_once() {
     .await;
 }
 
+/// As after a write that failed; without one, too.
+#[tokio::test]
+async fn an_index_that_is_opened_again_holds_what_it_held() {
+    on_every_engine(async |index| {
+        let value = stored(index, 1).await;
+        let begun = intent(9, &[named("b:1", 9)]);
+        done(index.begin(&key(), begun.clone(), always()).await.unwrap());
+        let numbers = [index.number().await.unwrap(), index.number().await.unwrap()];
+        index.reopen().await.unwrap();
+        assert!(index.is_fresh());
+        let expected = Entry { record: Some(value), intents: vec![begun] };
+        assert_eq!(index.entry(&key()).await.unwrap(), expected);
+        assert!(index.number().await.unwrap() > numbers[1], "numbers go on");
+        let next = record(&[named("b:1", 9)]);
+        done(index.take_effect(&key(), 9, next, always(), surplus(10)).await.unwrap());
+    })
+    .await;
+}
+
 fn made(modified: u64) -> Record {
     let (md5, size, modified) = (None, None, Some(Timestamp::from_millis(modified)));
     Record { state: State::Live, replicas: Vec::new(), md5, size, modified, headers: Vec::new() }

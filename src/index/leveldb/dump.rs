@@ -2,8 +2,9 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
+use super::current::{Held, Snapshot};
 use super::scan::{PAGE_BYTES, state_of};
 use super::{INTENTS, LevelDb, NUMBER, encode_intents, open_database};
 use crate::clock::Timestamp;
@@ -11,7 +12,7 @@ use crate::index::dump::{DumpError, MAX_BYTES, Writer, read};
 use crate::index::error::IndexError;
 use crate::index::types::Options;
 use crate::key::Key;
-use crate::leveldb::{Batch, Database, Iter};
+use crate::leveldb::{Batch, Database};
 use crate::record::Intent;
 
 /// Tells, for a key and an intent's number, whether the attempt may be under way.
@@ -19,8 +20,12 @@ type IsOpen = dyn Fn(&Key, u64) -> bool + Send;
 
 /// A dump that is being written.
 pub struct Dump {
-    rows: Iter<'static>,
-    database: Arc<Database>,
+    snapshot: Held,
+    pages: Pages,
+}
+
+/// What was written of a dump.
+struct Pages {
     is_open: Box<IsOpen>,
     writer: Writer,
     text: Vec<u8>,
@@ -37,17 +42,20 @@ impl LevelDb {
         &self,
         is_open: impl Fn(&Key, u64) -> bool + Send + 'static,
     ) -> Result<Dump, IndexError> {
-        let (database, is_open) = (Arc::clone(&self.database), Box::new(is_open));
+        let (current, is_open) = (Arc::clone(&self.current), Box::new(is_open));
         crate::runtime::blocking(move || {
+            let slot = current.read_blocking();
+            let database = Arc::clone(slot.database()?);
             // before the snapshot: it holds nothing that is younger than that second
             let taken = Timestamp::now().seconds();
             let mut rows = database.shared_iter(false);
             rows.seek_to_first();
             let (writer, text) = Writer::begin(taken);
-            Dump { rows, database, is_open, writer, text }
+            let snapshot = current.hold(Snapshot { rows, database });
+            Ok(Dump { snapshot, pages: Pages { is_open, writer, text } })
         })
         .await
-        .map_err(|error| IndexError::new(format!("a dump of the index failed: {error}")))
+        .map_err(|error| IndexError::new(format!("a dump of the index failed: {error}")))?
     }
 }
 
@@ -56,31 +64,39 @@ impl Dump {
     ///
     /// # Errors
     ///
-    /// The index is damaged, or can't be read: what was written so far is no dump.
+    /// The index is damaged, can't be read, or was opened again meanwhile: what was written so far is no dump.
     pub async fn page(mut self) -> Result<(Vec<u8>, Option<Self>), IndexError> {
         crate::runtime::blocking(move || {
-            while self.text.len() < PAGE_BYTES {
-                if !self.step()? {
-                    self.rows.status()?;
-                    self.writer.end(&mut self.text);
-                    return Ok((self.text, None));
+            let held = Arc::clone(&self.snapshot);
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(snapshot) = &mut *held else {
+                return Err(IndexError::new("the index was closed while it was dumped: ask for a new dump"));
+            };
+            while self.pages.text.len() < PAGE_BYTES {
+                if !self.pages.step(snapshot)? {
+                    snapshot.rows.status()?;
+                    self.pages.writer.end(&mut self.pages.text);
+                    return Ok((self.pages.text, None));
                 }
             }
-            Ok((std::mem::take(&mut self.text), Some(self)))
+            Ok((std::mem::take(&mut self.pages.text), Some(self)))
         })
         .await
         .map_err(|error| IndexError::new(format!("a dump of the index failed: {error}")))?
     }
+}
 
+impl Pages {
     /// Writes a row; false after the last.
-    fn step(&mut self) -> Result<bool, IndexError> {
-        let Some((row, value)) = self.rows.current() else { return Ok(false) };
+    fn step(&mut self, snapshot: &mut Snapshot) -> Result<bool, IndexError> {
+        let Snapshot { rows, database } = snapshot;
+        let Some((row, value)) = rows.current() else { return Ok(false) };
         let bytes = row.len().max(value.len());
         if bytes > MAX_BYTES {
             return Err(IndexError::new(format!("the index is damaged: a row has {bytes} bytes")));
         }
         if let Some(key) = row.strip_prefix(INTENTS) {
-            if let Some(value) = self.closed(row, &Key::new(key), value)? {
+            if let Some(value) = self.closed(database, row, &Key::new(key), value)? {
                 self.writer.row(row, &value, &mut self.text);
             }
         } else {
@@ -90,18 +106,24 @@ impl Dump {
             }
             self.writer.row(row, value, &mut self.text);
         }
-        self.rows.next();
+        rows.next();
         Ok(true)
     }
 
     /// What is left of a key's intents without those whose attempts were under way at the snapshot.
-    fn closed(&self, row: &[u8], key: &Key, value: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+    fn closed(
+        &self,
+        database: &Database,
+        row: &[u8],
+        key: &Key,
+        value: &[u8],
+    ) -> Result<Option<Vec<u8>>, IndexError> {
         let decode =
             |bytes: &[u8]| Intent::decode_all(bytes).map_err(|error| IndexError::damaged(key, error));
         let mut then = decode(value)?;
         // First this, and then a look at the index: an attempt that is over has written what came of it.
         then.retain(|intent| !(self.is_open)(key, intent.id));
-        let mut now = self.database.get(row)?.map_or_else(|| Ok(Vec::new()), |bytes| decode(&bytes))?;
+        let mut now = database.get(row)?.map_or_else(|| Ok(Vec::new()), |bytes| decode(&bytes))?;
         now.retain(|intent| then.iter().any(|one| one.id == intent.id));
         Ok(encode_intents(&now))
     }
@@ -257,7 +279,7 @@ mod tests {
         let key = Key::new(b"/key");
         let loaded = Loaded { record: None, intents: vec![intent(1, 3)] };
         index.load(vec![(key.clone(), loaded)]).await.unwrap();
-        let database = Arc::clone(&index.database);
+        let database = Arc::clone(index.current.read().await.database().unwrap());
         let dump = index.dump(move |key, _| {
             let mut batch = Batch::new();
             batch.put(key.as_bytes(), &record(1, 0).encode());
@@ -276,7 +298,7 @@ mod tests {
             let index = LevelDb::open(&tempdir.path().join("db"), options()).unwrap();
             let mut batch = Batch::new();
             batch.put(row, b"\x01\x10");
-            index.database.write(&batch, false).unwrap();
+            index.current.try_writing().unwrap().write(&batch, false).unwrap();
             let dump = index.dump(|_, _| false).await.unwrap();
             assert!(dump.page().await.is_err(), "{}", row.escape_ascii());
         }

@@ -5,11 +5,15 @@
 //! `\0upload` ‖ key ‖ `\0` ‖ number hold what is noted of buckets and uploads.
 //!
 //! Scans go to the blocking pool. Writes that wait for the disk or for another write go to **one writer
-//! thread** that gathers what is waiting into one batch and one fsync (see [`writer`]).
+//! thread** that gathers what is waiting into one batch and one fsync (see [`writer`]). After a write that failed,
+//! the database is opened again (see [`current`]).
 
+mod current;
 mod dump;
 mod notes;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::ops::Range;
@@ -23,11 +27,12 @@ use super::error::IndexError;
 use super::steps::{Effect, Step};
 use super::types::{Entry, Loaded, Options};
 use crate::key::{Key, MAX_GENERATION};
-use crate::leveldb::{self, Database};
+use crate::leveldb::{self, Database, Lock};
 use crate::record::{Intent, Record};
 
+use current::Current;
 pub use dump::{Dump, load as load_dump};
-use writer::{Change, Durability, Tried, Write, WriteLock, write_all};
+use writer::{Change, Durability, Tried, Write, try_write, write_all};
 
 const INTENTS: &[u8] = b"\0intent";
 const NUMBER: &[u8] = b"\0generation";
@@ -37,9 +42,8 @@ const NUMBER_BLOCK: u64 = 1 << 16;
 
 /// An index in LevelDB.
 pub struct LevelDb {
-    database: Arc<Database>,
+    current: Arc<Current>,
     sync: bool,
-    lock: Arc<WriteLock>,
     writer: Option<mpsc::Sender<Write>>,
     thread: Option<JoinHandle<()>>,
     /// Reserved numbers that were not given out yet.
@@ -49,24 +53,23 @@ pub struct LevelDb {
 #[allow(clippy::unused_async, reason = "the interface of all engines; what is quick here is not everywhere")]
 impl LevelDb {
     pub(super) fn open(path: &Path, options: Options) -> Result<Self, IndexError> {
-        let database = Arc::new(open_database(path, options.create, options.cache_bytes)?);
+        let current = Arc::new(Current::open(path, options.create, options.cache_bytes)?);
         let (sender, writes) = mpsc::channel();
-        let (writing, lock) = (Arc::clone(&database), Arc::<WriteLock>::default());
-        let (sync, writers_lock) = (options.sync, Arc::clone(&lock));
+        let (writing, sync) = (Arc::clone(&current), options.sync);
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
-            .spawn(move || write_all(&writing, &writers_lock, &writes, sync))
+            .spawn(move || write_all(&writing, &writes, sync))
             .map_err(|error| IndexError::because("can't start the index's writer thread", error))?;
         let (thread, numbers) = (Some(thread), Mutex::new(0..0));
-        Ok(Self { database, sync, lock, writer: Some(sender), thread, numbers })
+        Ok(Self { current, sync, writer: Some(sender), thread, numbers })
     }
 
     pub(super) async fn look(&self, key: &Key) -> Result<Option<Record>, IndexError> {
-        read_record(&self.database, key)
+        read_record(self.current.read().await.database()?, key)
     }
 
     pub(super) async fn entry(&self, key: &Key) -> Result<Entry, IndexError> {
-        read_entry(&self.database, key)
+        read_entry(self.current.read().await.database()?, key)
     }
 
     pub(super) async fn carry_out(&self, step: Step) -> Result<Effect, IndexError> {
@@ -75,7 +78,20 @@ impl LevelDb {
     }
 
     pub(super) fn is_fresh(&self) -> bool {
-        !self.database.has_failed()
+        self.current.is_fresh()
+    }
+
+    pub(super) async fn failed(&self) {
+        self.current.failed().await;
+    }
+
+    pub(super) async fn reopen(&self) -> Result<(), IndexError> {
+        let current = Arc::clone(&self.current);
+        let reopened = crate::runtime::blocking(move || current.reopen()).await;
+        reopened.map_err(|error| IndexError::because("the index wasn't opened again", error))??;
+        // as at a start: the next number comes from the disk
+        *self.numbers.lock().await = 0..0;
+        Ok(())
     }
 
     pub(super) async fn number(&self) -> Result<u64, IndexError> {
@@ -93,7 +109,7 @@ impl LevelDb {
     }
 
     pub(super) async fn first_unreserved(&self) -> Result<u64, IndexError> {
-        match self.database.get(NUMBER)? {
+        match self.current.read().await.database()?.get(NUMBER)? {
             // 0 is never given out, so that a number is never mistaken for a missing one
             None => Ok(1),
             Some(bytes) => <[u8; 8]>::try_from(bytes.as_slice())
@@ -131,7 +147,17 @@ impl LevelDb {
     /// (goleveldb skips log records that are older than its manifest).
     pub(super) fn close(mut self) {
         self.join();
-        self.database.empty_log();
+        let current = &self.current;
+        // a thread of its own may wait, wherever this is called
+        std::thread::scope(|threads| {
+            threads.spawn(|| current.close());
+        });
+    }
+
+    pub(super) async fn shut(&self) -> Result<(), IndexError> {
+        let current = Arc::clone(&self.current);
+        let closed = crate::runtime::blocking(move || current.close()).await;
+        closed.map_err(|error| IndexError::because("the index wasn't closed", error))
     }
 
     fn join(&mut self) {
@@ -145,7 +171,7 @@ impl LevelDb {
 
     /// Writes on this thread where nothing has to be waited for, and on the writer thread otherwise.
     async fn write_soon(&self, change: Change, durability: Durability) -> Result<Effect, IndexError> {
-        match self.lock.try_write(&self.database, change, durability, self.sync) {
+        match try_write(&self.current, change, durability, self.sync) {
             Tried::Now(written) => written,
             Tried::Later(change) => self.write(change, durability).await,
         }
@@ -164,8 +190,8 @@ impl LevelDb {
         &self,
         scan: impl FnOnce(&Database) -> Result<T, IndexError> + Send + 'static,
     ) -> Result<T, IndexError> {
-        let database = Arc::clone(&self.database);
-        crate::runtime::blocking(move || scan(&database))
+        let current = Arc::clone(&self.current);
+        crate::runtime::blocking(move || scan(current.read_blocking().database()?))
             .await
             .map_err(|error| IndexError::new(format!("a scan of the index failed: {error}")))?
     }
@@ -202,20 +228,24 @@ fn encode_intents(intents: &[Intent]) -> Option<Vec<u8>> {
 /// Opens a LevelDB directory. Blocking.
 pub(super) fn open_database(path: &Path, create: bool, cache_bytes: usize) -> Result<Database, IndexError> {
     let options = leveldb::Options { create, cache_bytes, ..leveldb::Options::default() };
-    Database::open(path, &options).map_err(|error| {
-        use leveldb::OpenError as E;
-        let path = path.display().to_string();
-        let path = path.escape_debug();
-        IndexError::new(match error {
-            E::InUse => format!("the index {path} is in use by another process: stop it first"),
-            E::MissingParent => {
-                format!("the directory that shall hold the index {path} doesn't exist: make it")
-            }
-            E::NotADatabase => {
-                format!("{path} is not an index: --db names a LevelDB directory, or a new one")
-            }
-            E::Missing => format!("there is no index at {path}: check the path"),
-            E::Other(message) => format!("can't open the index {path}: {message}"),
-        })
+    Database::open(path, &options).map_err(|error| not_opened(path, &error))
+}
+
+/// As [`open_database`], with the lock of the database that was open there; gives it back if this fails.
+fn open_again(path: &Path, cache_bytes: usize, lock: Lock) -> Result<Database, (IndexError, Lock)> {
+    let options = leveldb::Options { cache_bytes, ..leveldb::Options::default() };
+    Database::open_again(path, &options, lock).map_err(|(error, lock)| (not_opened(path, &error), lock))
+}
+
+fn not_opened(path: &Path, error: &leveldb::OpenError) -> IndexError {
+    use leveldb::OpenError as E;
+    let path = path.display().to_string();
+    let path = path.escape_debug();
+    IndexError::new(match error {
+        E::InUse => format!("the index {path} is in use by another process: stop it first"),
+        E::MissingParent => format!("the directory that shall hold the index {path} doesn't exist: make it"),
+        E::NotADatabase => format!("{path} is not an index: --db names a LevelDB directory, or a new one"),
+        E::Missing => format!("there is no index at {path}: check the path"),
+        E::Other(message) => format!("can't open the index {path}: {message}"),
     })
 }

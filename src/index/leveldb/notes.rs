@@ -12,7 +12,7 @@ use crate::record::Record;
 #[allow(clippy::unused_async, reason = "the interface of all engines")]
 impl LevelDb {
     pub(in crate::index) async fn note(&self, note: &Note) -> Result<Option<Record>, IndexError> {
-        let row = self.database.get(&note.row())?;
+        let row = self.current.read().await.database()?.get(&note.row())?;
         row.map(|bytes| Record::decode(&bytes).map_err(|error| damaged(note, error))).transpose()
     }
 

@@ -6,10 +6,11 @@
 //! hangs, because the disk does, holds up at most one of the threads that serve requests.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError, TryLockError, mpsc};
+use std::sync::mpsc;
 
 use tokio::sync::oneshot;
 
+use super::current::{Current, Writing};
 use super::{encode_intents, intents_row, read_entry};
 use crate::index::error::IndexError;
 use crate::index::notes::Note;
@@ -61,45 +62,32 @@ pub(super) enum Tried {
     Later(Change),
 }
 
-/// Held by whoever writes, from the first row that it reads on.
-#[derive(Default)]
-pub(super) struct WriteLock(Mutex<()>);
-
-impl WriteLock {
-    /// Writes at once, if nobody else is writing and `sync` says that no fsync is needed; gives the change back
-    /// otherwise.
-    pub(super) fn try_write(
-        &self,
-        database: &Database,
-        change: Change,
-        durability: Durability,
-        sync: bool,
-    ) -> Tried {
-        if durability.needs_fsync(sync) {
-            return Tried::Later(change);
-        }
-        let _lock = match self.0.try_lock() {
-            Ok(lock) => lock,
-            Err(TryLockError::Poisoned(lock)) => lock.into_inner(),
-            Err(TryLockError::WouldBlock) => return Tried::Later(change),
-        };
-        let mut rows = Rows::default();
-        Tried::Now(change.carry_out(database, &mut rows).and_then(|effect| {
-            if !rows.is_empty {
-                write(database, &rows.batch, false)?;
-            }
-            Ok(effect)
-        }))
+/// Writes at once, if nobody else is writing and `sync` says that no fsync is needed; gives the change back
+/// otherwise.
+pub(super) fn try_write(current: &Current, change: Change, durability: Durability, sync: bool) -> Tried {
+    if durability.needs_fsync(sync) {
+        return Tried::Later(change);
     }
+    let Some(writing) = current.try_writing() else { return Tried::Later(change) };
+    Tried::Now(write_one(&writing, change))
+}
+
+fn write_one(writing: &Writing<'_>, change: Change) -> Result<Effect, IndexError> {
+    let mut rows = Rows::default();
+    let effect = change.carry_out(writing.database()?, &mut rows)?;
+    if !rows.is_empty {
+        writing.write(&rows.batch, false)?;
+    }
+    Ok(effect)
 }
 
 /// The writer thread: carries out writes in the order of their arrival until the index is closed.
-pub(super) fn write_all(database: &Database, lock: &WriteLock, writes: &mpsc::Receiver<Write>, sync: bool) {
+pub(super) fn write_all(current: &Current, writes: &mpsc::Receiver<Write>, sync: bool) {
     let mut next = writes.recv().ok();
     while let Some(first) = next.take() {
-        let lock = lock.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let writing = current.writing();
         let mut group = Group::default();
-        group.add(database, first);
+        group.add(&writing, first);
         while group.replies.len() < GROUP {
             match writes.try_recv() {
                 // it reads what the batch of this group changes
@@ -107,12 +95,12 @@ pub(super) fn write_all(database: &Database, lock: &WriteLock, writes: &mpsc::Re
                     next = Some(write);
                     break;
                 }
-                Ok(write) => group.add(database, write),
+                Ok(write) => group.add(&writing, write),
                 Err(_) => break,
             }
         }
-        group.finish(database, sync);
-        drop(lock);
+        group.finish(&writing, sync);
+        drop(writing);
         next = next.or_else(|| writes.recv().ok());
     }
 }
@@ -239,8 +227,9 @@ impl Group {
         written.is_some_and(|written| change.reads().iter().any(|row| written.contains(row)))
     }
 
-    fn add(&mut self, database: &Database, Write { change, durability, reply }: Write) {
-        match change.carry_out(database, &mut self.rows) {
+    fn add(&mut self, writing: &Writing<'_>, Write { change, durability, reply }: Write) {
+        let effect = writing.database().and_then(|database| change.carry_out(database, &mut self.rows));
+        match effect {
             // nothing was written: there is nothing to wait for
             Ok(effect @ (Effect::Refused(_) | Effect::NotFree | Effect::Fenced | Effect::Overtaken)) => {
                 answer(reply, Ok(effect));
@@ -253,24 +242,17 @@ impl Group {
         }
     }
 
-    fn finish(self, database: &Database, sync: bool) {
+    fn finish(self, writing: &Writing<'_>, sync: bool) {
         let written = if self.rows.is_empty {
             Ok(())
         } else {
-            write(database, &self.rows.batch, self.durability.needs_fsync(sync))
+            writing.write(&self.rows.batch, self.durability.needs_fsync(sync))
         };
         for (reply, effect) in self.replies {
             let failed = written.as_ref().err().map(|error| IndexError::new(error.to_string()));
             answer(reply, failed.map_or(Ok(effect), Err));
         }
     }
-}
-
-fn write(database: &Database, batch: &Batch, fsync: bool) -> Result<(), IndexError> {
-    database.write(batch, fsync).map_err(|error| {
-        tracing::error!(%error, "the index can't be written: nothing is written or deleted before the next start");
-        IndexError::because("the index can't be written", error)
-    })
 }
 
 /// Nobody may wait for the answer any more, which is fine.

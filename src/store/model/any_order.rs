@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::case::Case;
-use super::fault::Fate;
+use super::fault::{Fate, Fault};
 use super::setup::{READER_GRACE, options};
 use super::step::{Shape, Step};
 use super::terms::{KEYS, Over, PARTS, Request, VOLUMES};
@@ -40,6 +40,11 @@ enum Action {
     Outage(usize, Duration),
     /// The volume passes its probe, and nothing else.
     Sickness(usize, Duration),
+    /// The index fails at a write, which may turn out to have happened; and it is opened again meanwhile.
+    FailedWrite {
+        kept: bool,
+        pause: Duration,
+    },
 }
 
 /// An upload in parts.
@@ -73,6 +78,7 @@ struct Story {
     reader_grace: Duration,
     /// There are no more volumes than replicas.
     few_volumes: bool,
+    reads_return_late: bool,
 }
 
 fn key() -> impl Strategy<Value = usize> {
@@ -138,6 +144,9 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..VOLUMES.len(), 1..100_u64).prop_map(|(rank, millis)| {
             Action::Sickness(rank, Duration::from_millis(millis))
         }),
+        1 => (any::<bool>(), 0..4000_u64).prop_map(|(kept, millis)| {
+            Action::FailedWrite { kept, pause: Duration::from_millis(millis) }
+        }),
     ]
 }
 
@@ -159,15 +168,16 @@ fn story() -> impl Strategy<Value = Story> {
         vec(0..30_u8, 0..6),
         vec(vec((0..60_usize, 0..10_000_usize), 0..5), 1..4),
         prop::sample::select(vec![Duration::ZERO, READER_GRACE]),
-        prop::bool::weighted(0.2),
+        (prop::bool::weighted(0.2), any::<bool>()),
     )
-        .prop_map(|(before, clients, latencies, faults, reader_grace, few_volumes)| Story {
+        .prop_map(|(before, clients, latencies, faults, reader_grace, flags)| Story {
             before,
             clients,
             latencies,
             faults,
             reader_grace,
-            few_volumes,
+            few_volumes: flags.0,
+            reads_return_late: flags.1,
         })
 }
 
@@ -190,6 +200,7 @@ impl Story {
         case.options = options(if self.few_volumes { &[0, 1, 2] } else { &[0, 1, 2, 3, 4] });
         case.options.reader_grace = self.reader_grace;
         case.world.state().latencies.clone_from(&self.latencies);
+        case.world.state().reads_return_late = self.reads_return_late;
         case.let_do(self.clients.iter().enumerate().map(|(client, actions)| steps(client, actions)));
         case.run(self.faults.iter().map(|faults| script(faults)));
         case.audit()
@@ -222,6 +233,10 @@ fn steps(client: usize, actions: &[Action]) -> Vec<Step> {
         Action::Expire(which) => vec![Step::Expire(upload(which, turn))],
         Action::Wait(pause) => vec![Step::Wait(pause)],
         Action::Sickness(rank, pause) => vec![Step::Sicken(rank), Step::Wait(pause), Step::Heal(rank)],
+        Action::FailedWrite { kept, pause } => {
+            let fault = if kept { Fault::FailsButKeeps } else { Fault::Fails };
+            vec![Step::FailNextWrite(fault), Step::Wait(pause)]
+        }
         Action::Outage(rank, pause) => vec![Step::Down(rank), Step::Wait(pause), Step::Up(rank)],
     });
     steps.flatten().collect()

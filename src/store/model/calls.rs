@@ -18,6 +18,7 @@ pub(super) struct World(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     stopped: Notify,
+    failed: Notify,
 }
 
 /// The store has stopped: nothing has an effect any more.
@@ -32,7 +33,7 @@ const SCAN: u32 = 50;
 
 impl World {
     pub(super) fn of(state: State) -> Self {
-        Self(Arc::new(Shared { state: Mutex::new(state), stopped: Notify::new() }))
+        Self(Arc::new(Shared { state: Mutex::new(state), stopped: Notify::new(), failed: Notify::new() }))
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -44,14 +45,11 @@ impl World {
     /// A new run of the store begins: all numbers of calls begin again.
     pub(super) fn begin(&self, script: Script) {
         let mut state = self.state();
-        if let Some(kept) = state.kept.take() {
-            state.apply(kept);
-        }
+        state.open();
         state.begun = Some(Instant::now());
         state.script = script;
         state.calls.clear();
-        (state.stopped, state.read_only) = (false, false);
-        state.reserved = 0..0;
+        state.stopped = false;
     }
 
     /// The run has ended, and all that it did.
@@ -67,6 +65,18 @@ impl World {
         while !self.state().stopped {
             self.0.stopped.notified().await;
         }
+    }
+
+    /// Returns when a write of the index has failed.
+    pub(super) async fn write_failed(&self) {
+        while !self.state().is_read_only() {
+            self.0.failed.notified().await;
+        }
+    }
+
+    /// Tells whoever waits for it that a write of the index may have failed.
+    pub(super) fn wrote_one(&self) {
+        self.0.failed.notify_one();
     }
 
     /// Stops the store, from within one of its calls.

@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Generation,
     /// Index: a batch, or a note.
     Commit,
+    /// Index: it is opened again.
+    Reopen,
     /// Volume: a new connection.
     Connect,
     /// Volume: whether it is healthy.
@@ -53,10 +55,12 @@ pub(super) enum Fault {
     Stop,
     /// The store stops after it sent the request or wrote the batch.
     StopAfter(Landing),
-    /// The index fails, and nothing was written.
+    /// The index fails, and nothing was written, or it wasn't closed to be opened again.
     Fails,
-    /// The index fails to write, and what it wrote is found at the next start.
+    /// The index fails to write, and what it wrote is found when it is opened again.
     FailsButKeeps,
+    /// The index was closed, and can't be opened now.
+    StaysClosed,
     /// No connection.
     Unreachable,
     /// The volume answers that it doesn't.
@@ -102,7 +106,8 @@ impl Kind {
     /// What can befall such a call, whatever its number.
     fn always(self) -> &'static [Fault] {
         use Fault::{
-            Fails, FailsButKeeps, Refused, Silent, Stalls, Stop, StopAfter, Unanswered, Unreachable,
+            Fails, FailsButKeeps, Refused, Silent, Stalls, StaysClosed, Stop, StopAfter, Unanswered,
+            Unreachable,
         };
         use Landing::{Last, Never, Now, Soon};
         const BROKEN: Fault = Refused(StatusCode::INTERNAL_SERVER_ERROR);
@@ -111,6 +116,7 @@ impl Kind {
             Self::Get | Self::Page => &[Stop, Fails],
             Self::Generation => &[Stop],
             Self::Reserve | Self::Commit => &[Stop, StopAfter(Now), Fails, FailsButKeeps],
+            Self::Reopen => &[Stop, StopAfter(Now), Fails, StaysClosed],
             Self::Connect => &[Stop, Unreachable, Silent(Never)],
             Self::Probe | Self::Head | Self::Open => &[Stop, Unreachable, BROKEN, Unanswered(Never)],
             Self::Read => &[Stop, Unanswered(Never)],
@@ -159,9 +165,13 @@ impl Kind {
         let harmless = [Drip, Slow, Stray(turn / 30), StrayLater, Closes, Continue][turn / 5 % 6];
         let landing = [Never, Now, Last][turn / 2 % 3];
         match self {
-            Self::Get | Self::Page | Self::Generation | Self::Reserve | Self::Commit | Self::Connect => {
-                vec![]
-            }
+            Self::Get
+            | Self::Page
+            | Self::Generation
+            | Self::Reserve
+            | Self::Commit
+            | Self::Reopen
+            | Self::Connect => vec![],
             Self::Probe => vec![Silent(Never), refused, CutSent(byte), CutAnswer(byte)],
             Self::Head | Self::Open => {
                 vec![Silent(Never), refused, CutSent(byte), CutAnswer(byte), harmless]

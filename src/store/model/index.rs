@@ -22,10 +22,22 @@ impl Stage for World {
             if self.meet(kind, "").await.is_some() {
                 return Err(IndexError::new(failure));
             }
+            if self.state().index == world::Opened::Closed {
+                return Err(IndexError::new("the index is closed"));
+            }
             if read == Read::Page {
                 self.linger_scanning().await;
             }
             Ok(())
+        })
+    }
+
+    fn return_read(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let late = self.state().reads_return_late;
+            if late {
+                self.linger().await;
+            }
         })
     }
 
@@ -66,6 +78,29 @@ impl Stage for World {
     fn is_fresh(&self) -> bool {
         !self.state().is_read_only()
     }
+
+    fn failed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.write_failed())
+    }
+
+    fn reopen(&self) -> BoxFuture<'_, Result<(), IndexError>> {
+        Box::pin(async move {
+            let fault = self.meet(Kind::Reopen, "").await;
+            self.linger().await;
+            match fault {
+                Some(Fault::Fails) => return Err(IndexError::new("the disk is full")),
+                Some(Fault::StaysClosed) => {
+                    self.state().index = world::Opened::Closed;
+                    return Err(IndexError::new("the disk is full, and the index closed"));
+                }
+                _ => self.state().open(),
+            }
+            if fault.is_some_and(Fault::is_stop) {
+                self.stop().await;
+            }
+            Ok(())
+        })
+    }
 }
 
 impl World {
@@ -79,6 +114,7 @@ impl World {
             let mut world = self.state();
             if world.has_stopped() { Err("") } else { write(&mut world) }
         };
+        self.wrote_one();
         if fault.is_some_and(Fault::is_stop) || self.state().has_stopped() {
             self.stop().await;
         }

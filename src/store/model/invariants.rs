@@ -1,8 +1,8 @@
 //! The write protocol's two invariants (see [`crate::store`]), held against every request that changes a
 //! volume: when it is sent, and when it is carried out.
 //!
-//! After a failed write of the index, they must hold for what the index shows and for what the next
-//! start may find.
+//! After a failed write of the index, they must hold for what the index shows and for what may be found when it is
+//! opened again.
 
 use super::world::{Change, File, State, Whereabouts};
 use crate::index::Entry;
@@ -57,7 +57,7 @@ impl State {
         self.violations.extend(wrong.into_iter().map(|wrong| format!("a DELETE of {wrong}: {to:?}")));
     }
 
-    /// What the index holds of the key, and what it may turn out to hold at the next start.
+    /// What the index holds of the key, and what it may turn out to hold when it is opened again.
     fn versions(&self, key: &Key) -> Vec<Entry> {
         let kept = self.kept.iter().filter_map(|batch| batch.entry.as_ref());
         let kept = kept.filter(|(kept, _)| kept == key).map(|(_, entry)| entry.clone());

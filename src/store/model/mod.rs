@@ -19,6 +19,7 @@
 //! | [`scenarios`], [`every_call`] | each scenario again and again, each time with another call failing, or the last |
 //! | [`every_byte`] | exchanges with a volume that are cut at every byte |
 //! | [`reading`] | a read that takes longer than its value is there |
+//! | [`recovery`] | the index is opened again while the reaper works |
 //! | [`uploads`] | what clients do with uploads in parts |
 //! | [`unclaimed`] | an attempt that others don't wait for, and the reaper |
 //! | [`any_order`] | random steps of clients at once, and random faults |
@@ -45,6 +46,7 @@ mod invariants;
 mod network;
 mod nginx;
 mod reading;
+mod recovery;
 mod run;
 mod scenarios;
 mod setup;

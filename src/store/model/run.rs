@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::case::Case;
-use super::setup::{READER_GRACE, store};
+use super::setup::store;
 use super::step::{Step, happen};
 use super::terms::{KEYS, Request, Told, number_of};
 use super::world::{Call, Script};
@@ -28,7 +28,7 @@ const MANY_RUNS: usize = 100;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     Stopped,
-    /// The index failed: the operator starts the store again.
+    /// The index can't be read: the operator starts the store again.
     Failed,
     /// All is settled.
     Quiet,
@@ -93,11 +93,6 @@ impl Case {
             return Ended::Done;
         }
         for _ in 0..PATIENCE {
-            if self.world.state().is_read_only() {
-                // the operator takes a while to notice
-                sleep(READER_GRACE * 2).await;
-                return Ended::Failed;
-            }
             if self.world.state().is_quiet() {
                 return Ended::Quiet;
             }

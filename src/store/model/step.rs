@@ -64,6 +64,8 @@ pub(super) enum Step {
     Age,
     /// What befalls the next call of that kind to that volume.
     Next(Kind, usize, Fault),
+    /// The index fails at its next write.
+    FailNextWrite(Fault),
 }
 
 /// How a client sends a value.
@@ -187,6 +189,9 @@ pub(super) fn happen(world: &mut State, happening: &Step, dressed: &mut BTreeMap
         }
         Step::Next(kind, rank, fault) => {
             world.armed.push((Call { kind: *kind, volume: VOLUMES[*rank].clone() }, *fault));
+        }
+        Step::FailNextWrite(fault) => {
+            world.armed.push((Call { kind: Kind::Commit, volume: String::new() }, *fault));
         }
         request => unreachable!("{request:?} is for the store"),
     }

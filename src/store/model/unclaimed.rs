@@ -47,12 +47,12 @@ async fn it_keeps_its_files_until_it_ends() {
     assert!(world.state().entry(key).intents.is_empty());
 }
 
-fn always() -> Conditions {
+pub(super) fn always() -> Conditions {
     Conditions::on(Precondition::Always)
 }
 
 /// An attempt whose file lies on its volume, and the record that it would commit.
-async fn attempt<'a>(
+pub(super) async fn attempt<'a>(
     world: &World,
     store: &'a Store,
     key: &'a Key,

@@ -53,6 +53,17 @@ pub(super) struct Late {
     pub(super) change: Change,
 }
 
+/// How the index is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Opened {
+    #[default]
+    Fresh,
+    /// A write has failed: no further one succeeds until it is opened again.
+    ReadOnly,
+    /// Nor does any read.
+    Closed,
+}
+
 #[derive(Clone, Default)]
 pub(super) struct State {
     pub(super) rows: BTreeMap<Key, Entry>,
@@ -75,6 +86,8 @@ pub(super) struct State {
     pub(super) quarantine: Duration,
     /// What answers take, in milliseconds, in turn.
     pub(super) latencies: Vec<u8>,
+    /// Whether the store takes as long to go on with what it has read of a row.
+    pub(super) reads_return_late: bool,
     /// What befalls the next call of that kind to that volume.
     pub(super) armed: Vec<(Call, Fault)>,
     /// What went against an invariant.
@@ -90,9 +103,8 @@ pub(super) struct State {
     pub(super) script: Script,
     pub(super) calls: Vec<Call>,
     pub(super) stopped: bool,
-    /// No write succeeds until the next start.
-    pub(super) read_only: bool,
-    /// What a failed write left to be found at the next start.
+    pub(super) index: Opened,
+    /// What a failed write left to be found when the index is opened again.
     pub(super) kept: Option<Batch>,
 }
 
@@ -106,12 +118,14 @@ impl State {
     }
 
     pub(super) fn is_read_only(&self) -> bool {
-        self.read_only
+        self.index != Opened::Fresh
     }
 
-    /// Whether nothing is on its way, no intent is left, and nothing of an upload that is over.
+    /// Whether the index shows what is on the disk, nothing is on its way, no intent is left, and nothing of an
+    /// upload that is over.
     pub(super) fn is_quiet(&self) -> bool {
-        self.on_their_way.is_empty()
+        !self.is_read_only()
+            && self.on_their_way.is_empty()
             && self.rows.values().all(|entry| entry.intents.is_empty())
             && self.left_parts().next().is_none()
             && self.notes.values().all(|record| record.modified != Some(Timestamp::default()))
@@ -130,11 +144,11 @@ impl State {
 
     /// Carries out what is decided now. What went wrong, otherwise.
     pub(super) fn commit(&mut self, decide: Decide, fault: Option<Fault>) -> Result<Effect, &'static str> {
-        if self.read_only {
-            return Err("an earlier write failed");
+        if self.index == Opened::Closed {
+            return Err("the index is closed");
         }
         let (effect, batch) = decide(&Rows { entries: &self.rows, notes: &self.notes });
-        if let Some((key, after)) = &batch.entry {
+        if let Some((key, after)) = batch.entry.as_ref().filter(|_| !self.is_read_only()) {
             let before = self.entry(key);
             let is_new = |new: &&Intent| before.intents.iter().all(|old| old.id != new.id);
             for intent in after.intents.iter().filter(is_new) {
@@ -146,22 +160,35 @@ impl State {
         if batch.entry.is_none() && batch.note.is_none() {
             return Ok(effect);
         }
+        if self.is_read_only() {
+            return Err("an earlier write failed");
+        }
         self.write(batch, fault).map(|()| effect)
     }
 
     fn write(&mut self, batch: Batch, fault: Option<Fault>) -> Result<(), &'static str> {
         match fault {
-            Some(Fault::Fails) => self.read_only = true,
-            Some(Fault::FailsButKeeps) => (self.read_only, self.kept) = (true, Some(batch)),
+            Some(Fault::Fails) => {}
+            Some(Fault::FailsButKeeps) => self.kept = Some(batch),
             _ => {
                 self.apply(batch);
                 return Ok(());
             }
         }
+        self.index = Opened::ReadOnly;
         Err("the disk failed")
     }
 
-    pub(super) fn apply(&mut self, batch: Batch) {
+    /// Opens the index: what is on the disk shows.
+    pub(super) fn open(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            self.apply(kept);
+        }
+        self.index = Opened::Fresh;
+        self.reserved = 0..0;
+    }
+
+    fn apply(&mut self, batch: Batch) {
         self.rows.extend(batch.entry);
         match batch.note {
             Some((note, Some(record))) => drop(self.notes.insert(note, record)),
@@ -172,14 +199,16 @@ impl State {
 
     /// Moves the counter of generation numbers.
     pub(super) fn reserve(&mut self, end: u64, fault: Option<Fault>) -> Result<(), &'static str> {
-        if self.read_only {
+        if self.is_read_only() {
             return Err("an earlier write failed");
         }
-        self.read_only = matches!(fault, Some(Fault::Fails | Fault::FailsButKeeps));
+        if matches!(fault, Some(Fault::Fails | Fault::FailsButKeeps)) {
+            self.index = Opened::ReadOnly;
+        }
         if fault != Some(Fault::Fails) {
             self.first_unreserved = end;
         }
-        if self.read_only { Err("the disk failed") } else { Ok(()) }
+        if self.is_read_only() { Err("the disk failed") } else { Ok(()) }
     }
 
     /// The key's file that lies there.

@@ -2,6 +2,7 @@
 
 mod changes;
 mod puts;
+mod recovery;
 mod restarts;
 mod scenario;
 mod uploads;
@@ -17,6 +18,7 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend(uploads::all());
     all.extend(changes::all());
     all.extend(restarts::all());
+    all.extend(recovery::all());
     for (scenario, turn) in all.iter_mut().zip((0..).step_by(TURNS)) {
         scenario.turn = turn;
     }
