@@ -22,6 +22,7 @@
 //! | [`volume`] | one volume server: its requests, connections and health. The only module that knows WebDAV |
 //! | [`leveldb`] | a safe interface to LevelDB, for `index` only |
 //! | [`error`] | the reasons why a request fails, independent of HTTP; the APIs choose the statuses |
+//! | [`identity`] | pure: who a store and its volumes are, and what follows where a volume isn't the one that the index means |
 //! | [`record`], [`placement`], [`key`] | pure: what the index stores for a key, which volumes hold it, what its files are called |
 //! | [`clock`] | wall time, in milliseconds. Intervals are measured with the runtime's clock |
 //! | [`runtime`], [`logs`], [`progress`] | the async runtime and blocking work; log lines; the progress of a run |
@@ -32,6 +33,7 @@ pub mod config;
 pub mod error;
 #[cfg(feature = "s3")]
 pub mod front;
+pub mod identity;
 pub mod index;
 pub mod key;
 pub mod leveldb;

@@ -41,28 +41,26 @@ async fn serve(flags: Master) -> Result<(), String> {
     let terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let hangup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let access = flags.credentials.as_deref().map_or_else(|| Ok(Access::unrestricted()), Access::load)?;
-    let (db, options) = (flags.common.db.clone(), flags.common.index(true));
-    let index =
-        runtime::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
-    let options = store::Options {
-        client_idle: flags.clienttimeout,
-        protect: flags.protect,
-        recheck: flags.recheck,
-        upload_expiry: flags.upload_expiry,
-        ..flags.common.store(flags.readergrace)
-    };
-    let store = Store::new(index, Volumes::new(options.timeouts), options);
-    store.start().await.map_err(|error| error.to_string())?;
-    let workers = Workers::start().map_err(|error| format!("can't start threads: {error}"))?;
+    let store = open(&flags).await?;
+    // who connects before the store is ready waits
     let listener = listen(flags.address, flags.port, "--port")?;
     #[cfg(feature = "s3")]
     let s3_listener = flags.s3.port.map(|port| listen(flags.address, port, "--s3-port")).transpose()?;
+    let stop = stop_at(interrupt, terminate);
+    // finding out whose the volumes are may take a while
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        started = store.start() => started.map_err(|error| error.to_string())?,
+    }
+    let workers = Workers::start().map_err(|error| format!("can't start threads: {error}"))?;
     if access.is_unrestricted() {
         tracing::warn!("no --credentials: anybody may read, write and delete everything");
     }
     tokio::spawn(reload(access.clone(), hangup));
     tracing::info!("listening on {}", address(&listener)?);
-    let stop = stop_at(interrupt, terminate);
+    let taken_over = store.taken_over();
+    tokio::spawn(stop_if_taken_over(taken_over.clone(), stop.clone()));
     let (places, grace) = (flags.connections, flags.grace);
     let native = native::Api::new(store.clone(), flags.fallback.as_deref(), access.clone());
     #[cfg(feature = "s3")]
@@ -90,7 +88,41 @@ async fn serve(flags: Master) -> Result<(), String> {
     // unfinished writes run on the workers
     store.stop(left).await;
     drop(workers);
+    if taken_over.is_cancelled() {
+        return Err(
+            "another master has taken the volumes over: only one may run, with one copy of the index".into(),
+        );
+    }
     Ok(())
+}
+
+/// Opens the index, a new one only if no store is on the volumes, and the store over it.
+async fn open(flags: &Master) -> Result<Store, String> {
+    let options = store::Options {
+        replaced: flags.replaced.clone(),
+        client_idle: flags.clienttimeout,
+        protect: flags.protect,
+        recheck: flags.recheck,
+        upload_expiry: flags.upload_expiry,
+        ..flags.common.store(flags.readergrace)
+    };
+    let (placement, timeouts, addresses) = (&options.placement, options.timeouts, flags.common.addresses());
+    if !Index::is_there(&flags.common.db) {
+        store::check_for_a_new_index(placement, &addresses, timeouts).await?;
+    }
+    let (db, how) = (flags.common.db.clone(), flags.common.index(true));
+    let index = runtime::blocking(move || Index::open(&db, how)).await?.map_err(|error| error.to_string())?;
+    let addresses = store::follow(&index, placement, addresses, timeouts).await;
+    let addresses = addresses.map_err(|error| error.to_string())?;
+    Ok(Store::new(index, Volumes::new(addresses, timeouts).verified(), options))
+}
+
+/// Stops when another program with a copy of the index has taken the volumes over.
+async fn stop_if_taken_over(taken_over: CancellationToken, stop: CancellationToken) {
+    tokio::select! {
+        () = taken_over.cancelled() => stop.cancel(),
+        () = stop.cancelled() => {}
+    }
 }
 
 /// A token that is cancelled when one of these signals arrives.

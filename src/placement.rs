@@ -12,13 +12,13 @@ use md5::{Digest, Md5};
 
 use crate::key::Key;
 
-/// The volume and subvolume of a file: `HOST:PORT`, with `/svXX` where there are subvolumes. The index,
-/// `Key-Volumes` and minikeyvalue use this form.
+/// The volume and subvolume of a file: the volume's name, with `/svXX` where there are subvolumes. A volume's name
+/// is its address unless the operator gives it another, so minikeyvalue's `HOST:PORT/svXX` has this form.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(Arc<str>);
 
 impl Place {
-    /// From `HOST:PORT[/svXX]`.
+    /// From `NAME[/svXX]`.
     #[must_use]
     pub fn new(place: &str) -> Self {
         Self(Arc::from(place))
@@ -29,7 +29,7 @@ impl Place {
         if subvolumes == 1 { Self::new(volume) } else { Self::new(&format!("{volume}/sv{number:02X}")) }
     }
 
-    /// The volume's address, `HOST:PORT`.
+    /// The volume's name.
     #[must_use]
     pub fn volume(&self) -> &str {
         self.0.split_once('/').map_or(&*self.0, |(volume, _)| volume)
@@ -41,7 +41,7 @@ impl Place {
         self.0.get(self.volume().len()..).unwrap_or_default()
     }
 
-    /// `HOST:PORT[/svXX]`.
+    /// `NAME[/svXX]`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -71,7 +71,7 @@ pub struct Placement {
 /// A volume with its places precomputed, so that ranking a key only clones them.
 #[derive(Clone, Debug)]
 struct Volume {
-    address: String,
+    name: String,
     /// One for each subvolume, at least one.
     places: Vec<Place>,
 }
@@ -80,20 +80,27 @@ struct Volume {
 type Score = [u8; 16];
 
 impl Placement {
-    /// Places values on the volumes at these addresses, `HOST:PORT`, each with 1 to 256 subvolumes. The
-    /// order of the addresses doesn't matter, their spelling does.
+    /// Places values on the volumes of these names, each with 1 to 256 subvolumes. The order of the names doesn't
+    /// matter, their spelling does.
     #[must_use]
-    pub fn new(addresses: Vec<String>, replicas: usize, subvolumes: u32) -> Self {
-        let volume = |address: String| {
-            let place = |number| Place::in_subvolume(&address, number, subvolumes);
-            Volume { places: (0..subvolumes).map(place).collect(), address }
+    pub fn new(names: Vec<String>, replicas: usize, subvolumes: u32) -> Self {
+        let volume = |name: String| {
+            let place = |number| Place::in_subvolume(&name, number, subvolumes);
+            Volume { places: (0..subvolumes).map(place).collect(), name }
         };
-        Self { volumes: addresses.into_iter().map(volume).collect(), replicas }
+        Self { volumes: names.into_iter().map(volume).collect(), replicas }
     }
 
-    /// The volumes' addresses.
-    pub fn addresses(&self) -> impl Iterator<Item = &str> {
-        self.volumes.iter().map(|volume| volume.address.as_str())
+    /// The volumes' names.
+    pub fn volumes(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().map(|volume| volume.name.as_str())
+    }
+
+    /// The subvolumes that each volume has, `/svXX`; nothing for the volume itself.
+    #[must_use]
+    pub fn directories(&self) -> Vec<String> {
+        let places = self.volumes.first().map(|volume| volume.places.as_slice()).unwrap_or_default();
+        places.iter().map(|place| place.directory().to_owned()).collect()
     }
 
     /// The key's place on each volume, the best first.
@@ -115,7 +122,7 @@ impl Placement {
 
     fn ranked(&self, key: &Key) -> impl Iterator<Item = &Place> {
         let with_key = Md5::new().chain_update(key.as_bytes());
-        let score = |volume: &Volume| with_key.clone().chain_update(&volume.address).finalize().into();
+        let score = |volume: &Volume| with_key.clone().chain_update(&volume.name).finalize().into();
         let mut scored: Vec<(Score, &Volume)> =
             self.volumes.iter().map(|volume| (score(volume), volume)).collect();
         scored.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));

@@ -202,6 +202,13 @@ fn direct_works_without_a_master() {
     let tempdir = tempfile::tempdir().unwrap();
     let start = |n: usize| Volume::start(&tempdir.path().join(n.to_string()));
     let volumes: Vec<_> = (0..4).map(start).collect();
+    let of_no_store = thrash(&["--direct", &addresses(&volumes), "--count", "1"]);
+    of_no_store.assert_one_line(1, &["503", "start a master on it once"]);
+    let subvolumes: Vec<String> = (0..10).map(|number| format!("sv{number:02X}")).collect();
+    let subvolumes: Vec<&str> = subvolumes.iter().map(String::as_str).collect();
+    for volume in &volumes {
+        volume.mark(&subvolumes);
+    }
     let ended = thrash(&["--direct", &addresses(&volumes), "--count", "50"]);
     ended.assert_closing(50, "write/read/delete");
     assert!(!ended.out.contains("master"), "{ended:?}");
@@ -212,10 +219,12 @@ fn direct_works_without_a_master() {
 fn direct_takes_replicas_subvolumes_and_heads() {
     let tempdir = tempfile::tempdir().unwrap();
     let volume = Volume::start(tempdir.path());
+    volume.mark(&[""]);
     let (direct, flags) = (volume.addr(), ["--replicas", "1", "--subvolumes", "1", "--mode", "put"]);
     thrash(&[&["--direct", &direct, "--count", "5"], &flags[..]].concat()).assert_closing(5, "write");
     let paths: Vec<_> = volume.files().into_iter().map(|(path, _)| path).collect();
     assert!(paths.len() == 5 && paths.iter().all(|path| !path.starts_with("sv")), "{paths:?}");
+    volume.mark(&["sv00", "sv01", "sv02", "sv03", "sv04", "sv05", "sv06", "sv07", "sv08", "sv09"]);
     let flags = ["--replicas", "1", "--direct-head", "--mode", "get"];
     thrash(&[&["--direct", &direct, "--count", "5"], &flags[..]].concat()).assert_closing(5, "read");
 }

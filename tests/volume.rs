@@ -28,6 +28,7 @@ const VALUE: &str = "/sv03/ab/cd/L2E=";
 fn volume() -> (Volume, tempfile::TempDir) {
     let tempdir = tempfile::tempdir().unwrap();
     let volume = Volume::start_for(MASTER, &tempdir.path().join("volume"));
+    volume.mark(&["", "sv03", "sv0F"]);
     assert_eq!(master(&volume, "PUT", VALUE, b"value").status, 201);
     assert_eq!(master(&volume, "PUT", "/ab/cd/L2E/L2E=", b"nested").status, 201);
     (volume, tempdir)
@@ -353,6 +354,7 @@ fn a_paused_volume_accepts_connections_and_answers_when_resumed() {
 fn unusual_directory_names_work_or_are_refused() {
     let tempdir = tempfile::tempdir().unwrap();
     let volume = Volume::start(&tempdir.path().join("a b;{}'#é&%~"));
+    volume.mark(&[""]);
     // everyone on this machine is a master of this volume
     assert_eq!(request(&volume.addr(), "PUT", "/ab/cd/L2E=", &[], b"value").status, 201);
     assert_eq!(volume.files(), [("ab/cd/L2E=".to_owned(), b"value".to_vec())]);

@@ -13,7 +13,7 @@ use davkv::key::{Key, PARTS};
 use davkv::progress::Progress;
 use davkv::record::Record;
 use davkv::runtime;
-use davkv::store::{Forgotten, Options, Rebalanced, Store};
+use davkv::store::{self, Forgotten, Options, Rebalanced, Standing, Store};
 use davkv::volume::Volumes;
 use futures_util::stream::{self, StreamExt as _};
 
@@ -56,15 +56,30 @@ struct Summary {
 
 async fn run(flags: Rebalance) -> Result<Summary, String> {
     let Rebalance { common, dry_run, forget, jobs } = flags;
-    let (db, options) = (common.db.clone(), common.index(false));
+    let (db, addresses, options) = (common.db.clone(), common.addresses(), common.index(false));
     let index =
         runtime::blocking(move || Index::open(&db, options)).await?.map_err(|error| error.to_string())?;
     // the master is down and redirects no readers, so replaced files can be deleted at once
     let options = Options { forgotten: Forgotten(forget), ..common.store(Duration::ZERO) };
-    let store = Store::new(index, Volumes::new(options.timeouts), options);
-    let result = rebalance_all(&store, dry_run, jobs.jobs.into()).await;
+    let addresses = store::follow(&index, &options.placement, addresses, options.timeouts).await;
+    let volumes = Volumes::new(addresses.map_err(|error| error.to_string())?, options.timeouts);
+    let store = Store::new(index, volumes.verified(), options);
+    let result = match check(&store).await {
+        Ok(()) => rebalance_all(&store, dry_run, jobs.jobs.into()).await,
+        Err(error) => Err(error),
+    };
     store.stop(GRACE).await;
     result
+}
+
+/// Checks that each volume that answers is the one that is meant, before anything is copied.
+async fn check(store: &Store) -> Result<(), String> {
+    for (name, standing) in store.identify().await.map_err(|error| error.to_string())? {
+        if let Standing::Refused(_) = standing {
+            return Err(format!("the volume {name}: {standing}"));
+        }
+    }
+    Ok(())
 }
 
 async fn rebalance_all(store: &Store, dry_run: bool, jobs: usize) -> Result<Summary, String> {

@@ -32,6 +32,7 @@ async fn run(flags: Rebuild) -> Result<u64, String> {
         db: common.db.clone(),
         index: common.index(true),
         placement: store.placement,
+        addresses: common.addresses(),
         timeouts: store.timeouts,
         jobs: jobs.jobs.into(),
         keep_suspects,

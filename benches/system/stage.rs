@@ -53,7 +53,7 @@ impl Stage {
             let host = process::free_host();
             let directory = stage.path(&host);
             let mut command = process::command(concat!(env!("CARGO_MANIFEST_DIR"), "/volume/start"));
-            command.arg(&directory).env("PORT", &host).env("WORKERS", "1");
+            command.args(["--here".as_ref(), directory.as_os_str()]).env("PORT", &host).env("WORKERS", "1");
             stage.volumes.push(Process::serve_nginx(command, &host, &directory).await?);
         }
         Ok(stage)

@@ -8,7 +8,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`steps`] | what each step of the write protocol requires and changes, without an engine |
-//! | [`notes`], [`fold`], [`dump`] | rows beside the keys, listings with folders, the form of a dump |
+//! | [`notes`], `facts`, [`fold`], [`dump`] | rows beside the keys, listings with folders, the form of a dump |
 //! | `leveldb` | the engine: rows, scans, the one writer |
 //! | `types`, `error` | entries, pages and options; why the index failed |
 //! | [`scratch`] | the files that a rebuild has found, in a database of their own |
@@ -22,6 +22,7 @@
 mod contract;
 pub mod dump;
 mod error;
+mod facts;
 pub mod fold;
 mod leveldb;
 pub mod notes;
@@ -31,17 +32,20 @@ pub(crate) mod simulated;
 pub mod steps;
 mod types;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::identity::{Known, Owner};
 use crate::key::Key;
 use crate::record::{Intent, Record, Replica, State};
 
 pub use error::IndexError;
+use facts::Fact;
 use fold::{Folded, Item};
 pub use leveldb::{Dump, LevelDb, load_dump};
 use notes::{Note, Notes};
 use steps::{Action, Conditions, Effect, Resolved, Step, Surplus};
-pub use types::{Entry, Listed, Loaded, Options, Page};
+pub use types::{Entry, Listed, Loaded, Options, Page, number_floor};
 
 /// An open index.
 pub enum Index {
@@ -72,6 +76,12 @@ impl Index {
     /// One line for the operator: the index is in use, not there, or not an index.
     pub fn open(path: &Path, options: Options) -> Result<Self, IndexError> {
         LevelDb::open(path, options).map(Self::Embedded)
+    }
+
+    /// Whether there is an index in that directory.
+    #[must_use]
+    pub fn is_there(path: &Path) -> bool {
+        path.join("CURRENT").exists()
     }
 
     /// The key's record.
@@ -242,6 +252,15 @@ impl Index {
         engine!(self, engine => engine.first_unreserved().await)
     }
 
+    /// Whether numbers were ever reserved: whether anything was ever written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::look`].
+    pub async fn has_numbers(&self) -> Result<bool, IndexError> {
+        engine!(self, engine => engine.has_numbers().await)
+    }
+
     async fn carry_out(&self, key: &Key, action: Action) -> Result<Effect, IndexError> {
         let step = Step { key: key.clone(), action };
         engine!(self, engine => engine.carry_out(step).await)
@@ -290,6 +309,56 @@ impl Index {
         start: Option<&Note>,
     ) -> Result<Page<(Note, Record)>, IndexError> {
         engine!(self, engine => engine.notes_page(notes, prefix, start).await)
+    }
+}
+
+/// Facts: whose index this is, and whose the volumes are. What is set is durable, whatever the options say.
+impl Index {
+    /// Where the index is. A copy of it is elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// It can't be looked at.
+    pub fn home(&self) -> Result<String, IndexError> {
+        engine!(self, engine => engine.home())
+    }
+
+    /// Whose index it is; `None` for one that was made before there were identities, or just now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::look`].
+    pub async fn owner(&self) -> Result<Option<Owner>, IndexError> {
+        let bytes = engine!(self, engine => engine.fact(&Fact::Owner).await)?;
+        bytes.map(|bytes| facts::owner(&bytes)).transpose()
+    }
+
+    /// Sets whose index it is.
+    ///
+    /// # Errors
+    ///
+    /// The write may or may not have happened.
+    pub async fn set_owner(&self, owner: &Owner) -> Result<(), IndexError> {
+        engine!(self, engine => engine.set_fact(Fact::Owner, owner.encode()).await)
+    }
+
+    /// What is known of all volumes, by name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::page`].
+    pub async fn known_volumes(&self) -> Result<BTreeMap<String, Known>, IndexError> {
+        let rows = engine!(self, engine => engine.volume_facts().await)?;
+        rows.iter().map(|(row, bytes)| facts::known(row, bytes)).collect()
+    }
+
+    /// Sets what is known of the volume of that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::set_owner`].
+    pub async fn set_known(&self, name: &str, known: &Known) -> Result<(), IndexError> {
+        engine!(self, engine => engine.set_fact(Fact::Volume(name.to_owned()), known.encode()).await)
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 
 use super::error::IndexError;
+use super::facts::Fact;
 use super::fold::{Folded, Item};
 use super::leveldb::Dump;
 use super::notes::{Note, Notes};
@@ -19,6 +20,7 @@ use crate::record::{Intent, Record, State};
 pub(crate) struct Rows<'a> {
     pub(crate) entries: &'a BTreeMap<Key, Entry>,
     pub(crate) notes: &'a BTreeMap<Note, Record>,
+    pub(crate) facts: &'a BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// What one write changes.
@@ -26,6 +28,8 @@ pub(crate) struct Rows<'a> {
 pub(crate) struct Batch {
     pub(crate) entry: Option<(Key, Entry)>,
     pub(crate) note: Option<(Note, Option<Record>)>,
+    /// The row and value of a fact.
+    pub(crate) fact: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Decides on a write when its turn comes.
@@ -90,7 +94,7 @@ impl Simulated {
             let mut entry = rows.entry(&key);
             let Decision { effect, record, intents } = step.decide(&mut entry, noted);
             let note = ends.filter(|_| matches!(effect, Effect::Done(_))).map(|note| (note, None));
-            (effect, Batch { entry: (record || intents).then_some((key, entry)), note })
+            (effect, Batch { entry: (record || intents).then_some((key, entry)), note, ..Batch::default() })
         };
         self.0.write(Box::new(decide)).await
     }
@@ -111,6 +115,16 @@ impl Simulated {
         self.0.number().await
     }
 
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "the interface of all engines")]
+    pub(super) fn home(&self) -> Result<String, IndexError> {
+        Ok("memory".into())
+    }
+
+    #[allow(clippy::unused_async, reason = "the interface of all engines")]
+    pub(super) async fn has_numbers(&self) -> Result<bool, IndexError> {
+        Ok(self.0.first_unreserved() > 1)
+    }
+
     #[allow(clippy::unused_async, reason = "the interface of all engines")]
     pub(super) async fn first_unreserved(&self) -> Result<u64, IndexError> {
         Ok(self.0.first_unreserved())
@@ -122,7 +136,7 @@ impl Simulated {
 
     pub(super) async fn set_note(&self, note: &Note, record: Option<&Record>) -> Result<(), IndexError> {
         let note = Some((note.clone(), record.cloned()));
-        let decide = |_: &Rows<'_>| (Effect::Done(Done::default()), Batch { entry: None, note });
+        let decide = |_: &Rows<'_>| (Effect::Done(Done::default()), Batch { note, ..Batch::default() });
         self.0.write(Box::new(decide)).await.map(drop)
     }
 
@@ -130,12 +144,30 @@ impl Simulated {
         let note = note.clone();
         let decide = |rows: &Rows<'_>| {
             if rows.notes.contains_key(&note) {
-                (Effect::Done(Done::default()), Batch { entry: None, note: Some((note, None)) })
+                (Effect::Done(Done::default()), Batch { note: Some((note, None)), ..Batch::default() })
             } else {
                 (Effect::Fenced, Batch::default())
             }
         };
         Ok(matches!(self.0.write(Box::new(decide)).await?, Effect::Done(_)))
+    }
+
+    pub(super) async fn fact(&self, fact: &Fact) -> Result<Option<Vec<u8>>, IndexError> {
+        self.read(Read::Row, |rows| rows.facts.get(&fact.row()).cloned()).await
+    }
+
+    pub(super) async fn set_fact(&self, fact: Fact, value: Vec<u8>) -> Result<(), IndexError> {
+        let fact = Some((fact.row(), value));
+        let decide = |_: &Rows<'_>| (Effect::Done(Done::default()), Batch { fact, ..Batch::default() });
+        self.0.write(Box::new(decide)).await.map(drop)
+    }
+
+    pub(super) async fn volume_facts(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {
+        let volumes = |rows: &Rows<'_>| {
+            let volumes = rows.facts.iter().filter(|(row, _)| row.starts_with(Fact::VOLUMES));
+            volumes.map(|(row, value)| (row.clone(), value.clone())).collect()
+        };
+        self.read(Read::Page, volumes).await
     }
 
     pub(super) async fn notes_page(
@@ -316,7 +348,14 @@ pub(crate) struct Calm(Mutex<Held>);
 struct Held {
     entries: BTreeMap<Key, Entry>,
     notes: BTreeMap<Note, Record>,
+    facts: BTreeMap<Vec<u8>, Vec<u8>>,
     numbers: u64,
+}
+
+impl Held {
+    fn rows(&self) -> Rows<'_> {
+        Rows { entries: &self.entries, notes: &self.notes, facts: &self.facts }
+    }
 }
 
 impl Stage for Calm {
@@ -330,13 +369,14 @@ impl Stage for Calm {
 
     fn show(&self, look: &mut dyn FnMut(&Rows<'_>)) {
         let Ok(all) = self.0.lock() else { return };
-        look(&Rows { entries: &all.entries, notes: &all.notes });
+        look(&all.rows());
     }
 
     fn write(&self, decide: Decide) -> BoxFuture<'_, Result<Effect, IndexError>> {
         Box::pin(async move {
             let mut all = self.0.lock().map_err(|_poisoned| IndexError::new("a test panicked"))?;
-            let (effect, batch) = decide(&Rows { entries: &all.entries, notes: &all.notes });
+            let (effect, batch) = decide(&all.rows());
+            all.facts.extend(batch.fact);
             all.entries.extend(batch.entry);
             match batch.note {
                 Some((note, Some(record))) => drop(all.notes.insert(note, record)),

@@ -1,5 +1,6 @@
 //! What goes in and out of the index.
 
+use crate::clock::Timestamp;
 use crate::key::Key;
 use crate::record::{Intent, Record, State};
 
@@ -51,4 +52,17 @@ pub struct Loaded {
     pub record: Option<Vec<u8>>,
     /// The key's intents.
     pub intents: Vec<Intent>,
+}
+
+/// The beginning of 2020, in seconds since 1970.
+const YEAR_2020: u64 = 1_577_836_800;
+
+/// Numbers that a second has: more than any master gives out in one.
+const NUMBERS_PER_SECOND: u64 = 1 << 24;
+
+/// The lowest number of an index that begins to count at that time. It is above all numbers of earlier indexes of the
+/// same volumes, so that a later file always has a higher number, whichever index was used; 0 is never given out.
+#[must_use]
+pub fn number_floor(now: Timestamp) -> u64 {
+    now.seconds().saturating_sub(YEAR_2020).max(1).saturating_mul(NUMBERS_PER_SECOND)
 }

@@ -160,7 +160,9 @@ impl Api {
             set(&mut answer, CONTENT_MD5, &md5)?;
             set(&mut answer, ETAG, &format!("\"{md5}\""))?;
         }
-        let places: Vec<&str> = record.replicas.iter().map(|replica| replica.place.as_str()).collect();
+        let addresses = self.store.addresses();
+        let places: Vec<_> =
+            record.replicas.iter().map(|replica| addresses.of_place(&replica.place)).collect();
         set(&mut answer, KEY_VOLUMES, &places.join(","))?;
         set(&mut answer, KEY_BALANCE, if balanced { "balanced" } else { "unbalanced" })?;
         Ok(answer)

@@ -8,6 +8,7 @@
 //! On the volumes, parts of uploads look like values, but they are useless without the upload: a part is kept
 //! if an older index knows the part and its upload, and is left over otherwise.
 
+mod identity;
 mod line;
 mod older;
 mod verdict;
@@ -22,15 +23,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Timestamp;
 use crate::index::notes::{Note, Notes};
 use crate::index::scratch::{Found, Scratch};
-use crate::index::{self, Entry, Index, IndexError, Loaded};
+use crate::index::{self, Entry, Index, IndexError, Loaded, number_floor};
 use crate::key::{Key, Name};
 use crate::placement::Placement;
 use crate::progress::Progress;
 use crate::record::{Form, Intent, Record, State};
 use crate::runtime::blocking;
-use crate::volume::{Timeouts, Volumes};
+use crate::volume::{Addresses, Timeouts, Volumes};
 
 use line::text;
 use older::{each_page_of_notes, older, open};
@@ -53,6 +55,8 @@ pub struct Options {
     pub index: index::Options,
     /// The volumes, and how many replicas a value has.
     pub placement: Placement,
+    /// Where the volumes are that have names of their own.
+    pub addresses: Addresses,
     /// Timeouts for requests to volumes.
     pub timeouts: Timeouts,
     /// Listings read at a time, of each volume.
@@ -98,7 +102,7 @@ pub struct Summary {
 /// A remark for the operator.
 #[derive(Debug)]
 pub enum Remark {
-    /// A file that belongs to no key: `HOST:PORT/path`.
+    /// A file that belongs to no key: `VOLUME/path`.
     Junk(String),
     /// A key found on too few volumes.
     Suspect(Key),
@@ -133,15 +137,26 @@ pub async fn rebuild(
         options,
         progress,
         remark: Arc::new(remark),
-        volumes: Volumes::new(options.timeouts),
+        volumes: Volumes::new(options.addresses.clone(), options.timeouts),
         scratch: Arc::new(scratch),
         old,
         old_written,
         uploads: HashSet::new(),
         summary: Summary::default(),
     };
+    let before = identity::find(options, run.old.as_deref()).await?;
     run.find_uploads().await?;
     let (files, newest) = run.list().await?;
+    // the disks that were listed are those that are still there
+    let identity = identity::find(options, run.old.as_deref()).await?;
+    let agree = match (&identity, &before) {
+        (Some(now), Some(before)) => now.agrees(before),
+        (None, Some(_)) => false,
+        (_, None) => true,
+    };
+    if !agree {
+        return Err("a disk was mounted or unmounted meanwhile: run this again".into());
+    }
     let new_path = place.directory.join("index");
     let index = open(new_path.clone(), index::Options { create: true, ..options.index }).await?;
     if !options.is_for_minikeyvalue() {
@@ -149,10 +164,14 @@ pub async fn rebuild(
             Some(old) => old.first_unreserved().await.map_err(text)?,
             None => 0,
         };
-        index.reserve_beyond(old_end.max(newest)).await.map_err(text)?;
+        let floor = number_floor(Timestamp::now());
+        index.reserve_beyond(old_end.max(newest).max(floor)).await.map_err(text)?;
     }
     run.judge_all(&index, files).await?;
     run.keep_old(&index).await?;
+    if let Some(identity) = identity.filter(|_| options.records == Form::Current) {
+        identity.note(&index).await.map_err(text)?;
+    }
     let Run { summary, old, .. } = run;
     blocking(move || {
         index.close();
@@ -212,12 +231,13 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
                 }
             },
             progress: Arc::clone(self.progress),
+            addresses: self.options.addresses.clone(),
             stop: stop.clone(),
         };
         // stops the threads at the first failure, or when this future is dropped
         let stop = stop.drop_guard();
-        let addresses = self.options.placement.addresses();
-        let walks: Vec<_> = addresses.map(|address| walk.clone().list(address.to_owned())).collect();
+        let volumes = self.options.placement.volumes();
+        let walks: Vec<_> = volumes.map(|name| walk.clone().list(name.to_owned())).collect();
         drop(walk);
         let walked = futures_util::future::try_join_all(walks).await;
         drop(stop);
@@ -326,7 +346,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
             let alike = || found.iter().filter(|other| other.size == file.size);
             let ambiguous = file.size > 0 && alike().any(|one| alike().any(|other| unlike(one, other)));
             let md5 = if ambiguous {
-                let volume = self.volumes.at(file.replica.place.volume());
+                let volume = self.volumes.named(file.replica.place.volume());
                 let path = format!("{}{}", file.replica.place.directory(), key.path(file.replica.name));
                 let md5 = volume.md5(&path).await;
                 Some(md5.map_err(|error| format!("can't read http://{}{path}: {error}", volume.address()))?)

@@ -10,12 +10,13 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::identity::MARKER;
 use crate::index::scratch::Found;
 use crate::key::Key;
 use crate::placement::Place;
 use crate::progress::Progress;
 use crate::record::Replica;
-use crate::volume::{Kind, Timeouts, Volume, VolumeError, Volumes};
+use crate::volume::{Addresses, Kind, Timeouts, Volume, VolumeError, Volumes};
 
 /// Files are sent on once there are at least this many.
 const BATCH: usize = 4000;
@@ -63,17 +64,18 @@ pub(super) struct Walk<J> {
     /// Called with the path of each entry that belongs to no key.
     pub(super) junk: J,
     pub(super) progress: Arc<Progress>,
+    pub(super) addresses: Addresses,
     /// Stops the walk when another volume can't be listed.
     pub(super) stop: CancellationToken,
 }
 
 impl<J: Fn(String) + Send + Sync + 'static> Walk<J> {
-    /// Lists the volume at that address to its end.
-    pub(super) async fn list(self, address: String) -> Result<(), String> {
+    /// Lists the volume of that name to its end.
+    pub(super) async fn list(self, name: String) -> Result<(), String> {
         crate::runtime::blocking(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map_err(|error| format!("can't list {address}: {error}"))?.block_on(async {
-                let volume = Volumes::new(self.timeouts).at(&address);
+            runtime.map_err(|error| format!("can't list {name}: {error}"))?.block_on(async {
+                let volume = Volumes::new(self.addresses.clone(), self.timeouts).named(&name);
                 tokio::select! {
                     walked = self.walk(&volume) => walked,
                     () = self.stop.cancelled() => Err("stopped".into()),
@@ -86,7 +88,7 @@ impl<J: Fn(String) + Send + Sync + 'static> Walk<J> {
     /// Reads `jobs` listings at a time. The next one is always the deepest, which keeps the queue of
     /// directories short.
     async fn walk(&self, volume: &Arc<Volume>) -> Result<(), String> {
-        let mut waiting = vec![Directory { place: Place::new(volume.address()), path: "/".into() }];
+        let mut waiting = vec![Directory { place: Place::new(volume.name()), path: "/".into() }];
         let mut running = FuturesUnordered::new();
         let mut files = Vec::new();
         loop {
@@ -148,6 +150,9 @@ fn sort(directory: &Directory, name: &str, kind: &Kind, listing: &mut Listing) {
     let depth = directory.depth();
     let is_top = depth == 0 && place.directory().is_empty();
     if is_top && KNOWN.contains(&name) {
+        return;
+    }
+    if MARKER.strip_prefix(path.as_str()) == Some(name) {
         return;
     }
     let mut junk = || listing.junk.push(format!("{place}{path}{name}"));

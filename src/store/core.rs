@@ -1,8 +1,8 @@
 //! What all verbs of the store share: its parts, and how a write is run.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -17,11 +17,12 @@ use super::recent::Recent;
 use super::run_to_end::RunToEnd;
 use super::under_way::UnderWay;
 use crate::error::{Error, Result};
+use crate::identity::Owner;
 use crate::index::steps::{Effect, RequiredNote};
 use crate::index::{Index, IndexError};
 use crate::key::Key;
 use crate::placement::Placement;
-use crate::record::{Record, State};
+use crate::record::{Intent, Record, State};
 use crate::volume::{Timeouts, Volumes};
 
 /// The intents of a key whose writer panicked are looked at after this.
@@ -55,6 +56,8 @@ pub struct Options {
     pub sweep_every: Duration,
     /// Volumes that are gone for good.
     pub forgotten: Forgotten,
+    /// Names of volumes whose disks were replaced by empty ones.
+    pub replaced: Vec<String>,
 }
 
 /// Volumes that are gone for good, with all that was on them: nothing on them is asked for, or
@@ -77,6 +80,10 @@ pub(super) struct Core {
     /// How often a check found a replica missing, torn or stale. A replica counts each time it is seen.
     pub(super) damage: AtomicU64,
     pub(super) options: Options,
+    /// Whose index this is, in this run; not set where volumes are taken as they are.
+    pub(super) owner: OnceLock<Owner>,
+    /// Cancelled when another program has taken the volumes over.
+    pub(super) taken: CancellationToken,
     /// A source of numbers to spread load with.
     pub(super) random: fn() -> u64,
     pub(super) claims: Arc<Claims>,
@@ -104,6 +111,8 @@ impl Core {
             // remembered for up to two periods
             seen_whole: Recent::new(options.recheck / 2, false),
             options,
+            owner: OnceLock::new(),
+            taken: CancellationToken::new(),
             random,
             claims: Arc::default(),
             queue: Queue::default(),
@@ -185,6 +194,11 @@ impl Core {
         }
     }
 
+    /// Attempts with lower numbers may be those of another copy of the index.
+    pub(super) fn own_from(&self) -> u64 {
+        self.owner.get().map_or(0, |owner| owner.own_from)
+    }
+
     /// Queues all intents of the index that aren't queued yet, due after `delay`, and returns how many intents
     /// the index has. The outcome of their requests is unknown.
     pub(super) async fn take_up_intents(&self, delay: Duration) -> std::result::Result<usize, IndexError> {
@@ -194,7 +208,9 @@ impl Core {
             let page = self.index.intents_page(&start).await?;
             for (key, intents) in page.rows {
                 found += intents.len();
-                for intent in intents.into_iter().filter(|intent| !queued.contains(&intent.id)) {
+                // the files of another copy's attempt may be those of a value by now
+                let is_ours = |intent: &Intent| intent.id >= self.own_from() && !queued.contains(&intent.id);
+                for intent in intents.into_iter().filter(is_ours) {
                     let job = Job::of_unknown_end(&key, intent.id);
                     self.queue.push(job.closed + delay, job);
                 }

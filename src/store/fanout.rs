@@ -61,8 +61,8 @@ impl Core {
     /// Where a new value of the key may go: healthy volumes, those with room first, by rank.
     pub(super) fn candidates(&self, key: &Key) -> VecDeque<Place> {
         let mut places = self.options.placement.rank(key);
-        places.retain(|place| !self.volumes.at(place.volume()).is_down());
-        places.sort_by_key(|place| self.volumes.at(place.volume()).is_full());
+        places.retain(|place| !self.volumes.named(place.volume()).is_down());
+        places.sort_by_key(|place| self.volumes.named(place.volume()).is_full());
         places.into()
     }
 }

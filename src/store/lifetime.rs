@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::Core;
+use super::register::IdentifyError;
 use super::{reaper, recovery, uploads};
-use crate::index::IndexError;
+use crate::identity::Owner;
 
 /// Takes up the intents that an earlier run left. From then on, what is left over is deleted in the background,
 /// and the index is opened again after a write that failed.
-pub(super) async fn start(store: &Arc<Core>) -> Result<(), IndexError> {
-    if store.index.first_unreserved().await? > 1 {
+pub(super) async fn start(store: &Arc<Core>) -> Result<(), IdentifyError> {
+    if store.index.has_numbers().await? {
         store.deleted.note_any();
+    }
+    let standings = store.identify().await?;
+    if store.volumes.are_verified() {
+        store.tasks.spawn(Arc::clone(store).keep_register(standings));
     }
     let found = store.take_up_intents(Duration::ZERO).await?;
     if found > 0 {
@@ -55,7 +60,7 @@ pub(super) fn check_ready(store: &Core) -> Result<(), NotReady> {
         return Err(NotReady::Index);
     }
     let placement = &store.options.placement;
-    let up = placement.addresses().filter(|address| !store.volumes.at(address).is_down()).count();
+    let up = placement.volumes().filter(|name| !store.volumes.named(name).is_down()).count();
     let needed = placement.replicas;
     if up < needed { Err(NotReady::Volumes { up, needed }) } else { Ok(()) }
 }
@@ -66,6 +71,14 @@ pub(super) async fn stop(store: &Core, grace: Duration) {
     store.tasks.close();
     if tokio::time::timeout(grace, store.tasks.wait()).await.is_err() {
         tracing::warn!("writes were cut off; the next start cleans up after them");
+    }
+    store.release_volumes().await;
+    if let Some(owner) = store.owner.get()
+        && store.tasks.is_empty()
+        && store.index.is_fresh()
+        && let Err(error) = store.index.set_owner(&Owner { ended: true, ..owner.clone() }).await
+    {
+        tracing::error!(%error, "the index can't note that it was closed");
     }
     if let Err(error) = store.index.shut().await {
         tracing::error!(%error, "the index wasn't closed cleanly");

@@ -18,33 +18,7 @@
 //!
 //! Every write that has begun runs to its end: a client that leaves cuts it short nowhere but at its body.
 //!
-//! # Words
-//!
-//! | word | means |
-//! |---|---|
-//! | record | what the index knows of a key's value: its replicas, size, MD5, time, headers |
-//! | replica | one file of a value: a volume, a subvolume, and the file's name |
-//! | attempt | one try to write a key, with a number of its own |
-//! | intent | the row of the index that names the files of an attempt which no record names |
-//! | open, closed | an open intent's attempt may still send requests; a closed one's can't |
-//! | claim | the right to write a key in this process: one holder at a time |
-//! | begun | of a write: its first step is in the index. If it waits for a claim before that, it may be given up |
-//! | under way | of an attempt without the claim: between its beginning and its end |
-//! | take effect | the step in which the attempt's value becomes the key's |
-//! | surplus | files that a new record replaces; their intent waits for readers that are on their way |
-//! | settle | delete a closed intent's files at once, and end the intent if the volumes confirm it |
-//! | reap | the same in the background, again and again, until it can be ended |
-//! | all answered | no request of the attempt is without an answer, so none can take effect later |
-//! | quarantine | how long a request without an answer may still take effect; the intent is kept so long |
-//! | whole | of a file: it is there, and is what the record says |
-//! | damage | a volume answers that a file is missing, or shows one that isn't whole |
-//! | note | a row of the index that stands for no value: a bucket, an upload in parts |
-//!
-//! # Files
-//!
-//! Each imports only from those before it: `recent`, `caller` → `claims`, `run_to_end`, `under_way`, `queue`, `terms` →
-//! `core` (the parts, and how a write is run) → `replicas` → `copy` → `attempt` → `fanout` → `put` → `read` →
-//! `splice` → `uploads` → `buckets`, `rebalance`, `reaper`, `recovery` → `lifetime` → this file: the public verbs.
+#![doc = include_str!("guide.md")]
 
 mod attempt;
 mod buckets;
@@ -54,6 +28,7 @@ mod copy;
 mod core;
 mod fanout;
 mod lifetime;
+mod listings;
 #[cfg(test)]
 mod model;
 mod put;
@@ -63,9 +38,11 @@ mod reaper;
 mod rebalance;
 mod recent;
 mod recovery;
+mod register;
 mod replicas;
 mod run_to_end;
 mod splice;
+mod survey;
 mod terms;
 mod under_way;
 mod uploads;
@@ -82,7 +59,7 @@ use crate::error::Result;
 use crate::index::steps::Conditions;
 use crate::key::Key;
 use crate::record::{Headers, Record, State};
-use crate::volume::Volumes;
+use crate::volume::{Addresses, Volumes};
 
 use self::core::Core;
 use caller::Caller;
@@ -96,8 +73,10 @@ pub use buckets::{BucketError, Buckets, Lease};
 pub use lifetime::NotReady;
 pub use read::Reading;
 pub use rebalance::Rebalanced;
+pub use register::{IdentifyError, Standing};
 pub use replicas::Located;
 pub use splice::{Piece, Spliced};
+pub use survey::{Look, Survey, check_for_a_new_index, follow};
 pub use terms::{Incoming, Received};
 pub use uploads::Uploads;
 
@@ -128,9 +107,25 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The index can't be read.
-    pub async fn start(&self) -> std::result::Result<(), IndexError> {
+    /// The index can't be read, or isn't the one that was used last.
+    pub async fn start(&self) -> std::result::Result<(), IdentifyError> {
         lifetime::start(&self.0).await
+    }
+
+    /// Looks at the identity of the volumes, for a program that runs no longer than that: tells how each stands.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be read or written, or isn't the one that was used last.
+    pub async fn identify(&self) -> std::result::Result<Vec<(String, Standing)>, IdentifyError> {
+        self.0.identify().await
+    }
+
+    /// Is cancelled when another program with a copy of the index has taken the volumes over: nothing is written any
+    /// more.
+    #[must_use]
+    pub fn taken_over(&self) -> CancellationToken {
+        self.0.taken.clone()
     }
 
     /// Deletes the files of all unfinished attempts, for a program that runs no longer than that, and returns the
@@ -155,6 +150,12 @@ impl Store {
     /// What is missing.
     pub fn check_ready(&self) -> std::result::Result<(), NotReady> {
         lifetime::check_ready(&self.0)
+    }
+
+    /// Where its volumes are.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        self.0.volumes.addresses()
     }
 
     /// How it behaves.
@@ -368,60 +369,12 @@ impl Store {
     }
 }
 
-/// What there is, and where it lies.
+/// What there is, and where it lies; the keys themselves are in `listings`.
 impl Store {
     /// The buckets. Unless `strict`, the first segment of any key is one, too.
     #[must_use]
     pub fn buckets(&self, strict: bool) -> Buckets {
         Buckets::new(Arc::clone(&self.0), strict)
-    }
-
-    /// Appends a page of keys to a text, as [`Index::text`].
-    ///
-    /// # Errors
-    ///
-    /// `Index`.
-    pub async fn list_text(
-        &self,
-        listed: &Listed,
-        start: &[u8],
-        text: Vec<u8>,
-        write: impl FnMut(&mut Vec<u8>, &[u8]) + Send + 'static,
-    ) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
-        Ok(self.0.index.text(listed, start, text, write).await?)
-    }
-
-    /// The key that follows the first `count` ones of that state from `start` on under `prefix`.
-    ///
-    /// # Errors
-    ///
-    /// `Index`.
-    pub async fn key_after(
-        &self,
-        prefix: &[u8],
-        start: &[u8],
-        state: State,
-        count: u64,
-    ) -> Result<Option<Key>> {
-        Ok(self.0.index.after(prefix, start, state, count).await?)
-    }
-
-    /// A page of live keys and folders, as [`Index::items`].
-    ///
-    /// # Errors
-    ///
-    /// `Index`.
-    pub async fn list_folded(&self, folded: &Folded, start: &[u8], most: usize) -> Result<Page<Item>> {
-        Ok(self.0.index.items(folded, start, most).await?)
-    }
-
-    /// A page of all keys with that prefix and their records, live or not; also those of parts of uploads.
-    ///
-    /// # Errors
-    ///
-    /// `Index`.
-    pub async fn records(&self, prefix: &[u8], start: &[u8]) -> Result<Page<(Key, Record)>> {
-        Ok(self.0.index.page(prefix, start, None).await?)
     }
 
     /// Begins a dump of the index, as [`Index::dump`].

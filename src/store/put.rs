@@ -146,7 +146,10 @@ impl Core {
         if candidates.len() < needed {
             return Err(Error::TooFewVolumes { able: candidates.len(), needed });
         }
-        let unused = entry.record.is_none() && entry.intents.is_empty() && !self.deleted.has(key);
+        let unused = entry.record.is_none()
+            && entry.intents.is_empty()
+            && !self.deleted.has(key)
+            && self.own_from() == 0;
         let plain = unused && claim.is_some() && key.has_plain_name() && !self.options.generation_names;
         Ok((candidates, plain.then_some(Name::Plain)))
     }

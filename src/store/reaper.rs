@@ -95,7 +95,7 @@ impl Core {
         loop {
             let page = self.index.intents_page(&start).await?;
             for (key, intents) in page.rows {
-                for intent in intents {
+                for intent in intents.into_iter().filter(|intent| intent.id >= self.own_from()) {
                     left += self.delete_files(&key, &intent.files).await.left.len() as u64;
                 }
             }

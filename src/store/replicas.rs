@@ -50,7 +50,8 @@ impl Core {
         for _ in 0..LOCATE_TRIES {
             let error = match self.whole_replica(key, &record).await {
                 Ok(replica) => {
-                    let url = format!("http://{}{}", replica.place.volume(), path(key, replica));
+                    let address = self.volumes.addresses().of(replica.place.volume());
+                    let url = format!("http://{address}{}", path(key, replica));
                     let balanced = self.options.placement.wants(key, places(&record.replicas));
                     return Ok(Located { url, record, balanced });
                 }
@@ -81,7 +82,7 @@ impl Core {
     }
 
     pub(super) fn volume(&self, replica: &Replica) -> Arc<Volume> {
-        self.volumes.at(replica.place.volume())
+        self.volumes.named(replica.place.volume())
     }
 
     /// The record's replicas in the order in which readers try them, each with whether its volume, or this

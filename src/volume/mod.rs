@@ -10,98 +10,78 @@ mod connection;
 mod download;
 mod feed;
 mod health;
+mod identity;
+mod link;
 pub mod listing;
+mod names;
 pub(crate) mod network;
 mod outcome;
 mod pool;
-mod returns;
+mod volumes;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hyper::{Method, StatusCode};
 use md5::{Digest, Md5};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
+
+use crate::identity::{Found, Marker};
 
 pub(crate) use download::Download;
-use download::{check_rate, drain, next_piece};
+use download::drain;
 pub(crate) use feed::{Feed, FeedError, Feeder, feed};
 use health::{Access, Actions, Health, Step, Watch};
+pub(crate) use identity::Expected;
+use link::Link;
 pub use listing::{Kind, Listed};
-use network::Network;
+use names::Names;
 pub use outcome::{FileInfo, Timeouts, VolumeError};
 use outcome::{Outcome, late};
-use pool::{Answer, Pool};
-use returns::Returns;
+use pool::Answer;
+pub use volumes::{Addresses, Volumes};
 
-/// A path that no key's file has: the answer to a probe is 404.
+/// A path that no key's file has: the answer to a probe of a volume without an identity is 404.
 const PROBE: &str = "/00/00/probe";
+
+/// How often the identity of a volume is looked at while it is up.
+pub(crate) const VERIFY_EVERY: Duration = Duration::from_secs(10);
 
 /// One volume server.
 pub struct Volume {
-    address: String,
-    pool: Arc<Pool>,
-    timeouts: Timeouts,
+    name: String,
+    link: Link,
     health: Health,
-    returns: Arc<Returns>,
-}
-
-/// The volumes that were ever named, by a flag or by a record, under their addresses.
-pub struct Volumes {
-    network: Arc<dyn Network>,
-    timeouts: Timeouts,
-    known: RwLock<HashMap<String, Arc<Volume>>>,
-    returns: Arc<Returns>,
-}
-
-impl Volumes {
-    /// No volume yet; one comes into being when it is first asked for.
-    #[must_use]
-    pub fn new(timeouts: Timeouts) -> Self {
-        Self::over(Arc::new(network::Tcp::new(timeouts)), timeouts)
-    }
-
-    /// As [`Volumes::new`], over another network than TCP.
-    pub(crate) fn over(network: Arc<dyn Network>, timeouts: Timeouts) -> Self {
-        Self { network, timeouts, known: RwLock::default(), returns: Arc::default() }
-    }
-
-    /// The volume at that address, `HOST:PORT`.
-    #[must_use]
-    pub fn at(&self, address: &str) -> Arc<Volume> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(volume) = known.get(address) {
-            return Arc::clone(volume);
-        }
-        drop(known);
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let volume = known.entry(address.to_owned()).or_insert_with(|| {
-            Arc::new(Volume {
-                address: address.to_owned(),
-                pool: Arc::new(Pool::new(Arc::clone(&self.network), self.timeouts.request, address)),
-                timeouts: self.timeouts,
-                health: Health::new(),
-                returns: Arc::clone(&self.returns),
-            })
-        });
-        Arc::clone(volume)
-    }
-
-    /// Waits until a volume that was down is up again, and returns its address. A volume that comes and goes
-    /// is told of every few seconds at most.
-    pub async fn returned(&self) -> String {
-        self.returns.next().await
-    }
+    /// What its markers must say, once that is known.
+    expected: Mutex<Option<Arc<Expected>>>,
+    returns: Arc<Names>,
+    unverified: Arc<Names>,
 }
 
 impl Volume {
-    /// `HOST:PORT`.
+    fn new(
+        name: &str,
+        link: Link,
+        verify_every: Option<Duration>,
+        returns: Arc<Names>,
+        unverified: Arc<Names>,
+    ) -> Self {
+        let (health, expected) = (Health::new(verify_every), Mutex::default());
+        Self { name: name.to_owned(), link, health, expected, returns, unverified }
+    }
+
+    /// The name by which it is placed and recorded.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is now, `HOST:PORT`.
     #[must_use]
     pub fn address(&self) -> &str {
-        &self.address
+        self.link.address()
     }
 
     /// Whether it is up and answered its last request: reads go to such volumes first.
@@ -134,6 +114,92 @@ impl Volume {
         self.health.is_full()
     }
 
+    /// Whether it takes no part, because its identity isn't verified.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.health.is_out()
+    }
+
+    /// Whether it took part before in this run.
+    pub(crate) fn was_admitted(&self) -> bool {
+        self.expected().is_some()
+    }
+
+    /// Lets it take part, as long as its markers say this.
+    pub(crate) fn admit(self: &Arc<Self>, expected: Expected) {
+        *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(expected));
+        self.act(self.health.admitted(), None);
+    }
+
+    /// Says in its markers that this run has ended, if it takes part.
+    pub(crate) async fn release(&self) -> Outcome<()> {
+        let Some(expected) = self.expected().filter(|_| !self.is_down()) else { return Ok(()) };
+        // else a marker would be made on the mount point of a disk that has just vanished
+        if !self.link.is_meant(&self.name, &expected).await? {
+            return Err(VolumeError::Unverified);
+        }
+        for directory in &expected.known.directories {
+            let marker = Marker { ended: true, ..expected.marker(&self.name, directory) };
+            self.link.mark(&marker).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets it take no part, until it is admitted again.
+    pub(crate) fn bar(self: &Arc<Self>) {
+        self.act(self.health.barred(), None);
+        self.unverified.note(&self.name);
+    }
+
+    /// What is found in these subvolumes, each `/svXX` or nothing, and in further ones that have a marker or files.
+    /// Asks even a volume that takes no part.
+    pub(crate) async fn look_at_all(&self, wanted: &[String]) -> Outcome<Vec<(String, Found)>> {
+        let shown = self.link.subvolumes().await?;
+        let mut found = Vec::new();
+        for directory in wanted.iter().chain(shown.iter().filter(|shown| !wanted.contains(shown))) {
+            let look = self.link.look(directory).await?;
+            if look != Found::Empty || wanted.contains(directory) {
+                found.push((directory.clone(), look));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a file lies at that path, also of a volume that takes no part yet.
+    pub(crate) async fn shows(&self, path: &str) -> Outcome<bool> {
+        self.link.shows(path).await
+    }
+
+    /// Writes the marker of its subvolume.
+    pub(crate) async fn mark(&self, marker: &Marker) -> Outcome<()> {
+        self.link.mark(marker).await
+    }
+
+    fn expected(&self) -> Option<Arc<Expected>> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Fails if it takes no part.
+    fn check_admitted(&self) -> Outcome<()> {
+        if self.is_out() { Err(VolumeError::Unverified) } else { Ok(()) }
+    }
+
+    /// After a 404: whether it is the word of the volume that is meant. A disk that isn't mounted has no file either.
+    async fn confirm(self: &Arc<Self>, path: &str) -> Outcome<()> {
+        let Some(expected) = self.expected() else { return Ok(()) };
+        let directory = path.get(..5).filter(|directory| directory.starts_with("/sv")).unwrap_or_default();
+        if self
+            .link
+            .is_meant_at(&self.name, &expected, directory)
+            .await
+            .map_err(|error| self.unanswered(error))?
+        {
+            return Ok(());
+        }
+        self.bar();
+        Err(VolumeError::Unverified)
+    }
+
     /// What the volume says of the file; `None` when there is no such file.
     ///
     /// # Errors
@@ -146,7 +212,7 @@ impl Volume {
                 Some(size) => Ok(Some(FileInfo { size, modified: answer.modified() })),
                 None => Err(self.unanswered(VolumeError::Unanswered("200 without a length".into()))),
             },
-            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::NOT_FOUND => self.confirm(path).await.map(|()| None),
             status => Err(VolumeError::Refused(status)),
         }
     }
@@ -159,7 +225,8 @@ impl Volume {
     pub async fn delete(self: &Arc<Self>, path: &str) -> Outcome<()> {
         let answer = self.ask(Method::DELETE, path).await?;
         match answer.status() {
-            StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::NOT_FOUND => Ok(()),
+            StatusCode::NO_CONTENT | StatusCode::OK => Ok(()),
+            StatusCode::NOT_FOUND => self.confirm(path).await,
             status => Err(VolumeError::Refused(status)),
         }
     }
@@ -171,13 +238,14 @@ impl Volume {
     ///
     /// The file may exist or not; without an [answer](VolumeError::is_answered), it may also appear later.
     pub(crate) async fn put(self: &Arc<Self>, path: &str, body: Feed, modified: u64) -> Outcome<()> {
+        self.check_admitted()?;
         let watch = body.watch();
         // nginx gives the file the Date of its PUT, so a rebuild finds the time that the index had
         let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(modified));
         let answer = async {
-            let mut answer = self.pool.request(Method::PUT, path, Some(("date", &date)), body).await?;
+            let mut answer = self.link.request(Method::PUT, path, Some(("date", &date)), body).await?;
             let status = answer.status();
-            drain(&mut answer, self.timeouts.request).await;
+            drain(&mut answer, self.link.timeouts.request).await;
             Ok(status)
         };
         let answered = async {
@@ -188,14 +256,14 @@ impl Volume {
                 () = watch.feeder_gone() => {}
             }
             // all is given: from here the volume is waited for, and nobody else
-            if let Ok(status) = timeout(self.timeouts.request, &mut answer).await {
+            if let Ok(status) = timeout(self.link.timeouts.request, &mut answer).await {
                 return status;
             }
             self.act(self.health.late(), None);
             tokio::select! {
                 biased;
-                status = timeout(self.timeouts.stream, &mut answer) => {
-                    status.unwrap_or_else(|_| Err(VolumeError::Unanswered(late(self.timeouts.stream))))
+                status = timeout(self.link.timeouts.stream, &mut answer) => {
+                    status.unwrap_or_else(|_| Err(VolumeError::Unanswered(late(self.link.timeouts.stream))))
                 }
                 () = self.health.gone_down() => Err(VolumeError::Unanswered("it went down".into())),
             }
@@ -230,7 +298,7 @@ impl Volume {
     /// There is no such file (`Refused(404)`), or the volume can't tell.
     pub(crate) async fn get(self: &Arc<Self>, path: &str, part: Option<Range<u64>>) -> Outcome<Download> {
         let range = part.as_ref().map(|part| format!("bytes={}-{}", part.start, part.end.saturating_sub(1)));
-        let answer = self.ask_within(self.timeouts.request, Method::GET, path, range.as_deref()).await?;
+        let answer = self.ask_within(self.link.timeouts.request, Method::GET, path, range.as_deref()).await?;
         let size = match (answer.status(), &part) {
             (StatusCode::OK, None) => answer.length(),
             // nginx doesn't take an empty file apart
@@ -238,13 +306,17 @@ impl Volume {
             (StatusCode::PARTIAL_CONTENT, Some(part)) => {
                 answer.part().filter(|(first, _)| *first == part.start).map(|(_, size)| size)
             }
+            (StatusCode::NOT_FOUND, _) => {
+                self.confirm(path).await?;
+                return Err(VolumeError::Refused(StatusCode::NOT_FOUND));
+            }
             (status, _) => return Err(VolumeError::Refused(status)),
         };
         let Some(size) = size else {
             return Err(self.unanswered(VolumeError::Unanswered("an answer without a length".into())));
         };
         let seen = FileInfo { size, modified: answer.modified() };
-        Ok(Download::new(seen, answer, self.timeouts.stream))
+        Ok(Download::new(seen, answer, self.link.timeouts.stream))
     }
 
     /// The MD5 of the file's bytes.
@@ -266,25 +338,17 @@ impl Volume {
     /// # Errors
     ///
     /// The listing can't be read to its end; some entries may have been handed over.
-    pub async fn list(self: &Arc<Self>, path: &str, mut found: impl FnMut(Listed)) -> Outcome<()> {
+    pub async fn list(self: &Arc<Self>, path: &str, found: impl FnMut(Listed)) -> Outcome<()> {
         // the volume reads the whole directory before its first byte
-        let mut answer = self.ask_within(self.timeouts.stream, Method::GET, path, None).await?;
+        let mut answer = self.ask_within(self.link.timeouts.stream, Method::GET, path, None).await?;
         if answer.status() != StatusCode::OK {
             return Err(VolumeError::Refused(answer.status()));
         }
-        let garbled = |why: &dyn fmt::Display| VolumeError::Unanswered(why.to_string());
-        let mut parser = listing::Parser::default();
-        let (begun, mut received) = (Instant::now(), 0);
-        while let Some(bytes) = next_piece(&mut answer, self.timeouts.stream).await? {
-            received += bytes.len() as u64;
-            check_rate(begun.elapsed(), received)?;
-            parser.read(&bytes, &mut found).map_err(|error| garbled(&error))?;
-        }
-        parser.end().map_err(|error| garbled(&error))
+        self.link.read_listing(&mut answer, found).await
     }
 
     async fn ask(self: &Arc<Self>, method: Method, path: &str) -> Outcome<Answer> {
-        self.ask_within(self.timeouts.request, method, path, None).await
+        self.ask_within(self.link.timeouts.request, method, path, None).await
     }
 
     /// A request without a body, and what its answer says of the volume's health.
@@ -295,8 +359,9 @@ impl Volume {
         path: &str,
         range: Option<&str>,
     ) -> Outcome<Answer> {
+        self.check_admitted()?;
         let access = if method == Method::DELETE { Access::Write } else { Access::Read };
-        let answer = self.exchange(deadline, method, path, range).await;
+        let answer = self.link.exchange(deadline, method, path, range).await;
         let answer = answer.map_err(|error| self.unanswered(error))?;
         let status = answer.status();
         if status.is_server_error() {
@@ -309,27 +374,6 @@ impl Volume {
         Ok(answer)
     }
 
-    /// Sends a request without a body, whose head is answered within the deadline; the answer's body is
-    /// drained where it isn't wanted, so that the connection can be used again.
-    async fn exchange(
-        &self,
-        deadline: Duration,
-        method: Method,
-        path: &str,
-        range: Option<&str>,
-    ) -> Outcome<Answer> {
-        let wanted = method == Method::GET;
-        let answer = async {
-            let range = range.map(|range| ("range", range));
-            let mut answer = self.pool.request(method, path, range, Feed::empty()).await?;
-            if !wanted || !matches!(answer.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-                drain(&mut answer, self.timeouts.request).await;
-            }
-            Ok(answer)
-        };
-        timeout(deadline, answer).await.unwrap_or_else(|_| Err(VolumeError::Unanswered(late(deadline))))
-    }
-
     /// Notes that a request had no answer.
     fn unanswered(self: &Arc<Self>, error: VolumeError) -> VolumeError {
         self.act(self.health.unanswered(), Some(&error));
@@ -339,13 +383,13 @@ impl Volume {
     /// Does what a change of its health asks for; the error, if any, is the reason of the change.
     fn act(self: &Arc<Self>, actions: Actions, error: Option<&VolumeError>) {
         if let Some(line) = actions.line {
-            line.log(&self.address, error.map(|error| error as &dyn fmt::Display));
+            line.log(&self.name, error.map(|error| error as &dyn fmt::Display));
         }
         if actions.went_down {
-            self.pool.clear();
+            self.link.close_idle();
         }
         if actions.returned {
-            self.returns.note(&self.address);
+            self.returns.note(&self.name);
         }
         match actions.watch {
             Some(Watch::Start) => drop(tokio::spawn(Arc::clone(self).watch())),
@@ -361,18 +405,26 @@ impl Volume {
             self.act(actions, None);
             match step {
                 Step::Wait(until) => self.health.woken(until).await,
-                Step::Probe => {
-                    let probed = self.probe().await;
-                    self.act(self.health.probed(probed.is_ok()), probed.as_ref().err());
-                }
+                Step::Probe => match self.probe().await {
+                    Err(VolumeError::Unverified) => self.bar(),
+                    probed => self.act(self.health.probed(probed.is_ok()), probed.as_ref().err()),
+                },
                 Step::End => return,
             }
         }
     }
 
-    /// Whether the volume answers at all.
+    /// Whether the volume answers at all, and is the one that is meant.
     async fn probe(&self) -> Outcome<()> {
-        let status = self.exchange(self.timeouts.request, Method::HEAD, PROBE, None).await?.status();
+        if let Some(expected) = self.expected() {
+            return if self.link.is_meant(&self.name, &expected).await? {
+                Ok(())
+            } else {
+                Err(VolumeError::Unverified)
+            };
+        }
+        let status =
+            self.link.exchange(self.link.timeouts.request, Method::HEAD, PROBE, None).await?.status();
         if status.is_server_error() { Err(VolumeError::Refused(status)) } else { Ok(()) }
     }
 }

@@ -26,6 +26,9 @@ pub enum VolumeError {
     Unanswered(String),
     /// Answered with this status: it was not carried out.
     Refused(StatusCode),
+    /// The volume isn't the one that is meant, as far as is known: the request was never sent, or its answer says
+    /// nothing.
+    Unverified,
 }
 
 impl VolumeError {
@@ -63,6 +66,7 @@ impl fmt::Display for VolumeError {
             Self::Unreachable(why) => write!(f, "unreachable ({why})"),
             Self::Unanswered(why) => write!(f, "no answer ({why})"),
             Self::Refused(status) => write!(f, "answered {status}"),
+            Self::Unverified => f.write_str("it takes no part: its identity isn't verified"),
         }
     }
 }

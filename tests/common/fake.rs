@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+use super::volume::MARKER;
 
 /// A request as it arrived, with the part of its body that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,10 @@ struct Shared {
     script: Box<dyn Fn(&Recorded) -> Reply + Send + Sync>,
     requests: Mutex<Vec<Recorded>>,
     values: Mutex<Values>,
+    /// Apart from the values, and not scripted: whose volume this is.
+    markers: Mutex<Values>,
+    identified: AtomicUsize,
+    scripts_listings: bool,
     streams: Mutex<Vec<TcpStream>>,
     closing: AtomicBool,
 }
@@ -60,14 +66,27 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// `script` decides about each request once its head is read; the body is still empty then.
+    /// `script` decides about each request once its head is read; the body is still empty then. What a master asks to
+    /// find out whose volume it is isn't scripted, and isn't among the requests: its marker, and listings.
     pub fn new(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start(script, false)
+    }
+
+    /// As [`Fake::new`], with scripted listings.
+    pub fn with_listings(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start(script, true)
+    }
+
+    fn start(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static, scripts_listings: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let shared = Arc::new(Shared {
             script: Box::new(script),
             requests: Mutex::default(),
             values: Mutex::default(),
+            markers: Mutex::default(),
+            identified: AtomicUsize::new(0),
+            scripts_listings,
             streams: Mutex::default(),
             closing: AtomicBool::new(false),
         });
@@ -85,6 +104,11 @@ impl Fake {
     /// The requests so far, in the order in which they were finished.
     pub fn requests(&self) -> Vec<Recorded> {
         self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// How often a marker was read.
+    pub fn identified(&self) -> usize {
+        self.shared.identified.load(Ordering::SeqCst)
     }
 
     /// The values that [`Reply::Serve`] has stored, by target.
@@ -131,6 +155,15 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(mut request) = read_head(&mut reader)? {
+        let is_listing = request.method == "GET" && request.target.ends_with('/');
+        if request.target.ends_with(MARKER) || is_listing && !shared.scripts_listings {
+            read_body(&mut reader, &mut request, usize::MAX)?;
+            let reads_marker = request.method == "GET" && !is_listing;
+            shared.identified.fetch_add(usize::from(reads_marker), Ordering::SeqCst);
+            let mut writer = stream;
+            writer.write_all(&identify(&request, &shared.markers))?;
+            continue;
+        }
         let reply = (shared.script)(&request);
         let limit = match reply {
             Reply::StatusAfter(n, _) | Reply::CloseAfter(n) | Reply::HangAfter(n) => n,
@@ -159,6 +192,11 @@ fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Answers what a master asks to find out whose volume it is.
+fn identify(request: &Recorded, markers: &Mutex<Values>) -> Vec<u8> {
+    if request.target.ends_with('/') { answer(request, 200, b"[]") } else { serve(request, markers) }
 }
 
 fn serve(request: &Recorded, values: &Mutex<Values>) -> Vec<u8> {

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Volume;
+use super::volume::MARKER;
 
 /// The header that a gate adds to its requests to the volume, so that each answer ends with its connection.
 const CLOSE: &str = "Connection: close\r\n";
@@ -175,7 +176,7 @@ impl Gate {
         state.passages.values().filter(|p| p.method == method && p.stage == at).count()
     }
 
-    /// Method, target and stage of all requests, in order of arrival.
+    /// Method, target and stage of all requests but those for markers, in order of arrival.
     pub fn requests(&self) -> Vec<(String, String, Stage)> {
         let state = self.shared.state();
         state.passages.values().map(|p| (p.method.clone(), p.target.clone(), p.stage)).collect()
@@ -315,10 +316,15 @@ fn serve(reader: &mut BufReader<&TcpStream>, shared: &Shared) -> io::Result<()> 
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (passage, order) = {
         let mut state = shared.state();
+        // rules that are about a method aren't about whose volume it is
+        let is_marker = target.ends_with(MARKER);
+        let named = if is_marker { "IDENTIFY" } else { method.as_str() };
         let mut rules = state.rules.iter_mut().rev();
-        let order = rules.find_map(|rule| rule(&method, &target)).unwrap_or(Order::Pass);
+        let order = rules.find_map(|rule| rule(named, &target)).unwrap_or(Order::Pass);
         let number = state.number();
-        state.passages.insert(number, Passage { method, target, stage: Stage::Arrived, released: false });
+        if !is_marker {
+            state.passages.insert(number, Passage { method, target, stage: Stage::Arrived, released: false });
+        }
         (number, order)
     };
     let result = carry_out(order, passage, &head, reader, shared);

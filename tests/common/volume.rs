@@ -13,6 +13,9 @@ use super::{eventually, free_port, http, process};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The path of a marker below its subvolume.
+pub const MARKER: &str = "00/00/davkv,volume";
+
 /// The configuration template that `volume/start` fills in.
 pub fn template() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/nginx.conf.template")
@@ -55,7 +58,7 @@ impl Volume {
     /// The command that serves `dir`, not started yet.
     pub fn command(dir: &Path, port: u16) -> Command {
         let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/start"));
-        command.arg(dir).env("PORT", format!("127.0.0.1:{port}"));
+        command.arg("--here").arg(dir).env("PORT", format!("127.0.0.1:{port}"));
         // two workers, so that tests notice state that workers don't share
         command.env("WORKERS", "2").env_remove("BODY_BUFFER").env_remove("MASTER");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -81,7 +84,7 @@ impl Volume {
     }
 
     /// The stored values: path below the directory, and bytes, sorted by path. Leaves out uploads under way,
-    /// nginx's files, and hidden files.
+    /// nginx's files, markers, and hidden files.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         let read = |path: String| match fs::read(self.dir.join(&path)) {
             Ok(bytes) => Some((path, bytes)),
@@ -99,7 +102,8 @@ impl Volume {
                 let entry = entry.unwrap();
                 let path = entry.path();
                 let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-                if name.starts_with('.') || name == "body_temp" || name == "nginx.pid" {
+                let is_marker = name.ends_with(MARKER);
+                if name.starts_with('.') || name == "body_temp" || name == "nginx.pid" || is_marker {
                     continue;
                 }
                 if entry.file_type().unwrap().is_dir() {
@@ -113,6 +117,17 @@ impl Volume {
         walk(&self.dir, &self.dir, &mut paths);
         paths.sort();
         paths
+    }
+
+    /// Writes markers that say nothing, for tests without a master: the volume itself asks only whether there are any.
+    pub fn mark(&self, subvolumes: &[&str]) {
+        let from = if self.master.contains('/') { "127.0.0.1" } else { &self.master };
+        for subvolume in subvolumes {
+            let slash = if subvolume.is_empty() { "" } else { "/" };
+            let target = format!("{slash}{subvolume}/{MARKER}");
+            let answer = http::request_from(from, &self.addr(), "PUT", &target, &[], b"marker");
+            assert_eq!(answer.status, 201, "{target}: {}", answer.text());
+        }
     }
 
     /// The number of files in `body_temp`: uploads under way, and leftovers.

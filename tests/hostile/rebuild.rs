@@ -71,7 +71,7 @@ fn rebuild_and(volume: &str, then: impl FnOnce(&Path)) -> Ended {
 
 /// Rebuilds from a volume that sends these bytes as the listing of the directory of `hello`.
 fn rebuild_from(raw: Vec<u8>) -> (Ended, String) {
-    let fake = Fake::new(move |request| {
+    let fake = Fake::with_listings(move |request| {
         let way = WAY.iter().find(|(path, _)| *path == request.target);
         Reply::Raw(match way {
             Some((_, name)) => listing(format!(r#"[{{"name":"{name}","type":"directory"}}]"#)),
@@ -173,7 +173,7 @@ fn invalid_listings_fail_the_rebuild() {
 fn invalid_answers_fail_the_rebuild() {
     let whole = listing(format!("[{GOOD}]"));
     let endless_header = [b"HTTP/1.1 200 OK\r\nX: ".to_vec(), b"y".repeat(1 << 20)].concat();
-    let elsewhere = Fake::new(|_| Reply::Raw(listing("[]")));
+    let elsewhere = Fake::with_listings(|_| Reply::Raw(listing("[]")));
     let redirect = format!(
         "HTTP/1.1 301 Moved\r\nLocation: http://{}{DIRECTORY}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         elsewhere.addr()
@@ -297,7 +297,7 @@ fn duplicate_and_unusual_entries_count_once() {
 fn huge_sizes_do_no_harm() {
     let (one, other) = (Key::new(b"/one"), Key::new(b"/other"));
     let paths = [one.path(Name::Plain), other.path(Name::Plain)];
-    let volume = Fake::new(move |request| {
+    let volume = Fake::with_listings(move |request| {
         let names = paths.iter().filter_map(|path| {
             let rest = path.strip_prefix(&request.target)?;
             Some(match rest.split_once('/') {
@@ -318,7 +318,7 @@ fn a_file_name_cannot_use_up_the_generations() {
     let path = Key::new(b"hello").path(Name::Generation(MAX_GENERATION));
     let name = path.strip_prefix(DIRECTORY).unwrap();
     let volume = format!(r#"[{{"name":"{name}","type":"file","size":5}}]"#);
-    let fake = Fake::new(move |request| {
+    let fake = Fake::with_listings(move |request| {
         let way = WAY.iter().find(|(path, _)| *path == request.target);
         let entry = way.map(|(_, name)| format!(r#"[{{"name":"{name}","type":"directory"}}]"#));
         Reply::Raw(listing(entry.unwrap_or_else(|| volume.clone())))

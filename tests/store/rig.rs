@@ -11,7 +11,7 @@ use davkv::key::{Key, Name};
 use davkv::placement::Placement;
 use davkv::record::{Headers, Record};
 use davkv::store::{Forgotten, Incoming, Options, Precondition, Store};
-use davkv::volume::{Timeouts, Volumes};
+use davkv::volume::{Addresses, Timeouts, Volumes};
 use http_body_util::Full;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -56,6 +56,7 @@ impl Rig {
             upload_expiry: Duration::ZERO,
             sweep_every: Duration::from_hours(1),
             forgotten: Forgotten::default(),
+            replaced: Vec::new(),
         };
         adapt(&mut options);
         let (db, key) = (tempdir.path().join("db"), Key::new(b"/bucket/key"));
@@ -72,7 +73,8 @@ impl Rig {
     }
 
     fn start(&mut self) {
-        let (volumes, options) = (Volumes::new(self.options.timeouts), self.options.clone());
+        let (volumes, options) =
+            (Volumes::new(Addresses::default(), self.options.timeouts).verified(), self.options.clone());
         let index = self.open();
         self.store = Some(self.runtime.block_on(async {
             let store = Store::new(index, volumes, options);

@@ -10,6 +10,7 @@ use super::{INTENTS, LevelDb, NUMBER, encode_intents, open_database};
 use crate::clock::Timestamp;
 use crate::index::dump::{DumpError, MAX_BYTES, Writer, read};
 use crate::index::error::IndexError;
+use crate::index::facts;
 use crate::index::types::Options;
 use crate::key::Key;
 use crate::leveldb::{Batch, Database};
@@ -101,7 +102,9 @@ impl Pages {
             }
         } else {
             // else the damage would show when the dump is needed
-            if row != NUMBER {
+            if facts::is_fact(row) {
+                facts::check(row, value)?;
+            } else if row != NUMBER {
                 state_of(row, value)?;
             }
             self.writer.row(row, value, &mut self.text);

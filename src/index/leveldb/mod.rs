@@ -2,7 +2,8 @@
 //!
 //! Rows: keys hold records; they begin with `/`, those of parts of uploads with `part/`. `\0intent` ‖ key holds
 //! the key's intents. `\0generation` holds the first number that was never reserved. `\0bucket` ‖ name and
-//! `\0upload` ‖ key ‖ `\0` ‖ number hold what is noted of buckets and uploads.
+//! `\0upload` ‖ key ‖ `\0` ‖ number hold what is noted of buckets and uploads; `\0store` and `\0volume` ‖ name hold
+//! whose index and whose volumes they are.
 //!
 //! Scans go to the blocking pool. Writes that wait for the disk or for another write go to **one writer
 //! thread** that gathers what is waiting into one batch and one fsync (see [`writer`]). After a write that failed,
@@ -10,6 +11,7 @@
 
 mod current;
 mod dump;
+mod facts;
 mod notes;
 mod scan;
 #[cfg(test)]
@@ -17,7 +19,8 @@ mod tests;
 mod writer;
 
 use std::ops::Range;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -26,6 +29,8 @@ use tokio::sync::{Mutex, oneshot};
 use super::error::IndexError;
 use super::steps::{Effect, Step};
 use super::types::{Entry, Loaded, Options};
+use crate::clock::Timestamp;
+use crate::index::types::number_floor;
 use crate::key::{Key, MAX_GENERATION};
 use crate::leveldb::{self, Database, Lock};
 use crate::record::{Intent, Record};
@@ -43,6 +48,8 @@ const NUMBER_BLOCK: u64 = 1 << 16;
 /// An index in LevelDB.
 pub struct LevelDb {
     current: Arc<Current>,
+    /// The directory.
+    path: PathBuf,
     sync: bool,
     writer: Option<mpsc::Sender<Write>>,
     thread: Option<JoinHandle<()>>,
@@ -60,8 +67,8 @@ impl LevelDb {
             .name("index-writer".into())
             .spawn(move || write_all(&writing, &writes, sync))
             .map_err(|error| IndexError::because("can't start the index's writer thread", error))?;
-        let (thread, numbers) = (Some(thread), Mutex::new(0..0));
-        Ok(Self { current, sync, writer: Some(sender), thread, numbers })
+        let (thread, numbers, path) = (Some(thread), Mutex::new(0..0), path.to_owned());
+        Ok(Self { current, path, sync, writer: Some(sender), thread, numbers })
     }
 
     pub(super) async fn look(&self, key: &Key) -> Result<Option<Record>, IndexError> {
@@ -108,10 +115,23 @@ impl LevelDb {
         reserved.next().ok_or_else(|| IndexError::new("out of generation numbers"))
     }
 
+    /// Where the index is, such that a copy is elsewhere: the directory's inode, and when that was made. Device
+    /// numbers are no help, as they change when a machine starts.
+    pub(super) fn home(&self) -> Result<String, IndexError> {
+        let metadata = std::fs::metadata(&self.path);
+        let metadata = metadata.map_err(|error| IndexError::because("can't look at the index", error))?;
+        // some file systems don't know it
+        let made = metadata.created().map_or(0, |made| Timestamp::from(made).millis());
+        Ok(format!("{} {made}", metadata.ino()))
+    }
+
+    pub(super) async fn has_numbers(&self) -> Result<bool, IndexError> {
+        Ok(self.current.read().await.database()?.get(NUMBER)?.is_some())
+    }
+
     pub(super) async fn first_unreserved(&self) -> Result<u64, IndexError> {
         match self.current.read().await.database()?.get(NUMBER)? {
-            // 0 is never given out, so that a number is never mistaken for a missing one
-            None => Ok(1),
+            None => Ok(number_floor(Timestamp::now())),
             Some(bytes) => <[u8; 8]>::try_from(bytes.as_slice())
                 .map(u64::from_be_bytes)
                 .map_err(|_length| IndexError::new("the index is damaged: the generation counter")),

@@ -43,7 +43,7 @@ impl Stage for World {
 
     fn show(&self, look: &mut dyn FnMut(&Rows<'_>)) {
         let world = self.state();
-        look(&Rows { entries: &world.rows, notes: &world.notes });
+        look(&world.index_rows());
     }
 
     /// What is written survives the store's end, durable or not.

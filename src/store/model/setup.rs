@@ -12,7 +12,7 @@ use crate::index::simulated::Simulated;
 use crate::placement::Placement;
 use crate::store::core::Core;
 use crate::store::{Forgotten, Options, Store};
-use crate::volume::{Timeouts, Volumes};
+use crate::volume::{Addresses, Timeouts, Volumes};
 
 pub(super) const QUARANTINE: Duration = Duration::from_mins(10);
 pub(super) const READER_GRACE: Duration = Duration::from_mins(1);
@@ -31,6 +31,7 @@ pub(super) fn options(volumes: &[usize]) -> Options {
         upload_expiry: Duration::from_hours(24 * 7),
         sweep_every: SWEEP_EVERY,
         forgotten: Forgotten::default(),
+        replaced: Vec::new(),
     }
 }
 
@@ -46,7 +47,7 @@ pub(super) async fn started(world: &World) -> Store {
 /// A store in the world. Replicas that are equally good stay in the record's order, so that a run can be
 /// repeated call by call.
 pub(super) fn store(world: &World, options: Options) -> Store {
-    let volumes = Volumes::over(Arc::new(Network::of(world)), options.timeouts);
+    let volumes = Volumes::over(Arc::new(Network::of(world)), Addresses::default(), options.timeouts);
     let index = Index::Simulated(Simulated(Arc::new(world.clone())));
     Store(Arc::new(Core::new(index, volumes, options, || 0)), None)
 }

@@ -68,6 +68,7 @@ pub(super) enum Opened {
 pub(super) struct State {
     pub(super) rows: BTreeMap<Key, Entry>,
     pub(super) notes: BTreeMap<Note, Record>,
+    pub(super) facts: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) first_unreserved: u64,
     /// Numbers that this run of the store has reserved and not given out.
     pub(super) reserved: Range<u64>,
@@ -138,6 +139,10 @@ impl State {
         there.filter(move |key| key.as_part().is_some_and(|(upload, _)| !noted.contains(&upload)))
     }
 
+    pub(super) fn index_rows(&self) -> Rows<'_> {
+        Rows { entries: &self.rows, notes: &self.notes, facts: &self.facts }
+    }
+
     pub(super) fn entry(&self, key: &Key) -> Entry {
         self.rows.get(key).cloned().unwrap_or_default()
     }
@@ -147,7 +152,7 @@ impl State {
         if self.index == Opened::Closed {
             return Err("the index is closed");
         }
-        let (effect, batch) = decide(&Rows { entries: &self.rows, notes: &self.notes });
+        let (effect, batch) = decide(&self.index_rows());
         if let Some((key, after)) = batch.entry.as_ref().filter(|_| !self.is_read_only()) {
             let before = self.entry(key);
             let is_new = |new: &&Intent| before.intents.iter().all(|old| old.id != new.id);
@@ -157,7 +162,7 @@ impl State {
                 }
             }
         }
-        if batch.entry.is_none() && batch.note.is_none() {
+        if batch.entry.is_none() && batch.note.is_none() && batch.fact.is_none() {
             return Ok(effect);
         }
         if self.is_read_only() {
@@ -190,6 +195,7 @@ impl State {
 
     fn apply(&mut self, batch: Batch) {
         self.rows.extend(batch.entry);
+        self.facts.extend(batch.fact);
         match batch.note {
             Some((note, Some(record))) => drop(self.notes.insert(note, record)),
             Some((note, None)) => drop(self.notes.remove(&note)),

@@ -9,7 +9,11 @@
 //! ```
 //!
 //! Failures are: each request without an answer, and each file for which the volume answered with a server
-//! error (counted once per file). Only a probe brings a volume back. While a volume is down, on trial, or due
+//! error (counted once per file). Only a probe brings a volume back.
+//!
+//! A volume whose identity matters begins *out*, and takes no part until it is admitted; while it is up, it is probed
+//! now and then all the same, as a disk can vanish under a running nginx. Whoever finds that its identity is another
+//! one bars it, whatever its state, and it is out until it is admitted again. While a volume is down, on trial, or due
 //! for a probe, exactly one task watches it: [`Machine::on`] says when to start that task, and
 //! [`Machine::next_step`] what it does next, and when it ends.
 
@@ -55,6 +59,10 @@ pub(super) enum Event {
     Full,
     /// A probe ended; `true` if the volume answered.
     Probed(bool),
+    /// Its identity was verified.
+    Admitted,
+    /// Its identity is in doubt.
+    Barred,
 }
 
 /// What the caller has to do after an event or a step.
@@ -91,6 +99,8 @@ pub(in crate::volume) enum Step {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
+    /// It takes no part: its identity isn't verified.
+    Out,
     Up {
         /// Requests in a row that had no answer.
         unanswered: u32,
@@ -132,28 +142,37 @@ pub(super) struct Machine {
     last_return: Option<Instant>,
     failed_files: FailedFiles,
     full_until: Option<Instant>,
+    /// How often the volume's identity is looked at while it is up; `None` if it has none.
+    verify_every: Option<Duration>,
 }
 
 impl Machine {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(verify_every: Option<Duration>) -> Self {
+        let up = State::Up { unanswered: 0, trial: None };
         Self {
-            state: State::Up { unanswered: 0, trial: None },
+            state: if verify_every.is_some() { State::Out } else { up },
             watched: false,
             probe_due: None,
             return_due: None,
             last_return: None,
             failed_files: FailedFiles::default(),
             full_until: None,
+            verify_every,
         }
     }
 
     pub(super) fn is_down(&self) -> bool {
-        matches!(self.state, State::Down { .. })
+        !matches!(self.state, State::Up { .. })
+    }
+
+    /// Whether the volume takes no part.
+    pub(super) fn is_out(&self) -> bool {
+        matches!(self.state, State::Out)
     }
 
     /// Whether the volume is down and doesn't answer.
     pub(super) fn is_silent(&self) -> bool {
-        matches!(self.state, State::Down { answers: false, .. })
+        matches!(self.state, State::Out | State::Down { answers: false, .. })
     }
 
     /// Whether the volume is up and answered its last request.
@@ -174,6 +193,13 @@ impl Machine {
         let due_before = self.due();
         let mut actions = self.end_trial(now);
         match event {
+            Event::Admitted => self.admit(now),
+            Event::Barred => {
+                actions.went_down = !self.is_down();
+                self.state = State::Out;
+                (self.probe_due, self.return_due) = (None, None);
+            }
+            _ if self.is_out() => {}
             Event::Served(file) => {
                 self.failed_files.served(file, now);
                 self.answered();
@@ -199,7 +225,7 @@ impl Machine {
             Event::Probed(true) => self.probe_answered(now, &mut actions),
             Event::Probed(false) => {
                 self.probe_due = Some(match self.state {
-                    State::Up { .. } => now + PROBE_EVERY,
+                    State::Out | State::Up { .. } => now + PROBE_EVERY,
                     State::Down { held_until, .. } => held_until.max(now + PROBE_EVERY),
                 });
                 self.missed();
@@ -236,14 +262,36 @@ impl Machine {
     pub(super) fn due(&self) -> Option<Instant> {
         let trial = match self.state {
             State::Up { trial, .. } => trial.map(|trial| trial.until),
-            State::Down { .. } => None,
+            State::Out | State::Down { .. } => None,
         };
         [self.probe_due, self.return_due, trial].into_iter().flatten().min()
     }
 
     /// Schedules a probe now, unless one is due already.
     fn want_probe(&mut self, now: Instant) {
-        self.probe_due.get_or_insert(now);
+        match self.state {
+            // the one that is due is only a look at its identity
+            State::Up { .. } if self.verify_every.is_some() => self.probe_due = Some(now),
+            _ => drop(self.probe_due.get_or_insert(now)),
+        }
+    }
+
+    /// When a volume that is up is probed next.
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        self.verify_every.map(|every| now + every)
+    }
+
+    fn admit(&mut self, now: Instant) {
+        if self.is_out() {
+            self.state = State::Up { unanswered: 0, trial: None };
+            self.probe_due = self.next_look(now);
+            self.failed_files = FailedFiles::default();
+            self.return_soon(now);
+        }
+    }
+
+    fn return_soon(&mut self, now: Instant) {
+        self.return_due = Some(self.last_return.map_or(now, |last| now.max(last + RETURN_EVERY)));
     }
 
     fn answered(&mut self) {
@@ -256,6 +304,7 @@ impl Machine {
         match &mut self.state {
             State::Up { unanswered, .. } => *unanswered = unanswered.saturating_add(1),
             State::Down { answers, .. } => *answers = false,
+            State::Out => {}
         }
     }
 
@@ -285,8 +334,10 @@ impl Machine {
     }
 
     fn probe_answered(&mut self, now: Instant, actions: &mut Actions) {
+        let next_look = self.next_look(now);
         match &mut self.state {
-            State::Up { unanswered, .. } => (*unanswered, self.probe_due) = (0, None),
+            State::Out => {}
+            State::Up { unanswered, .. } => (*unanswered, self.probe_due) = (0, next_look),
             // the probe was sent before the volume went down
             State::Down { held_until, .. } if now < *held_until => {}
             State::Down { outage, .. } => {
@@ -295,8 +346,8 @@ impl Machine {
                     actions.line = Some(Line::Up { down_for: now - outage.began });
                 }
                 self.state = State::Up { unanswered: 0, trial: Some(trial) };
-                self.probe_due = None;
-                self.return_due = Some(self.last_return.map_or(now, |last| now.max(last + RETURN_EVERY)));
+                self.probe_due = next_look;
+                self.return_soon(now);
             }
         }
     }
@@ -329,6 +380,12 @@ impl Machine {
         self.watched
     }
 
+    /// Whether nothing is due but the next look at its identity.
+    pub(super) fn next_look_is_all(&self) -> bool {
+        let is_steady = matches!(self.state, State::Up { trial: None, .. });
+        is_steady && self.return_due.is_none() && self.verify_every.is_some()
+    }
+
     pub(super) fn shape(&self, now: Instant) -> Shape {
         let left = |until: Instant| until.saturating_duration_since(now);
         let state = match self.state {
@@ -339,6 +396,7 @@ impl Machine {
             State::Down { outage, held_until, answers } => {
                 (false, 0, None, outage.hold, Some(left(held_until)), answers)
             }
+            State::Out => (false, 1, None, Duration::ZERO, None, false),
         };
         let may_return = self.last_return.map_or(Duration::ZERO, |last| left(last + RETURN_EVERY));
         let times = (self.watched, self.probe_due.map(left), self.return_due.map(left), may_return);

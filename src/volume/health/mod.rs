@@ -40,6 +40,7 @@ const DOWN: u8 = 1;
 const SILENT: u8 = 2;
 const NOT_GOOD: u8 = 4;
 const FAILED_FILES: u8 = 8;
+const OUT: u8 = 16;
 
 /// What a request does with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +50,15 @@ pub(super) enum Access {
 }
 
 impl Health {
-    pub(super) fn new() -> Self {
+    /// Of a volume whose identity is looked at so often; `None` if it has none.
+    pub(super) fn new(verify_every: Option<Duration>) -> Self {
+        let machine = Machine::new(verify_every);
         Self {
-            machine: Mutex::new(Machine::new()),
-            flags: AtomicU8::new(0),
+            flags: AtomicU8::new(flags(&machine)),
+            machine: Mutex::new(machine),
             full_until: AtomicU64::new(0),
             base: Instant::now(),
-            down: watch::Sender::new(false),
+            down: watch::Sender::new(verify_every.is_some()),
             wake: Notify::new(),
         }
     }
@@ -72,6 +75,11 @@ impl Health {
     /// Whether the volume is down and doesn't answer.
     pub(super) fn is_silent(&self) -> bool {
         self.has(SILENT)
+    }
+
+    /// Whether the volume takes no part, because its identity isn't verified.
+    pub(super) fn is_out(&self) -> bool {
+        self.has(OUT)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -132,6 +140,16 @@ impl Health {
         self.on(Event::Probed(answered))
     }
 
+    /// Notes that the volume's identity was verified.
+    pub(super) fn admitted(&self) -> Actions {
+        self.on(Event::Admitted)
+    }
+
+    /// Notes that the volume's identity is in doubt.
+    pub(super) fn barred(&self) -> Actions {
+        self.on(Event::Barred)
+    }
+
     /// What the task that watches the volume does next.
     pub(super) fn next_step(&self) -> (Step, Actions) {
         self.change(Machine::next_step)
@@ -160,12 +178,7 @@ impl Health {
         let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
         // the time is read under the lock, so events are in the order of their times
         let done = change(&mut machine, Instant::now());
-        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let flags = flag(machine.is_down(), DOWN)
-            | flag(machine.is_silent(), SILENT)
-            | flag(!machine.is_good(), NOT_GOOD)
-            | flag(!machine.failed_files().is_empty(), FAILED_FILES);
-        self.flags.store(flags, Ordering::Relaxed);
+        self.flags.store(flags(&machine), Ordering::Relaxed);
         self.full_until.store(machine.full_until().map_or(0, |until| self.millis(until)), Ordering::Relaxed);
         self.down.send_if_modified(|down| std::mem::replace(down, machine.is_down()) != machine.is_down());
         drop(machine);
@@ -176,6 +189,15 @@ impl Health {
         let since: Duration = instant.saturating_duration_since(self.base);
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+fn flags(machine: &Machine) -> u8 {
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    flag(machine.is_down(), DOWN)
+        | flag(machine.is_silent(), SILENT)
+        | flag(!machine.is_good(), NOT_GOOD)
+        | flag(!machine.failed_files().is_empty(), FAILED_FILES)
+        | flag(machine.is_out(), OUT)
 }
 
 fn file(path: &str, access: Access) -> File {

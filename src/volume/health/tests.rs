@@ -61,8 +61,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::verified_every(None)
+    }
+
+    fn verified_every(every: Option<Duration>) -> Self {
         Self {
-            machine: Machine::new(),
+            machine: Machine::new(every),
             base: Instant::now(),
             now: Duration::ZERO,
             task: Task::None,
@@ -124,7 +128,12 @@ impl World {
         let is_down = self.machine.is_down();
         assert_eq!(actions.went_down, is_down && !was_down, "{:?}", self.history);
         match (was_down, is_down) {
+            _ if event == Event::Barred => {
+                assert!(self.machine.is_out() && actions.line.is_none(), "{:?}", self.history);
+                (self.down, self.up, self.owes_return) = (None, None, false);
+            }
             (false, true) => self.goes_down(actions),
+            (true, false) if event == Event::Admitted => self.owes_return = true,
             (true, false) => self.comes_up(event, actions),
             _ => {}
         }
@@ -177,7 +186,8 @@ impl World {
             Step::Wait(_) if std::mem::take(&mut self.permit) => Task::Ready,
             Step::Wait(until) => Task::Sleeping(until - self.base),
             Step::End => {
-                assert!(!self.machine.is_down() && !self.owes_return, "too early: {:?}", self.history);
+                let is_done = !self.machine.is_down() && self.machine.due().is_none() && !self.owes_return;
+                assert!(is_done || self.machine.is_out(), "too early: {:?}", self.history);
                 Task::None
             }
         };
@@ -196,7 +206,11 @@ impl World {
     fn check(&self) {
         let (machine, history) = (&self.machine, &self.history);
         assert_eq!(machine.is_watched(), self.task != Task::None, "{history:?}");
-        assert!(!machine.is_down() || self.task != Task::None, "down, and nobody probes: {history:?}");
+        let is_left_alone = self.task == Task::None;
+        assert!(
+            !machine.is_down() || machine.is_out() || !is_left_alone,
+            "down, and nobody probes: {history:?}"
+        );
         assert!(!machine.is_silent() || machine.is_down(), "{history:?}");
         assert!(!machine.is_good() || !machine.is_down(), "{history:?}");
         if let Task::Sleeping(until) = self.task {
@@ -209,6 +223,8 @@ impl World {
     fn check_recovers(mut self) {
         for _ in 0..30 {
             let next = match self.task {
+                _ if self.machine.is_out() => Move::Happens(Event::Admitted),
+                Task::Sleeping(_) if self.machine.is_good() && self.machine.next_look_is_all() => return,
                 Task::None => {
                     assert!(self.machine.is_good() && !self.owes_return, "{:?}", self.history);
                     return;
@@ -224,6 +240,9 @@ impl World {
 
     /// Checks that the volume goes down if it answers nothing.
     fn check_goes_down(mut self) {
+        if self.machine.is_out() {
+            return;
+        }
         (0..3).for_each(|_| assert!(self.make(Move::Happens(Event::Unanswered))));
         assert!(self.machine.is_down() && self.machine.is_silent(), "{:?}", self.history);
     }
@@ -231,7 +250,11 @@ impl World {
 
 /// Calls `look` with every world that up to `depth` of the moves lead to; returns how many there are.
 fn explore(depth: usize, moves: &[Move], look: impl Fn(&World)) -> usize {
-    let (mut seen, mut front) = (HashSet::new(), vec![World::new()]);
+    explore_from(World::new(), depth, moves, look)
+}
+
+fn explore_from(world: World, depth: usize, moves: &[Move], look: impl Fn(&World)) -> usize {
+    let (mut seen, mut front) = (HashSet::new(), vec![world]);
     for _ in 0..depth {
         let mut next = Vec::new();
         for world in front {
@@ -278,6 +301,30 @@ fn in_every_order_of_outages_the_hold_doubles_until_a_trial_is_passed() {
     let mut moves = happens([Event::Unanswered, Event::Answered]);
     moves.extend([TRIAL, LONGEST_HOLD].map(Move::Pass));
     let seen = explore(24, &moves, |world| {
+        world.clone().check_recovers();
+        world.clone().check_goes_down();
+    });
+    assert!(seen > 10_000, "only {seen} worlds");
+}
+
+/// Whoever looks at the volume's identity may bar it or admit it at any time.
+#[test]
+fn in_every_order_of_events_a_volume_takes_part_only_while_it_is_admitted() {
+    let a = File::written("/a");
+    let mut moves =
+        happens([Event::Admitted, Event::Barred, Event::Unanswered, Event::FileFailed(a), Event::Late]);
+    moves.push(Move::Pass(TRIAL));
+    let begun = World::verified_every(Some(TRIAL));
+    assert!(begun.machine.is_out() && begun.machine.is_silent());
+    let seen = explore_from(begun, 11, &moves, |world| {
+        let identity = world.history.iter().rev().find_map(|made| match made {
+            Move::Happens(event @ (Event::Admitted | Event::Barred)) => Some(*event),
+            _ => None,
+        });
+        assert_eq!(world.machine.is_out(), identity != Some(Event::Admitted), "{:?}", world.history);
+        let next_look = world.machine.due().map(|due| due - world.base);
+        let is_looked_at = next_look.is_some_and(|next| next <= world.now + TRIAL);
+        assert!(is_looked_at || world.machine.is_down(), "nobody looks at its identity: {:?}", world.history);
         world.clone().check_recovers();
         world.clone().check_goes_down();
     });
@@ -379,7 +426,7 @@ fn a_volume_that_flaps_is_held_down_for_up_to_a_minute_and_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn the_published_flags_match_the_machine() {
-    let health = Health::new();
+    let health = Health::new(None);
     assert!(health.is_good() && !health.is_down() && !health.is_silent() && !health.is_full());
     assert_eq!(health.failed("/a", Access::Read).watch, Some(Watch::Start));
     assert!(health.is_good() && health.failed_for(|| "/a".into()) && !health.failed_for(|| "/b".into()));
@@ -401,7 +448,7 @@ async fn the_published_flags_match_the_machine() {
 
 #[tokio::test]
 async fn gone_down_returns_when_the_volume_goes_down_and_at_once_if_it_is_down() {
-    let health = Health::new();
+    let health = Health::new(None);
     let fail = async { (0..3).for_each(|_| assert!(!health.unanswered().returned)) };
     tokio::join!(health.gone_down(), fail);
     health.gone_down().await;
@@ -409,7 +456,7 @@ async fn gone_down_returns_when_the_volume_goes_down_and_at_once_if_it_is_down()
 
 #[tokio::test(start_paused = true)]
 async fn a_wake_up_before_the_wait_is_not_lost() {
-    let health = Health::new();
+    let health = Health::new(None);
     health.wake();
     let now = Instant::now();
     health.woken(now + LONGEST_HOLD).await;

@@ -183,24 +183,21 @@ fn parts_of_uploads_move_too() {
 
 /// To the placement, another spelling of an address is another volume; but the files are the same.
 #[test]
-fn volumes_under_new_addresses_lose_nothing() {
+fn respelled_volumes_are_refused_before_anything_is_copied() {
     let mut rig = Rig::new(3);
-    rig.serve(&["--subvolumes", "1"]);
-    let model: Vec<(Key, Vec<u8>)> = keys(20).into_iter().map(|key| (key, b"a value".to_vec())).collect();
-    for (key, value) in &model {
-        rig.expect("PUT", key, value, 201);
-    }
-    rig.end_master();
+    let model = rig.fill(20, &mut Random::new());
     let respelled: Vec<_> =
         rig.addresses().iter().map(|address| address.replace("127.0.0.1", "localhost")).collect();
-    rig.rebalance(&respelled, &["--subvolumes", "1"]).assert_done();
-    let seen = contents(&rig.db());
-    let files = rig.files();
-    for (key, value) in &model {
-        let whole = files.iter().filter(|((_, path), bytes)| {
-            let names = seen.records[key].replicas.iter().map(|replica| key.path(replica.name));
-            *bytes == value && names.into_iter().any(|name| path.ends_with(name.trim_start_matches('/')))
-        });
-        assert_eq!(whole.count(), REPLICAS, "{key}");
-    }
+    let before = rig.files();
+    let ended = rig.rebalance(&respelled, &[]);
+    let remedy = format!("name it {}=HOST:PORT in --volumes", rig.addresses()[0]);
+    assert!(ended.code == Some(1) && ended.err.contains(&remedy), "{ended:?}");
+    assert_eq!(rig.files(), before);
+    // as the remedy says: the names stay, and nothing moves
+    let renamed: Vec<_> =
+        rig.addresses().iter().zip(&respelled).map(|(name, address)| format!("{name}={address}")).collect();
+    let ended = rig.rebalance(&renamed, &[]);
+    assert_eq!(ended.assert_done().figure("moved"), 0);
+    assert_eq!(rig.files(), before);
+    rig.assert_tidy(&rig.addresses(), &model);
 }

@@ -20,7 +20,8 @@ fn a_rebuild_killed_while_listing_can_be_run_again() {
     for _ in 0..5 {
         hold(&rig.gates, "GET", 1 + random.below(total), Order::Hold);
         let db = rig.path("rebuilt");
-        let mut rebuild = Background::start(&mut tool(REBUILD, &db, &rig.addresses(), &[]));
+        let flags = ["--voltimeout", "1m"];
+        let mut rebuild = Background::start(&mut tool(REBUILD, &db, &rig.addresses(), &flags));
         rebuild.wait_for("a listing is held", || is_held(&rig.gates, "GET"));
         rebuild.kill();
         open_and_release(&rig.gates, "GET");

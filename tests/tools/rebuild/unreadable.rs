@@ -11,8 +11,9 @@ use crate::rig::{REBUILD, Rig, contents, key, run, tool};
 fn assert_unreadable(script: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) {
     let rig = Rig::new(2);
     rig.lay(&key("/key"), 0, Name::Plain, b"value");
-    let fake =
-        Fake::new(move |request| Reply::Raw(script(&request.target).unwrap_or_else(|| ok("[\r\n]\r\n"))));
+    let fake = Fake::with_listings(move |request| {
+        Reply::Raw(script(&request.target).unwrap_or_else(|| ok("[\r\n]\r\n")))
+    });
     let mut volumes = rig.addresses();
     volumes.push(fake.addr());
     let ended = run(&mut tool(REBUILD, &rig.db(), &volumes, &[]));
@@ -44,7 +45,7 @@ fn a_volume_that_is_down_fails_the_rebuild() {
 #[test]
 fn a_volume_that_never_answers_fails_the_rebuild() {
     let rig = Rig::new(2);
-    let fake = Fake::new(|_| Reply::HangAfter(0));
+    let fake = Fake::with_listings(|_| Reply::HangAfter(0));
     let mut volumes = rig.addresses();
     volumes.push(fake.addr());
     let flags = ["--voltimeout", "100ms", "--streamtimeout", "100ms"];

@@ -2,6 +2,9 @@
 //!
 //! A wrong command line is reported in one line that says what to type instead; the exit status is 2.
 
+mod values;
+
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,7 +17,12 @@ use clap::{ArgAction, Args, Parser};
 use crate::index;
 use crate::placement::Placement;
 use crate::store::{self, Forgotten};
-use crate::volume::Timeouts;
+use crate::volume::{Addresses, Timeouts};
+
+pub use values::Volume;
+#[cfg(feature = "s3")]
+use values::origin;
+use values::{address, duration, duration_or_none, name, volume};
 
 /// How often the master looks for parts whose upload no longer exists.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -29,16 +37,17 @@ pub struct Common {
     #[arg(long, env = "DAVKV_DB", value_name = "PATH")]
     pub db: PathBuf,
 
-    /// The volume servers, separated by commas
+    /// The volume servers, separated by commas. A volume's name is its address unless it is given as
+    /// NAME=HOST:PORT; to move one to another address, keep its name
     #[arg(
         long,
         env = "DAVKV_VOLUMES",
-        value_name = "HOST:PORT,...",
+        value_name = "[NAME=]HOST:PORT,...",
         required = true,
         value_delimiter = ',',
-        value_parser = address
+        value_parser = volume
     )]
-    pub volumes: Vec<String>,
+    pub volumes: Vec<Volume>,
 
     /// Replicas of each value
     #[arg(long, env = "DAVKV_REPLICAS", default_value_t = 3, value_name = "N")]
@@ -144,6 +153,10 @@ pub struct Master {
     #[allow(missing_docs, reason = "each flag is documented where it is declared")]
     pub s3: S3,
 
+    /// Volumes, by name, that were replaced by empty disks: type it once, when the old disk is gone for good
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = name)]
+    pub replaced: Vec<String>,
+
     /// How long a replaced file is kept for readers that were redirected to it
     #[arg(long, env = "DAVKV_READERGRACE", default_value = "1m", value_name = "TIME", value_parser = duration, hide = true)]
     pub readergrace: Duration,
@@ -245,8 +258,8 @@ pub struct Rebalance {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Volumes that are gone for good, with all their files
-    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = address)]
+    /// Volumes that are gone for good, with all their files, by name
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = name)]
     pub forget: Vec<String>,
 
     #[command(flatten)]
@@ -289,7 +302,11 @@ impl Common {
     #[must_use]
     pub fn store(&self, reader_grace: Duration) -> store::Options {
         store::Options {
-            placement: Placement::new(self.volumes.clone(), self.replicas, self.subvolumes),
+            placement: Placement::new(
+                self.volumes.iter().map(|volume| volume.name.clone()).collect(),
+                self.replicas,
+                self.subvolumes,
+            ),
             timeouts: Timeouts { request: self.voltimeout, stream: self.streamtimeout },
             client_idle: Duration::from_secs(30),
             md5: self.md5sum,
@@ -301,7 +318,15 @@ impl Common {
             upload_expiry: Duration::ZERO,
             sweep_every: SWEEP_EVERY,
             forgotten: Forgotten::default(),
+            replaced: Vec::new(),
         }
+    }
+
+    /// Where the volumes are that have names of their own.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        let named = self.volumes.iter().filter(|volume| volume.name != volume.address);
+        Addresses::new(named.map(|volume| (volume.name.clone(), volume.address.clone())))
     }
 
     /// How the index is opened.
@@ -318,16 +343,19 @@ impl Common {
                 self.replicas
             ));
         }
-        let mut sorted = self.volumes.clone();
-        sorted.sort();
-        match sorted.windows(2).find(|pair| pair.first() == pair.last()) {
-            Some(pair) => Err(format!(
-                "--volumes names {} twice: name each volume once",
-                pair.concat().split_at(pair.concat().len() / 2).0
-            )),
+        let names = self.volumes.iter().map(|volume| &volume.name);
+        let addresses = self.volumes.iter().map(|volume| &volume.address);
+        match twice(names).or_else(|| twice(addresses)) {
+            Some(twice) => Err(format!("--volumes names {twice} twice: name each volume once")),
             None => Ok(()),
         }
     }
+}
+
+/// The first that comes twice.
+fn twice<'a>(all: impl IntoIterator<Item = &'a String>) -> Option<&'a String> {
+    let mut seen = HashSet::new();
+    all.into_iter().find(|one| !seen.insert(*one))
 }
 
 /// The flags of a program.
@@ -354,7 +382,8 @@ impl Flags for Rebuild {
 
 impl Flags for Rebalance {
     fn check(&self) -> Result<(), String> {
-        if let Some(both) = self.forget.iter().find(|gone| self.common.volumes.contains(gone)) {
+        let is_named = |gone: &&String| self.common.volumes.iter().any(|volume| volume.name == **gone);
+        if let Some(both) = self.forget.iter().find(is_named) {
             return Err(format!("{both} is in both --forget and --volumes: remove it from one of them"));
         }
         self.common.check()
@@ -400,45 +429,4 @@ fn one_line(error: &clap::Error) -> String {
     let text = text.split("\n\nFor more").next().unwrap_or_default();
     let words: Vec<&str> = text.split_whitespace().skip_while(|word| *word == "error:").collect();
     words.join(" ")
-}
-
-/// Checks for `HOST` or `HOST:PORT`, as in a URL.
-fn address(text: &str) -> Result<String, String> {
-    let fits = |text: &str| -> Option<()> {
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-            _ => (text, None),
-        };
-        if let Some(port) = port {
-            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-            (digits && port.parse::<u16>().is_ok_and(|port| port > 0)).then_some(())?;
-        }
-        match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(v6) => v6.parse::<std::net::Ipv6Addr>().ok().map(drop),
-            None => (!host.is_empty()
-                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)))
-            .then_some(()),
-        }
-    };
-    fits(text).map(|()| text.to_owned()).ok_or_else(|| "type HOST:PORT, like 10.0.0.1:3001".to_owned())
-}
-
-/// Checks for `*`, or a scheme and a host with an optional port, as browsers send origins.
-#[cfg(feature = "s3")]
-fn origin(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let fits = text == "*" || host.is_some_and(|host| address(host).is_ok());
-    fits.then(|| text.to_owned()).ok_or_else(|| "type an origin like https://example.com, or *".to_owned())
-}
-
-/// A duration above zero, like `1s`, `500ms` or `10m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("type a time like 1s, 500ms or 10m".to_owned()),
-    }
-}
-
-fn duration_or_none(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_no_time| "type a time like 1s or 100ms, or 0s".to_owned())
 }

@@ -1,0 +1,84 @@
+//! Whose the volumes are, as their markers say: a rebuild takes their word for it.
+
+use std::collections::BTreeMap;
+
+use super::Options;
+use crate::clock::Timestamp;
+use crate::identity::{Found, Id, Known, Owner, Run, Verdict, judge};
+use crate::index::{Index, IndexError};
+use crate::store::Survey;
+
+/// The store on the volumes, and what each of them says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    store: Id,
+    volumes: BTreeMap<String, Known>,
+}
+
+/// Finds out whose the volumes are; `None` if none of them has a marker. A volume that can't be looked at is left out:
+/// that its listing can't be read is told better by whoever reads all of it.
+///
+/// # Errors
+///
+/// One line for the operator: they belong to more than one store, a disk isn't mounted, or a volume has another name.
+pub(super) async fn find(options: &Options, older: Option<&Index>) -> Result<Option<Identity>, String> {
+    let text = |error: IndexError| error.to_string();
+    let (older, known) = match older {
+        Some(index) => (index.owner().await.map_err(text)?, index.known_volumes().await.map_err(text)?),
+        None => (None, BTreeMap::new()),
+    };
+    let looks = Survey::of(&options.placement, &options.addresses, options.timeouts).await;
+    let looks: Vec<_> = looks.answered().collect();
+    let marker = looks.iter().flat_map(|(_, found)| found).find_map(|(_, found)| match found {
+        Found::Marker(marker) => Some(marker),
+        _ => None,
+    });
+    let Some(store) = older.map(|owner| owner.store).or(marker.map(|marker| marker.store)) else {
+        return Ok(None);
+    };
+    let mut volumes = BTreeMap::new();
+    for (name, found) in looks {
+        let refuse = |why: String| Err(format!("the volume {name}: {why}"));
+        match judge(store, &name, known.get(&name), &found) {
+            Verdict::Verified(known) => drop(volumes.insert(name, known)),
+            Verdict::Refused(problem) => return refuse(problem.to_string()),
+            Verdict::Named(other) => {
+                let address = options.addresses.of(&name);
+                return refuse(format!(
+                    "it is the volume {other} of this store: type {other}={address} in --volumes"
+                ));
+            }
+            // new subvolumes, which the next master marks
+            Verdict::Unmarked { known: Some(known), has_values: false, .. } => {
+                volumes.insert(name, known);
+            }
+            Verdict::Unmarked { new, .. } => {
+                let place = new.first().filter(|new| !new.is_empty()).map_or("it", String::as_str);
+                return refuse(format!(
+                    "{place} has no marker of the store {store}, which other disks have: mount the right disk, or leave \
+                     it out"
+                ));
+            }
+        }
+    }
+    Ok(Some(Identity { store, volumes }))
+}
+
+impl Identity {
+    /// Whether the volumes of both are the same ones, as far as both were looked at.
+    pub(super) fn agrees(&self, earlier: &Self) -> bool {
+        let same = |(name, known): (&String, &Known)| self.volumes.get(name).is_none_or(|now| now == known);
+        self.store == earlier.store && earlier.volumes.iter().all(same)
+    }
+
+    /// Notes whose it is in the new index.
+    pub(super) async fn note(&self, index: &Index) -> Result<(), IndexError> {
+        let run = Run { line: Id::random(), number: 0 };
+        let (since, home) = (Timestamp::now(), index.home()?);
+        let owner = Owner { store: self.store, since, run, home, ended: true, own_from: 0, rebuilt: true };
+        for (name, known) in &self.volumes {
+            index.set_known(name, known).await?;
+        }
+        index.set_owner(&owner).await
+    }
+}

@@ -1,0 +1,428 @@
+//! Which volumes take part: whoever they are is looked at when the store starts, and again whenever that is in doubt.
+//!
+//! A volume is verified once its markers and the index agree, or once it was adopted: an empty one, or one of an index
+//! that was made before there were markers. Each run of a program writes its name into the markers, so that another one
+//! with a copy of the same index notices, and ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::sleep;
+
+use super::core::Core;
+use super::replicas::{can_be_file, path};
+use super::survey::Look;
+use crate::clock::Timestamp;
+use crate::identity::{Found, Id, Known, Marker, Owner, Problem, Run, Verdict, judge};
+use crate::index::{IndexError, number_floor};
+use crate::key::{Key, PARTS};
+use crate::record::Replica;
+use crate::volume::{Expected, VERIFY_EVERY, Volume, VolumeError};
+
+/// The pause between looks at volumes that take no part.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// So many values are looked for on a volume without markers, and so many of a hundred must be there: damage is rare,
+/// and another disk of the same store has half of them at most.
+const SAMPLE: usize = 64;
+const ENOUGH: usize = 90;
+
+/// So many records are read to find the sample: values are spread evenly, so a volume of which they name none has none.
+const SAMPLED_RECORDS: usize = 200_000;
+
+/// How a volume stands after a look at it.
+#[derive(Debug)]
+pub enum Standing {
+    /// It takes part.
+    Verified,
+    /// It takes part from now on: it had no markers, and has them now.
+    Adopted,
+    /// It can't be asked.
+    Down(VolumeError),
+    /// It takes no part.
+    Refused(Problem),
+    /// Another program has it.
+    Taken,
+}
+
+/// Why a store can't tell whose it is.
+#[derive(Debug)]
+pub enum IdentifyError {
+    /// The index can't be read or written.
+    Index(IndexError),
+    /// The volumes were written since with another copy of the index, or with another index.
+    Outdated,
+}
+
+impl From<IndexError> for IdentifyError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+impl std::error::Error for IdentifyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Index(error) => Some(error),
+            Self::Outdated => None,
+        }
+    }
+}
+
+impl fmt::Display for IdentifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(error) => error.fmt(f),
+            Self::Outdated => f.write_str(
+                "this index is out of date: its volumes were last written with another copy of it, or with another \
+                 index. Name that one in --db, or make a new one: davkv-rebuild --from takes from this one what the \
+                 files don't tell",
+            ),
+        }
+    }
+}
+
+impl Standing {
+    /// Whether it takes part.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        matches!(self, Self::Verified | Self::Adopted)
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Verified => f.write_str("verified"),
+            Self::Adopted => f.write_str("adopted: it belongs to this store from now on"),
+            Self::Down(VolumeError::Refused(status)) if status.as_u16() == 403 => {
+                f.write_str("refused with 403: is this machine in the volume's MASTER?")
+            }
+            Self::Down(error) => write!(f, "down: {error}"),
+            Self::Refused(problem) => problem.fmt(f),
+            Self::Taken => f.write_str("another program with a copy of this index has it now"),
+        }
+    }
+}
+
+impl Core {
+    /// Finds out whose index this is, takes the volumes over for this run, and tells how each of them stands.
+    pub(super) async fn identify(self: &Arc<Self>) -> Result<Vec<(String, Standing)>, IdentifyError> {
+        if !self.volumes.are_verified() {
+            return Ok(Vec::new());
+        }
+        let known = self.index.known_volumes().await?;
+        let names: BTreeSet<&str> =
+            self.options.placement.volumes().chain(known.keys().map(String::as_str)).collect();
+        let looks = join_all(names.iter().map(|name| self.look(name, known.get(*name)))).await;
+        let (owner, contested) = self.next_owner(&looks).await?;
+        self.index.set_owner(&owner).await?;
+        let is_copy = owner.own_from > 0;
+        self.owner.set(owner).unwrap_or_else(|_| unreachable!("a store is identified once"));
+        let mut standings = Vec::new();
+        for (name, look) in names.iter().zip(looks) {
+            let standing = self.settle_identity(name, known.get(*name), look).await?;
+            log(name, &standing);
+            standings.push(((*name).to_owned(), standing));
+        }
+        if is_copy {
+            tracing::warn!(
+                "this index is a copy, or an older one: values that were written since are unknown to it; \
+                 davkv-rebuild --from finds them"
+            );
+        }
+        if contested {
+            let wait = VERIFY_EVERY + 3 * self.options.timeouts.request;
+            let wait_for = humantime::format_duration(wait);
+            tracing::warn!(%wait_for, "another program may still have the volumes: waiting until it has noticed");
+            sleep(wait).await;
+        }
+        Ok(standings)
+    }
+
+    /// Looks after the volumes that take no part, until the store stops.
+    pub(super) async fn keep_register(self: Arc<Self>, standings: Vec<(String, Standing)>) {
+        let mut out: BTreeMap<String, String> = BTreeMap::new();
+        for (name, standing) in standings.into_iter().filter(|(_, standing)| !standing.is_verified()) {
+            out.insert(name, standing.to_string());
+        }
+        loop {
+            let pause = async {
+                if out.is_empty() {
+                    std::future::pending::<()>().await;
+                } else {
+                    sleep(LOOK_EVERY).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => return,
+                name = self.volumes.unverified() => drop(out.entry(name).or_default()),
+                () = pause => {}
+            }
+            // the register itself may have let it in meanwhile
+            out.retain(|name, _| self.volumes.named(name).is_out());
+            let names: Vec<String> = out.keys().cloned().collect();
+            for (name, standing) in join_all(names.into_iter().map(|name| self.look_again(name))).await {
+                let told = standing.to_string();
+                if out.get(&name) != Some(&told) {
+                    log(&name, &standing);
+                }
+                if standing.is_verified() {
+                    out.remove(&name);
+                } else {
+                    out.insert(name, told);
+                }
+                if matches!(standing, Standing::Taken) {
+                    self.options.placement.volumes().for_each(|name| self.volumes.named(name).bar());
+                    self.taken.cancel();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Says in the markers that this run has ended: who comes next needn't wait.
+    pub(super) async fn release_volumes(&self) {
+        if self.taken.is_cancelled() {
+            return;
+        }
+        let Ok(known) = self.index.known_volumes().await else { return };
+        join_all(known.keys().map(|name| async move {
+            if let Err(error) = self.volumes.named(name).release().await {
+                tracing::debug!(volume = name, %error, "its marker doesn't say that this run has ended");
+            }
+        }))
+        .await;
+    }
+
+    async fn look_again(self: &Arc<Self>, name: String) -> (String, Standing) {
+        let standing = async {
+            let known = self.index.known_volumes().await?;
+            let look = self.look(&name, known.get(&name)).await;
+            self.settle_identity(&name, known.get(&name), look).await
+        };
+        let standing = standing.await.unwrap_or_else(|error| {
+            Standing::Down(VolumeError::Unreachable(format!("the index can't tell whose it is: {error}")))
+        });
+        (name, standing)
+    }
+
+    /// What lies in the subvolumes of a volume: in those that this store uses, in those that the index knows, and in
+    /// further ones that have a marker or files.
+    async fn look(&self, name: &str, known: Option<&Known>) -> Look {
+        let volume = self.volumes.named(name);
+        let mut wanted: BTreeSet<String> =
+            known.iter().flat_map(|known| known.directories.iter().cloned()).collect();
+        if self.options.placement.volumes().any(|used| used == name) {
+            wanted.extend(self.options.placement.directories());
+        }
+        volume.look_at_all(&wanted.into_iter().collect::<Vec<_>>()).await
+    }
+
+    /// Whose index this is in this run, and whether another program may still have the volumes.
+    async fn next_owner(&self, looks: &[Look]) -> Result<(Owner, bool), IdentifyError> {
+        let found = looks.iter().flatten().flatten();
+        let markers: Vec<&Marker> = found
+            .filter_map(|(_, found)| match found {
+                Found::Marker(marker) => Some(marker),
+                _ => None,
+            })
+            .collect();
+        let home = self.index.home()?;
+        let new_line = || Run { line: self.random_id(), number: 1 };
+        let Some(last) = self.index.owner().await? else {
+            // minikeyvalue's index, or one of davkv 0.1; if the volumes have markers, they were in use since
+            let store = markers.first().map_or_else(|| self.random_id(), |marker| marker.store);
+            let is_older = !markers.is_empty();
+            if is_older && self.index.has_numbers().await? {
+                return Err(IdentifyError::Outdated);
+            }
+            // minikeyvalue may have had the volumes since, under names that it chose
+            let own_from = if is_older { self.numbers_from_here().await? } else { 0 };
+            let (since, run) = (Timestamp::now(), new_line());
+            return Ok((Owner { store, since, run, home, ended: false, own_from, rebuilt: false }, false));
+        };
+        let ours = markers.iter().filter(|marker| marker.store == last.store);
+        let all_known = ours.filter_map(|marker| marker.owner).all(|run| last.run.knows(run));
+        if !all_known && !last.rebuilt {
+            return Err(IdentifyError::Outdated);
+        }
+        let is_copy = last.home != home && !last.ended;
+        let last = Owner { ended: false, rebuilt: false, ..last };
+        let owner = if is_copy {
+            Owner { run: new_line(), home, own_from: self.numbers_from_here().await?, ..last }
+        } else if last.home == home {
+            Owner { run: Run { number: last.run.number.saturating_add(1), ..last.run }, ..last }
+        } else {
+            // it was moved: the next copy of the place where it was must be told from this one
+            Owner { run: new_line(), home, ..last }
+        };
+        let another_may_run = markers.iter().any(|marker| marker.owner.is_some() && !marker.ended);
+        Ok((owner, another_may_run && (!all_known || is_copy)))
+    }
+
+    /// Makes numbers that no other copy of the index has given out, and returns the first of them.
+    async fn numbers_from_here(&self) -> Result<u64, IndexError> {
+        let next = self.index.first_unreserved().await?.max(number_floor(Timestamp::now()));
+        self.index.reserve_beyond(next).await?;
+        self.index.first_unreserved().await
+    }
+
+    /// Judges what was found on a volume, and lets it take part if that is right.
+    async fn settle_identity(
+        self: &Arc<Self>,
+        name: &str,
+        known: Option<&Known>,
+        look: Look,
+    ) -> Result<Standing, IndexError> {
+        let volume = self.volumes.named(name);
+        let Some(owner) = self.owner.get() else { return Ok(Standing::Verified) };
+        let found = match look {
+            Ok(found) => found,
+            Err(error) => return Ok(Standing::Down(error)),
+        };
+        let verdict = judge(owner.store, name, known, &found);
+        let is_replaced = known.is_some() && self.options.replaced.iter().any(|replaced| replaced == name);
+        let (known_now, is_new) = match verdict {
+            Verdict::Verified(known) => (known, false),
+            Verdict::Refused(_) if is_replaced => {
+                tracing::warn!(volume = name, "it is replaced: leave --replaced away from now on");
+                let directories = found.iter().map(|(directory, _)| directory.clone()).collect();
+                (Known { volume: self.random_id(), since: Timestamp::now(), directories }, true)
+            }
+            Verdict::Refused(problem) => return Ok(Standing::Refused(problem)),
+            Verdict::Named(other) => {
+                let is_used = self.options.placement.volumes().any(|used| used == other);
+                return Ok(Standing::Refused(Problem::Elsewhere { name: other, is_used }));
+            }
+            Verdict::Unmarked { known, new, has_values } => {
+                if known.is_none() || has_values {
+                    match self.sample(&volume, &new).await? {
+                        Ok((0, 0)) if has_values => return Ok(Standing::Refused(Problem::Unknown)),
+                        Ok((found, of)) if found * 100 < of * ENOUGH => {
+                            return Ok(Standing::Refused(Problem::Sampled { found, of }));
+                        }
+                        Ok(_) => {}
+                        Err(error) => return Ok(Standing::Down(error)),
+                    }
+                }
+                let first =
+                    || Known { volume: self.random_id(), since: Timestamp::now(), directories: Vec::new() };
+                let mut known = known.unwrap_or_else(first);
+                known.directories.extend(new);
+                known.directories.sort();
+                (known, true)
+            }
+        };
+        match self.mark(&volume, owner, &known_now, &found).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Standing::Taken),
+            Err(error) => return Ok(Standing::Down(error)),
+        }
+        // after the markers: a volume that the index knows has all of them
+        if known != Some(&known_now) {
+            self.index.set_known(name, &known_now).await?;
+        }
+        volume.admit(Expected { store: owner.store, known: known_now, owner: owner.run });
+        Ok(if is_new { Standing::Adopted } else { Standing::Verified })
+    }
+
+    /// Writes the markers that don't say yet that this run has the volume; `false` if another run has taken it from
+    /// this one.
+    async fn mark(
+        &self,
+        volume: &Arc<Volume>,
+        owner: &Owner,
+        known: &Known,
+        found: &[(String, Found)],
+    ) -> Result<bool, VolumeError> {
+        let mut expected = Expected { store: owner.store, known: known.clone(), owner: owner.run };
+        let there = |directory: &str| found.iter().find(|(at, _)| at == directory).map(|(_, found)| found);
+        let is_taken = volume.was_admitted()
+            && found.iter().any(|(_, found)| match found {
+                Found::Marker(marker) if marker.store == owner.store => {
+                    marker.owner.is_some_and(|run| !owner.run.knows(run))
+                }
+                _ => false,
+            });
+        if is_taken {
+            return Ok(false);
+        }
+        // First those that are missing, each naming those before it: what was written when this is interrupted names
+        // no subvolume that has no marker.
+        let is_marked = |directory: &String| matches!(there(directory), Some(Found::Marker(_)));
+        let (mut so_far, missing): (Vec<_>, Vec<_>) = known.directories.iter().cloned().partition(is_marked);
+        for directory in missing {
+            so_far.push(directory.clone());
+            expected.known.directories.clone_from(&so_far);
+            volume.mark(&expected.marker(volume.name(), &directory)).await?;
+        }
+        expected.known.directories.clone_from(&known.directories);
+        for directory in &known.directories {
+            let meant = expected.marker(volume.name(), directory);
+            if !matches!(there(directory), Some(Found::Marker(marker)) if *marker == meant) {
+                volume.mark(&meant).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Looks for some values that the index has in these subvolumes: how many are there, and how many should be.
+    async fn sample(
+        &self,
+        volume: &Arc<Volume>,
+        directories: &[String],
+    ) -> Result<Result<(usize, usize), VolumeError>, IndexError> {
+        let mut files = Vec::new();
+        for prefix in [b"/", PARTS] {
+            let (mut read, mut start) = (0, Some(Vec::new()));
+            while let Some(from) = start.filter(|_| read < SAMPLED_RECORDS && files.len() < SAMPLE) {
+                let page = self.index.page(prefix, &from, None).await?;
+                read += page.rows.len();
+                for (key, record) in page.rows {
+                    files.extend(
+                        record.replicas.iter().filter_map(|file| on(volume, directories, &key, file)),
+                    );
+                }
+                start = page.next;
+            }
+        }
+        files.truncate(SAMPLE);
+        let mut there = 0;
+        for path in &files {
+            match volume.shows(path).await {
+                Ok(shown) => there += usize::from(shown),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok((there, files.len())))
+    }
+
+    fn random_id(&self) -> Id {
+        let halves = [(self.random)(), (self.random)()];
+        let mut bytes = [0; 16];
+        for (part, half) in bytes.chunks_exact_mut(8).zip(halves) {
+            part.copy_from_slice(&half.to_be_bytes());
+        }
+        Id::new(bytes)
+    }
+}
+
+/// The path of a file that lies in one of these subvolumes of the volume.
+fn on(volume: &Volume, directories: &[String], key: &Key, file: &Replica) -> Option<String> {
+    let place = &file.place;
+    let is_there = place.volume() == volume.name() && directories.iter().any(|one| one == place.directory());
+    (is_there && can_be_file(key, file)).then(|| path(key, file))
+}
+
+fn log(volume: &str, standing: &Standing) {
+    match standing {
+        Standing::Verified | Standing::Adopted => tracing::info!(volume, "{standing}"),
+        Standing::Down(_) => tracing::warn!(volume, "{standing}"),
+        Standing::Refused(_) | Standing::Taken => tracing::error!(volume, "it takes no part: {standing}"),
+    }
+}

@@ -1,0 +1,93 @@
+//! What is looked at before a store is opened: whether a new index may be made, and where the disks are.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+
+use crate::identity::{Found, Marker, judge_for_a_new_index};
+use crate::index::{Index, IndexError};
+use crate::placement::Placement;
+use crate::volume::{Addresses, Timeouts, VolumeError, Volumes};
+
+/// Checks that no volume that answers belongs to a store, so that a new index hides nothing.
+///
+/// # Errors
+///
+/// One line for the operator: whose the volume is, and what to do.
+pub async fn check_for_a_new_index(
+    placement: &Placement,
+    addresses: &Addresses,
+    timeouts: Timeouts,
+) -> Result<(), String> {
+    for (name, found) in Survey::of(placement, addresses, timeouts).await.answered() {
+        judge_for_a_new_index(&found).map_err(|problem| format!("the volume {name}: {problem}"))?;
+    }
+    Ok(())
+}
+
+/// Where the volumes are, if the disks of some were swapped: a volume whose marker is found at exactly one of the
+/// addresses, which isn't its own, is there.
+///
+/// # Errors
+///
+/// The index can't be read.
+pub async fn follow(
+    index: &Index,
+    placement: &Placement,
+    addresses: Addresses,
+    timeouts: Timeouts,
+) -> Result<Addresses, IndexError> {
+    let Some(owner) = index.owner().await? else { return Ok(addresses) };
+    let mut seen_at: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, found) in Survey::of(placement, &addresses, timeouts).await.answered() {
+        let marker = found.iter().find_map(|(_, found)| marker(found)).filter(|one| one.store == owner.store);
+        if let Some(marker) = marker {
+            seen_at.entry(marker.name.clone()).or_default().push(name);
+        }
+    }
+    let mut followed = addresses.clone();
+    for name in placement.volumes() {
+        if let Some([there]) = seen_at.get(name).map(Vec::as_slice)
+            && there != name
+        {
+            let address = addresses.of(there).to_owned();
+            tracing::warn!(
+                volume = name,
+                address,
+                "its disk was swapped with another's: it is followed to this address"
+            );
+            followed.set(name, address);
+        }
+    }
+    Ok(followed)
+}
+
+/// What is found in the subvolumes of all volumes, by name and in the order of the names.
+pub struct Survey(pub Vec<(String, Look)>);
+
+/// What is found on a volume, by subvolume (`/svXX` or nothing), or why it can't be looked at.
+pub type Look = Result<Vec<(String, Found)>, VolumeError>;
+
+impl Survey {
+    /// Looks at all of them.
+    pub async fn of(placement: &Placement, addresses: &Addresses, timeouts: Timeouts) -> Self {
+        let volumes = Volumes::new(addresses.clone(), timeouts);
+        let looks = placement.volumes().map(|name| {
+            let volume = volumes.named(name);
+            async move { (name.to_owned(), volume.look_at_all(&placement.directories()).await) }
+        });
+        Self(join_all(looks).await)
+    }
+
+    /// The volumes that answer. Others are looked at once they do.
+    pub(crate) fn answered(self) -> impl Iterator<Item = (String, Vec<(String, Found)>)> {
+        self.0.into_iter().filter_map(|(name, found)| Some((name, found.ok()?)))
+    }
+}
+
+fn marker(found: &Found) -> Option<&Marker> {
+    match found {
+        Found::Marker(marker) => Some(marker),
+        _ => None,
+    }
+}
