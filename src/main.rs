@@ -107,7 +107,7 @@ async fn open(flags: &Master) -> Result<Store, String> {
         ..flags.common.store(flags.readergrace)
     };
     let (placement, timeouts, addresses) = (&options.placement, options.timeouts, flags.common.addresses());
-    if !Index::is_there(&flags.common.db) {
+    if Index::would_be_new(&flags.common.db) {
         store::check_for_a_new_index(placement, &addresses, timeouts).await?;
     }
     let (db, how) = (flags.common.db.clone(), flags.common.index(true));

@@ -237,15 +237,19 @@ fn an_empty_disk_takes_part_once_it_is_said_to_replace_the_old_one() {
     let mut cluster = Cluster::new(4, &["--replicas", "2"]);
     let keys = keys(24);
     store(&cluster, &keys);
-    let lost = unmount(&cluster.volumes[0]);
+    let aside = unmount(&cluster.volumes[0]);
+    let lost = aside.with_extension("lost");
+    fs::rename(aside, &lost).unwrap();
     cluster.volumes[0].restart();
     cluster.master.restart();
-    assert!(cluster.master.log().contains("start once with --replaced"), "{}", cluster.master.log());
+    let log = cluster.master.log();
+    let (_, replaced) = log.split_once("start once with --replaced ").unwrap();
+    let replaced = replaced.split_whitespace().next().unwrap().to_owned();
+    assert!(replaced.starts_with(&cluster.volumes[0].addr()), "{replaced}");
     cluster.master.terminate();
     let (db, all) = (cluster.tempdir.path().join("db"), addresses(&cluster.volumes));
     let addresses: Vec<_> = cluster.volumes.iter().map(Volume::addr).collect();
-    let mut master =
-        Master::start(&db, &addresses, &["--replicas", "2", "--replaced", &cluster.volumes[0].addr()]);
+    let mut master = Master::start(&db, &addresses, &["--replicas", "2", "--replaced", &replaced]);
     eventually("it takes part", PATIENCE, || master.log().contains("leave --replaced away"));
     assert_all_there(&master, &keys);
     master.terminate();
@@ -253,6 +257,12 @@ fn an_empty_disk_takes_part_once_it_is_said_to_replace_the_old_one() {
     assert!(repaired.status.success(), "{repaired:?}");
     let files: usize = cluster.volumes.iter().map(|volume| volume.paths().len()).sum();
     assert_eq!(files, 2 * keys.len());
+    // the flag that is left where it is does nothing any more
+    let mounted = unmount(&cluster.volumes[0]);
+    let master = Master::start(&db, &addresses, &["--replicas", "2", "--replaced", &replaced]);
+    assert!(master.log().contains("its disk isn't mounted"), "{}", master.log());
+    drop(master);
+    mount(&cluster.volumes[0], &mounted);
     // the old disk is another volume from now on
     fs::remove_dir_all(cluster.volumes[0].dir()).unwrap();
     fs::rename(lost, cluster.volumes[0].dir()).unwrap();
@@ -332,4 +342,50 @@ fn the_answers_of_a_disk_that_vanished_are_never_absence() {
         cluster.volumes.iter().all(|volume| volume.paths().is_empty())
     });
     cluster.master.terminate();
+}
+
+/// What a snapshot of the index's disk brings back: markers of later runs may show up only after the start.
+#[test]
+fn an_index_that_is_out_of_date_takes_over_no_volume_that_comes_up_later() {
+    let mut cluster = Cluster::new(3, &["--replicas", "1"]);
+    let keys = keys(6);
+    store(&cluster, &keys);
+    cluster.master.terminate();
+    let (db, old) = (cluster.tempdir.path().join("db"), cluster.tempdir.path().join("old"));
+    copy(&db, &old);
+    cluster.master.restart();
+    cluster.master.terminate();
+    let before = fs::read(cluster.volumes[0].dir().join("sv00").join(MARKER)).unwrap();
+    for volume in &mut cluster.volumes {
+        volume.stop();
+    }
+    let addresses: Vec<_> = cluster.volumes.iter().map(Volume::addr).collect();
+    let mut master = Master::start(&old, &addresses, &["--replicas", "1"]);
+    for volume in &mut cluster.volumes {
+        volume.restart();
+    }
+    assert_eq!(master.wait().code(), Some(1));
+    assert_eq!(fs::read(cluster.volumes[0].dir().join("sv00").join(MARKER)).unwrap(), before);
+    cluster.master.restart();
+    assert_all_there(&cluster.master, &keys);
+}
+
+#[test]
+fn a_volume_that_was_down_while_the_index_was_moved_is_known_later() {
+    let mut cluster = Cluster::new(3, &["--replicas", "2"]);
+    let keys = keys(6);
+    store(&cluster, &keys);
+    cluster.master.terminate();
+    let (db, moved) = (cluster.tempdir.path().join("db"), cluster.tempdir.path().join("moved"));
+    copy(&db, &moved);
+    cluster.volumes[2].stop();
+    let addresses: Vec<_> = cluster.volumes.iter().map(Volume::addr).collect();
+    let mut master = Master::start(&moved, &addresses, &["--replicas", "2"]);
+    cluster.volumes[2].restart();
+    eventually("the volume takes part", PATIENCE, || {
+        master.log().contains(&format!("verified volume={:?}", addresses[2]))
+    });
+    assert_all_there(&master, &keys);
+    master.restart();
+    assert_all_there(&master, &keys);
 }

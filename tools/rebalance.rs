@@ -72,10 +72,13 @@ async fn run(flags: Rebalance) -> Result<Summary, String> {
     result
 }
 
-/// Checks that each volume that answers is the one that is meant, before anything is copied.
+/// Checks that each volume of these that answers is the one that is meant, before anything is copied.
 async fn check(store: &Store) -> Result<(), String> {
     for (name, standing) in store.identify().await.map_err(|error| error.to_string())? {
-        if let Standing::Refused(_) = standing {
+        let is_used = store.options().placement.volumes().any(|used| used == name);
+        if let Standing::Refused { .. } = standing
+            && is_used
+        {
             return Err(format!("the volume {name}: {standing}"));
         }
     }

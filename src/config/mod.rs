@@ -22,7 +22,7 @@ use crate::volume::{Addresses, Timeouts};
 pub use values::Volume;
 #[cfg(feature = "s3")]
 use values::origin;
-use values::{address, duration, duration_or_none, name, volume};
+use values::{address, duration, duration_or_none, name, replaced, volume};
 
 /// How often the master looks for parts whose upload no longer exists.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -153,8 +153,8 @@ pub struct Master {
     #[allow(missing_docs, reason = "each flag is documented where it is declared")]
     pub s3: S3,
 
-    /// Volumes, by name, that were replaced by empty disks: type it once, when the old disk is gone for good
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = name)]
+    /// Volumes whose disks are gone for good, and were replaced by empty ones: what the log says of them, once
+    #[arg(long, value_name = "NAME/ID,...", value_delimiter = ',', value_parser = replaced)]
     pub replaced: Vec<String>,
 
     /// How long a replaced file is kept for readers that were redirected to it

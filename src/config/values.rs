@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::identity::Id;
+
 /// A volume server, as a flag names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
@@ -26,6 +28,16 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     let fits = (1..=255).contains(&text.len()) && text.bytes().all(fits);
     let remedy = "a volume's name has letters, digits and -._: only, like disk1 or 10.0.0.1:3001";
     fits.then(|| text.to_owned()).ok_or_else(|| remedy.to_owned())
+}
+
+/// Checks for `NAME/ID`, or for the `NAME` of a volume that the index doesn't know yet.
+pub(super) fn replaced(text: &str) -> Result<String, String> {
+    let (named, id) = text.split_once('/').map_or((text, None), |(named, id)| (named, Some(id)));
+    name(named)?;
+    let is_id = id.is_none_or(|id| id.parse::<Id>().is_ok());
+    is_id
+        .then(|| text.to_owned())
+        .ok_or_else(|| "type what the log says after --replaced, NAME/ID".to_owned())
 }
 
 /// Checks for `HOST` or `HOST:PORT`, as in a URL.

@@ -83,6 +83,8 @@ pub enum Problem {
     Unknown,
     /// It has no marker, and too few of the values that the index has there.
     Sampled {
+        /// The subvolume.
+        directory: String,
         /// How many were found.
         found: usize,
         /// How many were looked for.
@@ -185,6 +187,21 @@ pub fn judge_for_a_new_index(found: &[(String, Found)]) -> Result<(), Problem> {
     Ok(())
 }
 
+impl Problem {
+    /// Whether `--replaced` is a remedy: its text ends with that, and the caller says of which volume.
+    #[must_use]
+    pub fn is_of_a_lost_disk(&self) -> bool {
+        matches!(
+            self,
+            Self::Another { .. }
+                | Self::Missing { .. }
+                | Self::Unmarked { .. }
+                | Self::Unreadable { .. }
+                | Self::Sampled { .. }
+        )
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -217,18 +234,23 @@ impl fmt::Display for Problem {
                     place(directory)
                 )
             }
-            Self::Unreadable { directory, error } => {
-                write!(f, "the marker of {}, {directory}{}: {error}", place(directory), super::MARKER)
-            }
+            Self::Unreadable { directory, error } => write!(
+                f,
+                "the marker of {}, {directory}{}: {error}: mount the right disk; if it is the right one, or it is gone for \
+                 good, start once with --replaced",
+                place(directory),
+                super::MARKER
+            ),
             Self::Unknown => write!(
                 f,
                 "it has files, and this index has nothing there: check --db, make an index with davkv-rebuild, or \
                  empty it"
             ),
-            Self::Sampled { found, of } => write!(
+            Self::Sampled { directory, found, of } => write!(
                 f,
-                "it has {found} of {of} values that the index has there: mount the right disk, or if it is gone for \
-                 good, start once with --replaced"
+                "{} has {found} of {of} values that the index has there: mount the right disk, or if it is gone for good, \
+                 start once with --replaced",
+                place(directory)
             ),
             Self::Elsewhere { name, is_used: true } => write!(
                 f,

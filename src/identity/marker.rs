@@ -82,8 +82,24 @@ pub struct Owner {
     /// Attempts with lower numbers may be those of another copy of this index: what their intents say may be out of
     /// date, and there may be files of later values under plain names. 0 unless this is, or was, a copy.
     pub own_from: u64,
-    /// Whether it was just made from the volumes: it knows of all that was done there.
-    pub rebuilt: bool,
+    /// Runs of other lines that this index comes after, each the last one of its line: those of the places where it
+    /// was before, and those whose volumes it was made from.
+    pub ancestors: Vec<Run>,
+}
+
+impl Owner {
+    /// Whether the index knows of everything that the run `marked` has done.
+    #[must_use]
+    pub fn knows(&self, marked: Run) -> bool {
+        self.ancestors.iter().chain([&self.run]).any(|run| run.knows(marked))
+    }
+
+    /// The ancestors of an index that goes on in another line.
+    #[must_use]
+    pub fn ancestors_of_a_new_line(&self) -> Vec<Run> {
+        let others = self.ancestors.iter().filter(|run| run.line != self.run.line);
+        others.copied().chain([self.run]).collect()
+    }
 }
 
 /// Why a form can't be read.
@@ -137,7 +153,7 @@ struct StoredOwner {
     home: String,
     ended: bool,
     own_from: u64,
-    rebuilt: bool,
+    ancestors: Vec<Run>,
 }
 
 impl Marker {
@@ -208,7 +224,7 @@ impl Owner {
             home: self.home.clone(),
             ended: self.ended,
             own_from: self.own_from,
-            rebuilt: self.rebuilt,
+            ancestors: self.ancestors.clone(),
         })
     }
 
@@ -218,8 +234,8 @@ impl Owner {
     ///
     /// It can't be read.
     pub fn decode(bytes: &[u8]) -> Result<Self, MarkerError> {
-        let StoredOwner { davkv: _, store, since, run, home, ended, own_from, rebuilt } = decode(bytes)?;
-        Ok(Self { store, since: Timestamp::from_millis(since), run, home, ended, own_from, rebuilt })
+        let StoredOwner { davkv: _, store, since, run, home, ended, own_from, ancestors } = decode(bytes)?;
+        Ok(Self { store, since: Timestamp::from_millis(since), run, home, ended, own_from, ancestors })
     }
 }
 

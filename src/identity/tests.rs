@@ -59,10 +59,10 @@ fn the_rows_of_the_index_are_json_too() {
         home: "7 8".into(),
         ended: true,
         own_from: 6,
-        rebuilt: true,
+        ancestors: vec![Run { line: id(8), number: 2 }],
     };
     let stored = "{\"davkv\":1,\"store\":\"01010101010101010101010101010101\",\"since\":5,\
-        \"run\":{\"line\":\"09090909090909090909090909090909\",\"number\":3},\"home\":\"7 8\",\"ended\":true,\"own_from\":6,\"rebuilt\":true}\n";
+        \"run\":{\"line\":\"09090909090909090909090909090909\",\"number\":3},\"home\":\"7 8\",\"ended\":true,\"own_from\":6,\"ancestors\":[{\"line\":\"08080808080808080808080808080808\",\"number\":2}]}\n";
     assert_eq!(String::from_utf8_lossy(&owner.encode()), stored);
     assert_eq!(Owner::decode(stored.as_bytes()), Ok(owner));
 }
@@ -165,7 +165,7 @@ fn every_problem_is_one_line_with_a_remedy() {
         Problem::Swapped { directory: directory.clone(), found: "/sv02".into() },
         Problem::Unreadable { directory, error: MarkerError::Later(2) },
         Problem::Unknown,
-        Problem::Sampled { found: 1, of: 64 },
+        Problem::Sampled { directory: String::new(), found: 1, of: 32 },
         Problem::Elsewhere { name: "b:1".into(), is_used: false },
         Problem::Elsewhere { name: "b:1".into(), is_used: true },
         Problem::Taken { store: Some(id(1)) },
@@ -174,6 +174,7 @@ fn every_problem_is_one_line_with_a_remedy() {
     for problem in problems {
         let text = problem.to_string();
         assert!(text.contains(": ") && !text.contains('\n') && !text.contains("  "), "{text}");
+        assert_eq!(text.ends_with("--replaced"), problem.is_of_a_lost_disk(), "{text}");
     }
 }
 
@@ -191,4 +192,24 @@ fn without_an_index_the_markers_tell_which_subvolumes_there_are() {
     let half = found(&[("/sv00", Found::Marker(marker_of("/sv00", &all))), ("/sv01", Found::Empty)]);
     let missing = Verdict::Refused(Problem::Missing { directory: "/sv01".into() });
     assert_eq!(judge(id(1), "a:1", None, &half), missing);
+}
+
+#[test]
+fn an_index_in_a_new_line_knows_the_runs_before_it() {
+    let run = |line, number| Run { line: id(line), number };
+    let since = Timestamp::from_millis(5);
+    let owner = |run, ancestors| Owner {
+        store: id(1),
+        since,
+        run,
+        home: String::new(),
+        ended: true,
+        own_from: 0,
+        ancestors,
+    };
+    let first = owner(run(1, 3), Vec::new());
+    let second = owner(run(2, 7), first.ancestors_of_a_new_line());
+    let third = owner(run(3, 1), second.ancestors_of_a_new_line());
+    assert!([run(1, 3), run(2, 7), run(3, 1)].into_iter().all(|marked| third.knows(marked)));
+    assert!([run(1, 4), run(2, 8), run(4, 1)].into_iter().all(|marked| !third.knows(marked)));
 }

@@ -1,8 +1,10 @@
 //! Facts: rows about the store itself and its volumes, which say whose the volumes are.
 
-use crate::identity::{Known, MarkerError, Owner};
+use std::collections::BTreeMap;
 
 use super::error::IndexError;
+use super::{Index, engine};
+use crate::identity::{Known, MarkerError, Owner};
 
 const OWNER: &[u8] = b"\0store";
 const VOLUME: &[u8] = b"\0volume";
@@ -29,6 +31,56 @@ impl Fact {
     }
 }
 
+/// Facts: whose index this is, and whose the volumes are. What is set is durable, whatever the options say.
+impl Index {
+    /// Where the index is. A copy of it is elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// It can't be looked at.
+    pub fn home(&self) -> Result<String, IndexError> {
+        engine!(self, engine => engine.home())
+    }
+
+    /// Whose index it is; `None` for one that was made before there were identities, or just now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::look`].
+    pub async fn owner(&self) -> Result<Option<Owner>, IndexError> {
+        let bytes = engine!(self, engine => engine.fact(&Fact::Owner).await)?;
+        bytes.map(|bytes| read_owner(&bytes)).transpose()
+    }
+
+    /// Sets whose index it is.
+    ///
+    /// # Errors
+    ///
+    /// The write may or may not have happened.
+    pub async fn set_owner(&self, owner: &Owner) -> Result<(), IndexError> {
+        engine!(self, engine => engine.set_fact(Fact::Owner, owner.encode()).await)
+    }
+
+    /// What is known of all volumes, by name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::page`].
+    pub async fn known_volumes(&self) -> Result<BTreeMap<String, Known>, IndexError> {
+        let rows = engine!(self, engine => engine.volume_facts().await)?;
+        rows.iter().map(|(row, bytes)| read_known(row, bytes)).collect()
+    }
+
+    /// Sets what is known of the volume of that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::set_owner`].
+    pub async fn set_known(&self, name: &str, known: &Known) -> Result<(), IndexError> {
+        engine!(self, engine => engine.set_fact(Fact::Volume(name.to_owned()), known.encode()).await)
+    }
+}
+
 /// Whether a row of the index is a fact.
 pub(super) fn is_fact(row: &[u8]) -> bool {
     row == OWNER || row.starts_with(VOLUME)
@@ -36,14 +88,14 @@ pub(super) fn is_fact(row: &[u8]) -> bool {
 
 /// Checks that a fact can be read.
 pub(super) fn check(row: &[u8], bytes: &[u8]) -> Result<(), IndexError> {
-    if row == OWNER { owner(bytes).map(drop) } else { known(row, bytes).map(drop) }
+    if row == OWNER { read_owner(bytes).map(drop) } else { read_known(row, bytes).map(drop) }
 }
 
-pub(super) fn owner(bytes: &[u8]) -> Result<Owner, IndexError> {
+fn read_owner(bytes: &[u8]) -> Result<Owner, IndexError> {
     Owner::decode(bytes).map_err(|error| damaged("the store's row", error))
 }
 
-pub(super) fn known(row: &[u8], bytes: &[u8]) -> Result<(String, Known), IndexError> {
+fn read_known(row: &[u8], bytes: &[u8]) -> Result<(String, Known), IndexError> {
     let name = row.strip_prefix(VOLUME).and_then(|name| std::str::from_utf8(name).ok());
     let what = format!("the row {}", row.escape_ascii());
     let name = name.ok_or_else(|| IndexError::new(format!("the index is damaged: {what}")))?;

@@ -32,15 +32,12 @@ pub(crate) mod simulated;
 pub mod steps;
 mod types;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::identity::{Known, Owner};
 use crate::key::Key;
 use crate::record::{Intent, Record, Replica, State};
 
 pub use error::IndexError;
-use facts::Fact;
 use fold::{Folded, Item};
 pub use leveldb::{Dump, LevelDb, load_dump};
 use notes::{Note, Notes};
@@ -67,6 +64,8 @@ macro_rules! engine {
     };
 }
 
+use engine;
+
 /// Reading and the steps of the write protocol.
 impl Index {
     /// Opens the index of that directory. Blocking.
@@ -78,10 +77,12 @@ impl Index {
         LevelDb::open(path, options).map(Self::Embedded)
     }
 
-    /// Whether there is an index in that directory.
+    /// Whether opening that directory would make a new index: nothing is there, and its parent is.
     #[must_use]
-    pub fn is_there(path: &Path) -> bool {
-        path.join("CURRENT").exists()
+    pub fn would_be_new(path: &Path) -> bool {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let is_empty = || path.read_dir().is_ok_and(|mut entries| entries.next().is_none());
+        if path.exists() { is_empty() } else { parent.is_dir() }
     }
 
     /// The key's record.
@@ -309,56 +310,6 @@ impl Index {
         start: Option<&Note>,
     ) -> Result<Page<(Note, Record)>, IndexError> {
         engine!(self, engine => engine.notes_page(notes, prefix, start).await)
-    }
-}
-
-/// Facts: whose index this is, and whose the volumes are. What is set is durable, whatever the options say.
-impl Index {
-    /// Where the index is. A copy of it is elsewhere.
-    ///
-    /// # Errors
-    ///
-    /// It can't be looked at.
-    pub fn home(&self) -> Result<String, IndexError> {
-        engine!(self, engine => engine.home())
-    }
-
-    /// Whose index it is; `None` for one that was made before there were identities, or just now.
-    ///
-    /// # Errors
-    ///
-    /// As [`Index::look`].
-    pub async fn owner(&self) -> Result<Option<Owner>, IndexError> {
-        let bytes = engine!(self, engine => engine.fact(&Fact::Owner).await)?;
-        bytes.map(|bytes| facts::owner(&bytes)).transpose()
-    }
-
-    /// Sets whose index it is.
-    ///
-    /// # Errors
-    ///
-    /// The write may or may not have happened.
-    pub async fn set_owner(&self, owner: &Owner) -> Result<(), IndexError> {
-        engine!(self, engine => engine.set_fact(Fact::Owner, owner.encode()).await)
-    }
-
-    /// What is known of all volumes, by name.
-    ///
-    /// # Errors
-    ///
-    /// As [`Index::page`].
-    pub async fn known_volumes(&self) -> Result<BTreeMap<String, Known>, IndexError> {
-        let rows = engine!(self, engine => engine.volume_facts().await)?;
-        rows.iter().map(|(row, bytes)| facts::known(row, bytes)).collect()
-    }
-
-    /// Sets what is known of the volume of that name.
-    ///
-    /// # Errors
-    ///
-    /// As [`Index::set_owner`].
-    pub async fn set_known(&self, name: &str, known: &Known) -> Result<(), IndexError> {
-        engine!(self, engine => engine.set_fact(Fact::Volume(name.to_owned()), known.encode()).await)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Options;
 use crate::clock::Timestamp;
-use crate::identity::{Found, Id, Known, Owner, Run, Verdict, judge};
+use crate::identity::{Found, Id, Known, Marker, Owner, Run, Verdict, judge};
 use crate::index::{Index, IndexError};
 use crate::store::Survey;
 
@@ -13,6 +13,11 @@ use crate::store::Survey;
 pub(super) struct Identity {
     store: Id,
     volumes: BTreeMap<String, Known>,
+    /// The last runs that had them.
+    owners: Vec<Run>,
+    /// Whether the volumes were written since with another index than the older one: what its intents say of files may be
+    /// out of date.
+    pub(super) is_older_outdated: bool,
 }
 
 /// Finds out whose the volumes are; `None` if none of them has a marker. A volume that can't be looked at is left out:
@@ -33,6 +38,16 @@ pub(super) async fn find(options: &Options, older: Option<&Index>) -> Result<Opt
         Found::Marker(marker) => Some(marker),
         _ => None,
     });
+    let mut owners: Vec<Run> = Vec::new();
+    for (_, found) in looks.iter().flat_map(|(_, found)| found) {
+        if let Found::Marker(Marker { owner: Some(run), .. }) = found
+            && !owners.contains(run)
+        {
+            owners.push(*run);
+        }
+    }
+    let is_older_outdated =
+        older.as_ref().is_some_and(|older| owners.iter().any(|run| !older.knows(*run)) || older.own_from > 0);
     let Some(store) = older.map(|owner| owner.store).or(marker.map(|marker| marker.store)) else {
         return Ok(None);
     };
@@ -61,7 +76,7 @@ pub(super) async fn find(options: &Options, older: Option<&Index>) -> Result<Opt
             }
         }
     }
-    Ok(Some(Identity { store, volumes }))
+    Ok(Some(Identity { store, volumes, owners, is_older_outdated }))
 }
 
 impl Identity {
@@ -75,7 +90,8 @@ impl Identity {
     pub(super) async fn note(&self, index: &Index) -> Result<(), IndexError> {
         let run = Run { line: Id::random(), number: 0 };
         let (since, home) = (Timestamp::now(), index.home()?);
-        let owner = Owner { store: self.store, since, run, home, ended: true, own_from: 0, rebuilt: true };
+        let ancestors = self.owners.clone();
+        let owner = Owner { store: self.store, since, run, home, ended: true, own_from: 0, ancestors };
         for (name, known) in &self.volumes {
             index.set_known(name, known).await?;
         }

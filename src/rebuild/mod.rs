@@ -141,13 +141,14 @@ pub async fn rebuild(
         scratch: Arc::new(scratch),
         old,
         old_written,
+        ignores_intents: false,
         uploads: HashSet::new(),
         summary: Summary::default(),
     };
     let before = identity::find(options, run.old.as_deref()).await?;
+    run.ignores_intents = before.as_ref().is_some_and(|identity| identity.is_older_outdated);
     run.find_uploads().await?;
     let (files, newest) = run.list().await?;
-    // the disks that were listed are those that are still there
     let identity = identity::find(options, run.old.as_deref()).await?;
     let agree = match (&identity, &before) {
         (Some(now), Some(before)) => now.agrees(before),
@@ -191,6 +192,8 @@ struct Run<'a, R> {
     old: Option<Arc<Index>>,
     /// The time of the older index's last write, in seconds since 1970.
     old_written: u64,
+    /// Whether the older index's intents would doom files of values.
+    ignores_intents: bool,
     /// The uploads whose parts are kept.
     uploads: HashSet<u64>,
     summary: Summary,
@@ -392,9 +395,9 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
         if self.options.is_for_minikeyvalue() {
             return Ok(());
         }
-        let mut start = Vec::new();
-        loop {
-            let page = old.intents_page(&start).await.map_err(text)?;
+        let mut start = (!self.ignores_intents).then(Vec::new);
+        while let Some(from) = start {
+            let page = old.intents_page(&from).await.map_err(text)?;
             let mut rows = Vec::new();
             for (key, intents) in page.rows {
                 if !self.scratch.has(&key).map_err(text)? {
@@ -402,10 +405,7 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
                 }
             }
             index.load(rows).await.map_err(text)?;
-            match page.next {
-                Some(next) => start = next,
-                None => break,
-            }
+            start = page.next;
         }
         for notes in [Notes::Buckets, Notes::Uploads] {
             let records = self.options.records;
@@ -420,7 +420,13 @@ impl<R: Fn(Remark) + Send + Sync + 'static> Run<'_, R> {
 
     async fn old_entry(&self, key: &Key) -> Result<Entry, String> {
         match &self.old {
-            Some(old) => old.entry(key).await.map_err(text),
+            Some(old) => {
+                let mut entry = old.entry(key).await.map_err(text)?;
+                if self.ignores_intents {
+                    entry.intents.clear();
+                }
+                Ok(entry)
+            }
             None => Ok(Entry::default()),
         }
     }

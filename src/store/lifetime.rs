@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::Core;
-use super::register::IdentifyError;
+use super::standing::IdentifyError;
 use super::{reaper, recovery, uploads};
 use crate::identity::Owner;
 
@@ -15,10 +15,7 @@ pub(super) async fn start(store: &Arc<Core>) -> Result<(), IdentifyError> {
     if store.index.has_numbers().await? {
         store.deleted.note_any();
     }
-    let standings = store.identify().await?;
-    if store.volumes.are_verified() {
-        store.tasks.spawn(Arc::clone(store).keep_register(standings));
-    }
+    store.identify().await?;
     let found = store.take_up_intents(Duration::ZERO).await?;
     if found > 0 {
         tracing::info!(intents = found, "taking up unfinished attempts of an earlier run");

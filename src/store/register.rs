@@ -5,7 +5,6 @@
 //! with a copy of the same index notices, and ends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,99 +13,24 @@ use tokio::time::sleep;
 
 use super::core::Core;
 use super::replicas::{can_be_file, path};
+use super::standing::{IdentifyError, Standing};
 use super::survey::Look;
 use crate::clock::Timestamp;
 use crate::identity::{Found, Id, Known, Marker, Owner, Problem, Run, Verdict, judge};
 use crate::index::{IndexError, number_floor};
-use crate::key::{Key, PARTS};
-use crate::record::Replica;
+use crate::key::PARTS;
 use crate::volume::{Expected, VERIFY_EVERY, Volume, VolumeError};
 
 /// The pause between looks at volumes that take no part.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// So many values are looked for on a volume without markers, and so many of a hundred must be there: damage is rare,
-/// and another disk of the same store has half of them at most.
-const SAMPLE: usize = 64;
+/// So many values are looked for in each subvolume without a marker, and so many of a hundred must be there: damage is
+/// rare, and another disk of the same store has half of them at most.
+const SAMPLE: usize = 32;
 const ENOUGH: usize = 90;
 
-/// So many records are read to find the sample: values are spread evenly, so a volume of which they name none has none.
+/// So many records are read to find the sample, unless they name no file on the volume.
 const SAMPLED_RECORDS: usize = 200_000;
-
-/// How a volume stands after a look at it.
-#[derive(Debug)]
-pub enum Standing {
-    /// It takes part.
-    Verified,
-    /// It takes part from now on: it had no markers, and has them now.
-    Adopted,
-    /// It can't be asked.
-    Down(VolumeError),
-    /// It takes no part.
-    Refused(Problem),
-    /// Another program has it.
-    Taken,
-}
-
-/// Why a store can't tell whose it is.
-#[derive(Debug)]
-pub enum IdentifyError {
-    /// The index can't be read or written.
-    Index(IndexError),
-    /// The volumes were written since with another copy of the index, or with another index.
-    Outdated,
-}
-
-impl From<IndexError> for IdentifyError {
-    fn from(error: IndexError) -> Self {
-        Self::Index(error)
-    }
-}
-
-impl std::error::Error for IdentifyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Index(error) => Some(error),
-            Self::Outdated => None,
-        }
-    }
-}
-
-impl fmt::Display for IdentifyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Index(error) => error.fmt(f),
-            Self::Outdated => f.write_str(
-                "this index is out of date: its volumes were last written with another copy of it, or with another \
-                 index. Name that one in --db, or make a new one: davkv-rebuild --from takes from this one what the \
-                 files don't tell",
-            ),
-        }
-    }
-}
-
-impl Standing {
-    /// Whether it takes part.
-    #[must_use]
-    pub fn is_verified(&self) -> bool {
-        matches!(self, Self::Verified | Self::Adopted)
-    }
-}
-
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Verified => f.write_str("verified"),
-            Self::Adopted => f.write_str("adopted: it belongs to this store from now on"),
-            Self::Down(VolumeError::Refused(status)) if status.as_u16() == 403 => {
-                f.write_str("refused with 403: is this machine in the volume's MASTER?")
-            }
-            Self::Down(error) => write!(f, "down: {error}"),
-            Self::Refused(problem) => problem.fmt(f),
-            Self::Taken => f.write_str("another program with a copy of this index has it now"),
-        }
-    }
-}
 
 impl Core {
     /// Finds out whose index this is, takes the volumes over for this run, and tells how each of them stands.
@@ -117,6 +41,15 @@ impl Core {
         let known = self.index.known_volumes().await?;
         let names: BTreeSet<&str> =
             self.options.placement.volumes().chain(known.keys().map(String::as_str)).collect();
+        // nothing on a volume that is gone for good is asked for
+        let names: BTreeSet<&str> =
+            names.into_iter().filter(|name| !self.options.forgotten.contains(name)).collect();
+        for replaced in &self.options.replaced {
+            let name = replaced.split('/').next().unwrap_or_default();
+            if !names.contains(name) {
+                tracing::warn!("--replaced {replaced}: no volume has that name");
+            }
+        }
         let looks = join_all(names.iter().map(|name| self.look(name, known.get(*name)))).await;
         let (owner, contested) = self.next_owner(&looks).await?;
         self.index.set_owner(&owner).await?;
@@ -125,7 +58,10 @@ impl Core {
         let mut standings = Vec::new();
         for (name, look) in names.iter().zip(looks) {
             let standing = self.settle_identity(name, known.get(*name), look).await?;
-            log(name, &standing);
+            if matches!(standing, Standing::Taken) {
+                return Err(IdentifyError::Outdated);
+            }
+            standing.log(name);
             standings.push(((*name).to_owned(), standing));
         }
         if is_copy {
@@ -140,15 +76,19 @@ impl Core {
             tracing::warn!(%wait_for, "another program may still have the volumes: waiting until it has noticed");
             sleep(wait).await;
         }
+        self.tasks.spawn(Arc::clone(self).keep_register(&standings));
         Ok(standings)
     }
 
     /// Looks after the volumes that take no part, until the store stops.
-    pub(super) async fn keep_register(self: Arc<Self>, standings: Vec<(String, Standing)>) {
-        let mut out: BTreeMap<String, String> = BTreeMap::new();
-        for (name, standing) in standings.into_iter().filter(|(_, standing)| !standing.is_verified()) {
-            out.insert(name, standing.to_string());
-        }
+    fn keep_register(self: Arc<Self>, standings: &[(String, Standing)]) -> impl Future<Output = ()> + use<> {
+        let out = standings.iter().filter(|(_, standing)| !standing.is_verified());
+        let out = out.map(|(name, standing)| (name.clone(), standing.to_string())).collect();
+        self.look_after(out)
+    }
+
+    /// `out`: the volumes that take no part, each with what was said of it last.
+    async fn look_after(self: Arc<Self>, mut out: BTreeMap<String, String>) {
         loop {
             let pause = async {
                 if out.is_empty() {
@@ -169,7 +109,7 @@ impl Core {
             for (name, standing) in join_all(names.into_iter().map(|name| self.look_again(name))).await {
                 let told = standing.to_string();
                 if out.get(&name) != Some(&told) {
-                    log(&name, &standing);
+                    standing.log(&name);
                 }
                 if standing.is_verified() {
                     out.remove(&name);
@@ -244,25 +184,27 @@ impl Core {
             // minikeyvalue may have had the volumes since, under names that it chose
             let own_from = if is_older { self.numbers_from_here().await? } else { 0 };
             let (since, run) = (Timestamp::now(), new_line());
-            return Ok((Owner { store, since, run, home, ended: false, own_from, rebuilt: false }, false));
+            let ancestors = markers.iter().filter_map(|marker| marker.owner).collect();
+            return Ok((Owner { store, since, run, home, ended: false, own_from, ancestors }, false));
         };
         let ours = markers.iter().filter(|marker| marker.store == last.store);
-        let all_known = ours.filter_map(|marker| marker.owner).all(|run| last.run.knows(run));
-        if !all_known && !last.rebuilt {
+        if !ours.filter_map(|marker| marker.owner).all(|run| last.knows(run)) {
             return Err(IdentifyError::Outdated);
         }
         let is_copy = last.home != home && !last.ended;
-        let last = Owner { ended: false, rebuilt: false, ..last };
-        let owner = if is_copy {
-            Owner { run: new_line(), home, own_from: self.numbers_from_here().await?, ..last }
-        } else if last.home == home {
-            Owner { run: Run { number: last.run.number.saturating_add(1), ..last.run }, ..last }
+        let owner = if last.home == home {
+            Owner { run: Run { number: last.run.number.saturating_add(1), ..last.run }, ended: false, ..last }
         } else {
-            // it was moved: the next copy of the place where it was must be told from this one
-            Owner { run: new_line(), home, ..last }
+            // the next copy of the place where it was must be told from this one
+            let ancestors = last.ancestors_of_a_new_line();
+            let own_from = if is_copy { self.numbers_from_here().await? } else { last.own_from };
+            Owner { run: new_line(), home, ended: false, own_from, ancestors, ..last }
         };
-        let another_may_run = markers.iter().any(|marker| marker.owner.is_some() && !marker.ended);
-        Ok((owner, another_may_run && (!all_known || is_copy)))
+        let line = owner.run.line;
+        let is_anothers =
+            |marker: &&Marker| !marker.ended && marker.owner.is_some_and(|run| run.line != line);
+        let may_be_had = markers.iter().any(is_anothers);
+        Ok((owner, may_be_had))
     }
 
     /// Makes numbers that no other copy of the index has given out, and returns the first of them.
@@ -286,33 +228,31 @@ impl Core {
             Err(error) => return Ok(Standing::Down(error)),
         };
         let verdict = judge(owner.store, name, known, &found);
-        let is_replaced = known.is_some() && self.options.replaced.iter().any(|replaced| replaced == name);
+        // bound to the volume that is gone, so that the flag does nothing once it has done its work
+        let replaced = known.map_or_else(|| name.to_owned(), |known| format!("{name}/{}", known.volume));
+        let is_replaced = self.options.replaced.contains(&replaced);
+        let refuse = |problem| Ok(Standing::Refused { problem, replaced: replaced.clone() });
+        let first = |directories| Known { volume: self.random_id(), since: Timestamp::now(), directories };
         let (known_now, is_new) = match verdict {
             Verdict::Verified(known) => (known, false),
-            Verdict::Refused(_) if is_replaced => {
+            Verdict::Refused(problem) if is_replaced && problem.is_of_a_lost_disk() => {
                 tracing::warn!(volume = name, "it is replaced: leave --replaced away from now on");
-                let directories = found.iter().map(|(directory, _)| directory.clone()).collect();
-                (Known { volume: self.random_id(), since: Timestamp::now(), directories }, true)
+                (first(found.iter().map(|(directory, _)| directory.clone()).collect()), true)
             }
-            Verdict::Refused(problem) => return Ok(Standing::Refused(problem)),
+            Verdict::Refused(problem) => return refuse(problem),
             Verdict::Named(other) => {
                 let is_used = self.options.placement.volumes().any(|used| used == other);
-                return Ok(Standing::Refused(Problem::Elsewhere { name: other, is_used }));
+                return refuse(Problem::Elsewhere { name: other, is_used });
             }
             Verdict::Unmarked { known, new, has_values } => {
-                if known.is_none() || has_values {
-                    match self.sample(&volume, &new).await? {
-                        Ok((0, 0)) if has_values => return Ok(Standing::Refused(Problem::Unknown)),
-                        Ok((found, of)) if found * 100 < of * ENOUGH => {
-                            return Ok(Standing::Refused(Problem::Sampled { found, of }));
-                        }
-                        Ok(_) => {}
+                if !is_replaced && (known.is_none() || has_values) {
+                    match self.sample(&volume, &new, has_values).await? {
+                        Ok(None) => {}
+                        Ok(Some(problem)) => return refuse(problem),
                         Err(error) => return Ok(Standing::Down(error)),
                     }
                 }
-                let first =
-                    || Known { volume: self.random_id(), since: Timestamp::now(), directories: Vec::new() };
-                let mut known = known.unwrap_or_else(first);
+                let mut known = known.unwrap_or_else(|| first(Vec::new()));
                 known.directories.extend(new);
                 known.directories.sort();
                 (known, true)
@@ -342,14 +282,13 @@ impl Core {
     ) -> Result<bool, VolumeError> {
         let mut expected = Expected { store: owner.store, known: known.clone(), owner: owner.run };
         let there = |directory: &str| found.iter().find(|(at, _)| at == directory).map(|(_, found)| found);
-        let is_taken = volume.was_admitted()
-            && found.iter().any(|(_, found)| match found {
-                Found::Marker(marker) if marker.store == owner.store => {
-                    marker.owner.is_some_and(|run| !owner.run.knows(run))
-                }
-                _ => false,
-            });
-        if is_taken {
+        let is_taken = |found: &Found| match found {
+            Found::Marker(marker) if marker.store == owner.store => {
+                marker.owner.is_some_and(|run| !owner.knows(run))
+            }
+            _ => false,
+        };
+        if found.iter().any(|(_, found)| is_taken(found)) {
             return Ok(false);
         }
         // First those that are missing, each naming those before it: what was written when this is interrupted names
@@ -371,35 +310,62 @@ impl Core {
         Ok(true)
     }
 
-    /// Looks for some values that the index has in these subvolumes: how many are there, and how many should be.
+    /// Looks for some values that the index has in each of these subvolumes, and tells what is wrong.
     async fn sample(
         &self,
         volume: &Arc<Volume>,
         directories: &[String],
-    ) -> Result<Result<(usize, usize), VolumeError>, IndexError> {
-        let mut files = Vec::new();
+        has_values: bool,
+    ) -> Result<Result<Option<Problem>, VolumeError>, IndexError> {
+        let files = self.files_on(volume.name(), directories).await?;
+        if files.values().all(Vec::is_empty) {
+            return Ok(Ok(has_values.then_some(Problem::Unknown)));
+        }
+        for (directory, files) in files {
+            let mut found = 0;
+            for path in &files {
+                match volume.shows(path).await {
+                    Ok(shown) => found += usize::from(shown),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            let of = files.len();
+            if found * 100 < of * ENOUGH {
+                return Ok(Ok(Some(Problem::Sampled { directory, found, of })));
+            }
+        }
+        Ok(Ok(None))
+    }
+
+    /// The paths of some files that the index has on a volume, by subvolume.
+    async fn files_on(
+        &self,
+        volume: &str,
+        directories: &[String],
+    ) -> Result<BTreeMap<String, Vec<String>>, IndexError> {
+        let mut files: BTreeMap<String, Vec<String>> =
+            directories.iter().map(|directory| (directory.clone(), Vec::new())).collect();
         for prefix in [b"/", PARTS] {
             let (mut read, mut start) = (0, Some(Vec::new()));
-            while let Some(from) = start.filter(|_| read < SAMPLED_RECORDS && files.len() < SAMPLE) {
+            while let Some(from) = start {
                 let page = self.index.page(prefix, &from, None).await?;
                 read += page.rows.len();
                 for (key, record) in page.rows {
-                    files.extend(
-                        record.replicas.iter().filter_map(|file| on(volume, directories, &key, file)),
-                    );
+                    for file in record.replicas.iter().filter(|file| file.place.volume() == volume) {
+                        if let Some(files) = files.get_mut(file.place.directory())
+                            && files.len() < SAMPLE
+                            && can_be_file(&key, file)
+                        {
+                            files.push(path(&key, file));
+                        }
+                    }
                 }
-                start = page.next;
+                // an index that has nothing on the volume is read to its end
+                let is_enough = read >= SAMPLED_RECORDS && files.values().any(|files| !files.is_empty());
+                start = page.next.filter(|_| !is_enough && files.values().any(|files| files.len() < SAMPLE));
             }
         }
-        files.truncate(SAMPLE);
-        let mut there = 0;
-        for path in &files {
-            match volume.shows(path).await {
-                Ok(shown) => there += usize::from(shown),
-                Err(error) => return Ok(Err(error)),
-            }
-        }
-        Ok(Ok((there, files.len())))
+        Ok(files)
     }
 
     fn random_id(&self) -> Id {
@@ -409,20 +375,5 @@ impl Core {
             part.copy_from_slice(&half.to_be_bytes());
         }
         Id::new(bytes)
-    }
-}
-
-/// The path of a file that lies in one of these subvolumes of the volume.
-fn on(volume: &Volume, directories: &[String], key: &Key, file: &Replica) -> Option<String> {
-    let place = &file.place;
-    let is_there = place.volume() == volume.name() && directories.iter().any(|one| one == place.directory());
-    (is_there && can_be_file(key, file)).then(|| path(key, file))
-}
-
-fn log(volume: &str, standing: &Standing) {
-    match standing {
-        Standing::Verified | Standing::Adopted => tracing::info!(volume, "{standing}"),
-        Standing::Down(_) => tracing::warn!(volume, "{standing}"),
-        Standing::Refused(_) | Standing::Taken => tracing::error!(volume, "it takes no part: {standing}"),
     }
 }

@@ -19,7 +19,14 @@ pub async fn check_for_a_new_index(
     addresses: &Addresses,
     timeouts: Timeouts,
 ) -> Result<(), String> {
-    for (name, found) in Survey::of(placement, addresses, timeouts).await.answered() {
+    let answered: Vec<_> = Survey::of(placement, addresses, timeouts).await.answered().collect();
+    if answered.is_empty() {
+        return Err(
+            "there is no index at --db, and no volume answers: check both; a new index is made once one does"
+                .into(),
+        );
+    }
+    for (name, found) in answered {
         judge_for_a_new_index(&found).map_err(|problem| format!("the volume {name}: {problem}"))?;
     }
     Ok(())
@@ -40,9 +47,12 @@ pub async fn follow(
     let Some(owner) = index.owner().await? else { return Ok(addresses) };
     let mut seen_at: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, found) in Survey::of(placement, &addresses, timeouts).await.answered() {
-        let marker = found.iter().find_map(|(_, found)| marker(found)).filter(|one| one.store == owner.store);
-        if let Some(marker) = marker {
-            seen_at.entry(marker.name.clone()).or_default().push(name);
+        let mut markers = found.iter().filter_map(|(_, found)| marker(found));
+        // all of them say the same, or it is none of the store's volumes
+        if let Some(first) = markers.next().filter(|one| one.store == owner.store)
+            && markers.all(|other| (other.store, &other.name) == (first.store, &first.name))
+        {
+            seen_at.entry(first.name.clone()).or_default().push(name);
         }
     }
     let mut followed = addresses.clone();

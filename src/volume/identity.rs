@@ -60,7 +60,9 @@ impl Link {
     pub(super) async fn subvolumes(&self) -> Outcome<Vec<String>> {
         let mut found = Vec::new();
         for name in self.directories("/").await? {
-            let is_subvolume = name.len() == 4 && name.starts_with("sv");
+            let is_subvolume = name.strip_prefix("sv").is_some_and(|digits| {
+                digits.len() == 2 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F'))
+            });
             let directory = if is_subvolume { format!("/{name}") } else { String::new() };
             if (is_subvolume || is_hex(&name)) && !found.contains(&directory) {
                 found.push(directory);

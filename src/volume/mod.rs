@@ -120,11 +120,6 @@ impl Volume {
         self.health.is_out()
     }
 
-    /// Whether it took part before in this run.
-    pub(crate) fn was_admitted(&self) -> bool {
-        self.expected().is_some()
-    }
-
     /// Lets it take part, as long as its markers say this.
     pub(crate) fn admit(self: &Arc<Self>, expected: Expected) {
         *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(expected));
@@ -154,12 +149,17 @@ impl Volume {
     /// What is found in these subvolumes, each `/svXX` or nothing, and in further ones that have a marker or files.
     /// Asks even a volume that takes no part.
     pub(crate) async fn look_at_all(&self, wanted: &[String]) -> Outcome<Vec<(String, Found)>> {
-        let shown = self.link.subvolumes().await?;
         let mut found = Vec::new();
-        for directory in wanted.iter().chain(shown.iter().filter(|shown| !wanted.contains(shown))) {
-            let look = self.link.look(directory).await?;
-            if look != Found::Empty || wanted.contains(directory) {
-                found.push((directory.clone(), look));
+        for directory in wanted {
+            found.push((directory.clone(), self.link.look(directory).await?));
+        }
+        if found.iter().all(|(_, found)| matches!(found, Found::Marker(_))) {
+            return Ok(found);
+        }
+        for directory in self.link.subvolumes().await?.into_iter().filter(|shown| !wanted.contains(shown)) {
+            let look = self.link.look(&directory).await?;
+            if look != Found::Empty {
+                found.push((directory, look));
             }
         }
         Ok(found)
@@ -188,6 +188,10 @@ impl Volume {
     async fn confirm(self: &Arc<Self>, path: &str) -> Outcome<()> {
         let Some(expected) = self.expected() else { return Ok(()) };
         let directory = path.get(..5).filter(|directory| directory.starts_with("/sv")).unwrap_or_default();
+        // a file of a subvolume that has no marker: nobody can tell
+        if !expected.known.directories.iter().any(|known| known == directory) {
+            return Err(VolumeError::Unverified);
+        }
         if self
             .link
             .is_meant_at(&self.name, &expected, directory)

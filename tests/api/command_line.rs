@@ -157,7 +157,12 @@ fn a_port_in_use_is_reported_in_one_line() {
     let cluster = cluster();
     let addr = cluster.master.addr();
     let port = addr.rsplit(':').next().unwrap();
-    fails(&flags(&cluster.tempdir.path().join("other"), port), &[], 1, &[port, "--port"]);
+    // a new index wants a volume that answers
+    let volume = Volume::start(&cluster.tempdir.path().join("another"));
+    let (db, volume) = (cluster.tempdir.path().join("other"), volume.addr());
+    let mut flags = flags(&db, port).to_vec();
+    flags[3] = &volume;
+    fails(&[&flags[..], &["--replicas", "1"]].concat(), &[], 1, &[port, "--port"]);
 }
 
 #[test]

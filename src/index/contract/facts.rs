@@ -22,7 +22,7 @@ async fn facts_are_kept_apart_from_keys_and_notes() {
             home: "here".into(),
             ended: false,
             own_from: 0,
-            rebuilt: false,
+            ancestors: vec![run],
         };
         let known = |digit| Known { volume: id(digit), since, directories: vec!["/sv00".into()] };
         for name in ["b:1", "a:1", "b:1"] {

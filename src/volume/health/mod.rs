@@ -5,6 +5,8 @@
 //! change only after failures, so threads of healthy volumes share no lock and no changing cache line.
 
 mod failed_files;
+#[cfg(test)]
+mod flag_tests;
 mod line;
 mod machine;
 #[cfg(test)]

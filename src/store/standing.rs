@@ -1,0 +1,101 @@
+//! How a volume stands, and why a store can't tell whose it is: what an operator reads.
+
+use std::fmt;
+
+use crate::identity::Problem;
+use crate::index::IndexError;
+use crate::volume::VolumeError;
+
+/// How a volume stands after a look at it.
+#[derive(Debug)]
+pub enum Standing {
+    /// It takes part.
+    Verified,
+    /// It takes part from now on: it had no markers, and has them now.
+    Adopted,
+    /// It can't be asked.
+    Down(VolumeError),
+    /// It takes no part.
+    Refused {
+        /// Why.
+        problem: Problem,
+        /// What to say with `--replaced` if its disk is gone for good.
+        replaced: String,
+    },
+    /// Another program has it.
+    Taken,
+}
+
+/// Why a store can't tell whose it is.
+#[derive(Debug)]
+pub enum IdentifyError {
+    /// The index can't be read or written.
+    Index(IndexError),
+    /// The volumes were written since with another copy of the index, or with another index.
+    Outdated,
+}
+
+impl From<IndexError> for IdentifyError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+impl std::error::Error for IdentifyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Index(error) => Some(error),
+            Self::Outdated => None,
+        }
+    }
+}
+
+impl fmt::Display for IdentifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(error) => error.fmt(f),
+            Self::Outdated => f.write_str(
+                "this index is out of date: its volumes were last written with another copy of it, or with another \
+                 index. Name that one in --db, or make a new one: davkv-rebuild --from takes from this one what the \
+                 files don't tell",
+            ),
+        }
+    }
+}
+
+impl Standing {
+    /// Whether it takes part.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        matches!(self, Self::Verified | Self::Adopted)
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Verified => f.write_str("verified"),
+            Self::Adopted => f.write_str("adopted: it belongs to this store from now on"),
+            Self::Down(VolumeError::Refused(status)) if status.as_u16() == 403 => {
+                f.write_str("refused with 403: is this machine in the volume's MASTER?")
+            }
+            Self::Down(error) => write!(f, "down: {error}"),
+            Self::Refused { problem, replaced } if problem.is_of_a_lost_disk() => {
+                write!(f, "{problem} {replaced}")
+            }
+            Self::Refused { problem, .. } => problem.fmt(f),
+            Self::Taken => f.write_str("another program with a copy of this index has it now"),
+        }
+    }
+}
+
+impl Standing {
+    /// Logs it.
+    pub(super) fn log(&self, volume: &str) {
+        match self {
+            Standing::Verified | Standing::Adopted => tracing::info!(volume, "{self}"),
+            Standing::Down(_) => tracing::warn!(volume, "{self}"),
+            Standing::Refused { .. } | Standing::Taken => tracing::error!(volume, "it takes no part: {self}"),
+        }
+    }
+}
