@@ -8,6 +8,7 @@ use crate::rig::{Client, Guarded, PATIENCE, check, eventually_holds_only, fails,
 use crate::signer::{
     CHUNKS_TRAILER, Headers, SIGNED_CHUNKS, SIGNED_CHUNKS_TRAILER, Signer, UNSIGNED, sha256, sha256_sum,
 };
+use crate::xml;
 
 const KEYS: &str = r#"
 public-read = ["www"]
@@ -522,4 +523,27 @@ fn without_credentials_any_signature_is_accepted() {
     let answer = put_framed(&stranger, "/bucket/c", &[], &sha256(b"other"), |_, _| body.clone());
     fails(&answer, 400, "XAmzContentSHA256Mismatch");
     eventually("only complete bodies are stored", PATIENCE, || stranger.keys("bucket") == ["a", "b"]);
+}
+
+/// A page is full of what the key may see: what it may not see takes no place in it.
+#[test]
+fn buckets_that_a_key_may_not_see_take_no_place_in_its_pages() {
+    let guarded = guarded();
+    let (root, reader) = (guarded.client("root"), guarded.client("reader"));
+    let seen = ["photos", "shared-1", "shared-2", "www"];
+    for bucket in ["a", "b", "c", "photos", "q", "r", "shared-1", "shared-2", "t", "www", "x"] {
+        root.put(&format!("/{bucket}/key"), b"value");
+    }
+    for most in [1, 2, 10] {
+        let (mut listed, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = reader.get(&format!("/?max-buckets={most}{token}&x-id=ListBuckets")).text();
+            listed.extend(xml::texts(&page, "Name"));
+            match xml::text(&page, "ContinuationToken") {
+                Some(next) => token = format!("&continuation-token={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(listed, seen, "{most}");
+    }
 }
