@@ -48,11 +48,17 @@ async fn serve(flags: Master) -> Result<(), String> {
     let s3_listener = flags.s3.port.map(|port| listen(flags.address, port, "--s3-port")).transpose()?;
     let stop = stop_at(interrupt, terminate);
     // finding out whose the volumes are may take a while
-    tokio::select! {
+    let started = tokio::select! {
         biased;
-        () = stop.cancelled() => return Ok(()),
-        started = store.start() => started.map_err(|error| error.to_string())?,
-    }
+        () = stop.cancelled() => None,
+        started = store.start() => Some(started),
+    };
+    let Some(started) = started else {
+        // the volumes may know of this run by now
+        store.stop(flags.grace).await;
+        return Ok(());
+    };
+    started.map_err(|error| error.to_string())?;
     let workers = Workers::start().map_err(|error| format!("can't start threads: {error}"))?;
     if access.is_unrestricted() {
         tracing::warn!("no --credentials: anybody may read, write and delete everything");

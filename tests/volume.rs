@@ -15,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use common::http::{Connection, Response, head, request, request_from};
-use common::{Volume, eventually, free_port, template};
+use common::{MARKER, OWNER_FILE, Volume, eventually, free_port, template};
 
 /// The address that is a master in these tests. A client that doesn't choose its address is 127.0.0.1, a
 /// stranger.
@@ -109,6 +109,28 @@ fn a_stranger_is_refused_before_the_body() {
     let headers = [("Expect", "100-continue")];
     connection.send(&head(&volume.addr(), "PUT", b"/ab/cd/bmV3", &headers, 1 << 30)).unwrap();
     assert_eq!(connection.receive_any("PUT").unwrap().status, 403);
+}
+
+#[test]
+fn the_marker_and_the_owner_file_are_between_the_master_and_the_volume() {
+    let (volume, _tempdir) = volume();
+    for file in [MARKER, OWNER_FILE].map(|file| format!("/sv03/{file}")) {
+        assert!(matches!(master(&volume, "PUT", &file, b"one").status, 201 | 204), "{file}");
+        assert_eq!(master(&volume, "PUT", &file, b"two").status, 204, "{file}");
+        assert_eq!(master(&volume, "GET", &file, b"").text(), "two", "{file}");
+        for method in ["GET", "HEAD", "PUT", "DELETE"] {
+            assert_eq!(stranger(&volume, method, &file).status, 403, "{method} {file}");
+        }
+        // one that is lost would have the volume refused
+        assert_eq!(master(&volume, "DELETE", &file, b"").status, 403, "{file}");
+    }
+    // on a mount point the marker may be written, when the volume is adopted, but nothing beside it before
+    let unmarked = format!("/sv04/{OWNER_FILE}");
+    assert_eq!(master(&volume, "PUT", &unmarked, b"one").status, 503);
+    assert_eq!(master(&volume, "GET", &unmarked, b"").status, 404);
+    assert!(!volume.dir().join("sv04").exists());
+    volume.mark(&["sv04"]);
+    assert_eq!(master(&volume, "PUT", &unmarked, b"one").status, 201);
 }
 
 #[test]

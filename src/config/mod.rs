@@ -27,6 +27,10 @@ use values::{address, duration, duration_or_none, name, replaced, volume};
 /// How often the master looks for parts whose upload no longer exists.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
+/// How often the number of the run rises while the index is written: how much an older state of the index may lack
+/// before it is refused.
+const RAISE_EVERY: Duration = Duration::from_mins(1);
+
 /// Exit status for a wrong command line.
 pub const USAGE: u8 = 2;
 
@@ -317,6 +321,7 @@ impl Common {
             recheck: Duration::ZERO,
             upload_expiry: Duration::ZERO,
             sweep_every: SWEEP_EVERY,
+            raise_every: RAISE_EVERY,
             forgotten: Forgotten::default(),
             replaced: Vec::new(),
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Id, Known, Marker, MarkerError};
+use super::{Id, Known, Marker, MarkerError, OwnerFile};
 
 /// What was found in one subvolume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,32 @@ pub enum Found {
     Empty,
     /// No marker, but files of keys.
     Values,
+}
+
+/// What was found on a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// By subvolume, `/svXX` or nothing.
+    pub found: Vec<(String, Found)>,
+    /// The owner file; `None` where there is none that can be read. Then, if the volume has a marker, anybody may have
+    /// the volume.
+    pub owner: Option<OwnerFile>,
+}
+
+impl Seen {
+    /// The markers that can be read.
+    pub fn markers(&self) -> impl Iterator<Item = &Marker> {
+        self.found.iter().filter_map(|(_, found)| match found {
+            Found::Marker(marker) => Some(marker),
+            _ => None,
+        })
+    }
+
+    /// Whether it has a marker of that store.
+    #[must_use]
+    pub fn is_of(&self, store: Id) -> bool {
+        self.markers().any(|marker| marker.store == store)
+    }
 }
 
 /// What follows for a volume.

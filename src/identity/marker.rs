@@ -1,7 +1,11 @@
-//! The forms: the marker on a volume, and the rows of the index.
+//! The forms: the marker and the owner file on a volume, and the rows of the index.
 //!
-//! Both are JSON on one line, so that an operator can read a marker with `cat`. The field `davkv` is the version of
+//! All are JSON on one line, so that an operator can read them with `cat`. The field `davkv` is the version of
 //! the form; a reader refuses a version that it doesn't know, and ignores fields that it doesn't know.
+//!
+//! A volume has two files because nginx never syncs: one that is written again and again may be garbled by a loss of
+//! power. The marker, without which the volume takes no part, is written when the volume is adopted, and then only when
+//! its subvolumes change. The owner file may be lost at any time.
 
 use std::fmt;
 
@@ -14,7 +18,11 @@ use crate::clock::Timestamp;
 /// generation has 16 digits after it; every volume serves it, also with minikeyvalue's template.
 pub const MARKER: &str = "/00/00/davkv,volume";
 
-/// The version of both forms.
+/// The path of the owner file below the first subvolume that has a marker. As with [`MARKER`], no key's file has this
+/// name.
+pub const OWNER_FILE: &str = "/00/00/davkv,owner";
+
+/// The version of all forms.
 const VERSION: u32 = 1;
 
 /// What the marker of one subvolume says.
@@ -32,18 +40,24 @@ pub struct Marker {
     pub directories: Vec<String>,
     /// When the volume got its id.
     pub made: Timestamp,
-    /// The run of a program that wrote the marker last; none before any has.
-    pub owner: Option<Run>,
+}
+
+/// What the owner file of a volume says: who has the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnerFile {
+    /// The run of a program that wrote it last.
+    pub run: Run,
     /// Whether that run has ended as it should: it writes nothing any more.
     pub ended: bool,
 }
 
-/// One run of a program that writes to the volumes: the master, a rebuild, a rebalance.
+/// One run of a program that writes to the volumes, the master or a rebalance; or a stretch of one, as the number rises
+/// while values are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// The index that it has: a copy of an index gets another id here when it is first opened.
     pub line: Id,
-    /// How many runs that index has had, this one included.
+    /// Rises at each start, and now and then while the index is written: what it was before is out of date.
     pub number: u64,
 }
 
@@ -131,8 +145,12 @@ struct StoredMarker {
     subvolume: String,
     subvolumes: Vec<String>,
     made: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    master: Option<Run>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredOwnerFile {
+    davkv: u32,
+    run: Run,
     ended: bool,
 }
 
@@ -168,8 +186,6 @@ impl Marker {
             subvolume: self.directory.clone(),
             subvolumes: self.directories.clone(),
             made: self.made.millis(),
-            master: self.owner,
-            ended: self.ended,
         })
     }
 
@@ -187,9 +203,25 @@ impl Marker {
             directory: stored.subvolume,
             directories: stored.subvolumes,
             made: Timestamp::from_millis(stored.made),
-            owner: stored.master,
-            ended: stored.ended,
         })
+    }
+}
+
+impl OwnerFile {
+    /// The file as it is stored, one line of JSON.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        encode(&StoredOwnerFile { davkv: VERSION, run: self.run, ended: self.ended })
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read: then anybody may have the volume.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MarkerError> {
+        let StoredOwnerFile { davkv: _, run, ended } = decode(bytes)?;
+        Ok(Self { run, ended })
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Each volume holds a small file, its marker, in each of its subvolumes; the index holds the other half. A volume
 //! takes part only while the two agree, so that a disk that isn't mounted, a disk of another store and two disks that
-//! were swapped are never taken for the volume that the index means. This module is pure: it has the forms of both
-//! halves (`marker`) and what follows from what is found ([`judge`]); it asks nobody.
+//! were swapped are never taken for the volume that the index means. A second file on each volume, the owner file, says
+//! which run of a program has the volume, so that an index that is out of date, and two masters with copies of one
+//! index, are noticed. This module is pure: it has the forms of both halves (`marker`) and what follows from what is
+//! found ([`judge`]); it asks nobody.
 
 mod judge;
 mod marker;
@@ -15,8 +17,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use judge::{Found, Problem, Verdict, judge, judge_for_a_new_index};
-pub use marker::{Known, MARKER, Marker, MarkerError, Owner, Run};
+pub use judge::{Found, Problem, Seen, Verdict, judge, judge_for_a_new_index};
+pub use marker::{Known, MARKER, Marker, MarkerError, OWNER_FILE, Owner, OwnerFile, Run};
 
 /// 16 random bytes that name a store, a volume, or one run of a master. Written as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

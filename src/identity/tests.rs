@@ -20,8 +20,6 @@ fn marker_of(directory: &str, all: &[&str]) -> Marker {
         directory: directory.into(),
         directories: all.iter().map(ToString::to_string).collect(),
         made: Timestamp::from_millis(5),
-        owner: Some(Run { line: id(9), number: 3 }),
-        ended: false,
     }
 }
 
@@ -37,12 +35,29 @@ fn found(found: &[(&str, Found)]) -> Vec<(String, Found)> {
 #[test]
 fn the_marker_is_one_line_of_json() {
     let stored = "{\"davkv\":1,\"store\":\"01010101010101010101010101010101\",\"name\":\"a:1\",\
-        \"volume\":\"02020202020202020202020202020202\",\"subvolume\":\"/sv03\",\"subvolumes\":[\"/sv03\"],\"made\":5,\
-        \"master\":{\"line\":\"09090909090909090909090909090909\",\"number\":3},\"ended\":false}\n";
+        \"volume\":\"02020202020202020202020202020202\",\"subvolume\":\"/sv03\",\"subvolumes\":[\"/sv03\"],\"made\":5}\n";
     assert_eq!(String::from_utf8_lossy(&marker("/sv03").encode()), stored);
     assert_eq!(Marker::decode(stored.as_bytes()), Ok(marker("/sv03")));
-    let ownerless = Marker { owner: None, ..marker("") };
-    assert_eq!(Marker::decode(&ownerless.encode()), Ok(ownerless));
+}
+
+#[test]
+fn a_marker_that_also_says_who_has_the_volume_is_read() {
+    let stored = "{\"davkv\":1,\"store\":\"01010101010101010101010101010101\",\"name\":\"a:1\",\
+        \"volume\":\"02020202020202020202020202020202\",\"subvolume\":\"\",\"subvolumes\":[\"\"],\"made\":5,\
+        \"master\":{\"line\":\"09090909090909090909090909090909\",\"number\":3},\"ended\":false}\n";
+    assert_eq!(Marker::decode(stored.as_bytes()), Ok(marker("")));
+}
+
+#[test]
+fn the_owner_file_is_one_line_of_json() {
+    let stored = "{\"davkv\":1,\"run\":{\"line\":\"09090909090909090909090909090909\",\"number\":3},\
+        \"ended\":true}\n";
+    let file = OwnerFile { run: Run { line: id(9), number: 3 }, ended: true };
+    assert_eq!(String::from_utf8_lossy(&file.encode()), stored);
+    assert_eq!(OwnerFile::decode(stored.as_bytes()), Ok(file));
+    for garbled in [&b""[..], b"{\"davkv\":1}", b"<html>", &[0; 100]] {
+        assert!(matches!(OwnerFile::decode(garbled), Err(MarkerError::Garbled(_))), "{garbled:?}");
+    }
 }
 
 #[test]

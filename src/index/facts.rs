@@ -61,6 +61,11 @@ impl Index {
         engine!(self, engine => engine.set_fact(Fact::Owner, owner.encode()).await)
     }
 
+    /// Whether anything but facts may have been written since this was asked last, or since the index was opened.
+    pub(crate) fn take_written(&self) -> bool {
+        engine!(self, engine => engine.take_written())
+    }
+
     /// What is known of all volumes, by name.
     ///
     /// # Errors

@@ -67,6 +67,11 @@ pub(crate) trait Stage: Send + Sync {
     /// Whether no write has failed since the index was opened.
     fn is_fresh(&self) -> bool;
 
+    /// Whether anything was written since this was asked last; for all that is known.
+    fn take_written(&self) -> bool {
+        true
+    }
+
     /// Returns once a write has failed.
     fn failed(&self) -> BoxFuture<'_, ()>;
 
@@ -101,6 +106,10 @@ impl Simulated {
 
     pub(super) fn is_fresh(&self) -> bool {
         self.0.is_fresh()
+    }
+
+    pub(super) fn take_written(&self) -> bool {
+        self.0.take_written()
     }
 
     pub(super) async fn failed(&self) {

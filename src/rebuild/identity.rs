@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Options;
 use crate::clock::Timestamp;
-use crate::identity::{Found, Id, Known, Marker, Owner, Run, Verdict, judge};
+use crate::identity::{Id, Known, Owner, Run, Verdict, judge};
 use crate::index::{Index, IndexError};
 use crate::store::Survey;
 
@@ -14,7 +14,7 @@ pub(super) struct Identity {
     store: Id,
     volumes: BTreeMap<String, Known>,
     /// The last runs that had them.
-    owners: Vec<Run>,
+    pub(super) owners: Vec<Run>,
     /// Whether the volumes were written since with another index than the older one: what its intents say of files may be
     /// out of date.
     pub(super) is_older_outdated: bool,
@@ -34,16 +34,11 @@ pub(super) async fn find(options: &Options, older: Option<&Index>) -> Result<Opt
     };
     let looks = Survey::of(&options.placement, &options.addresses, options.timeouts).await;
     let looks: Vec<_> = looks.answered().collect();
-    let marker = looks.iter().flat_map(|(_, found)| found).find_map(|(_, found)| match found {
-        Found::Marker(marker) => Some(marker),
-        _ => None,
-    });
+    let marker = looks.iter().find_map(|(_, seen)| seen.markers().next());
     let mut owners: Vec<Run> = Vec::new();
-    for (_, found) in looks.iter().flat_map(|(_, found)| found) {
-        if let Found::Marker(Marker { owner: Some(run), .. }) = found
-            && !owners.contains(run)
-        {
-            owners.push(*run);
+    for file in looks.iter().filter_map(|(_, seen)| seen.owner) {
+        if !owners.contains(&file.run) {
+            owners.push(file.run);
         }
     }
     let is_older_outdated =
@@ -52,9 +47,9 @@ pub(super) async fn find(options: &Options, older: Option<&Index>) -> Result<Opt
         return Ok(None);
     };
     let mut volumes = BTreeMap::new();
-    for (name, found) in looks {
+    for (name, seen) in looks {
         let refuse = |why: String| Err(format!("the volume {name}: {why}"));
-        match judge(store, &name, known.get(&name), &found) {
+        match judge(store, &name, known.get(&name), &seen.found) {
             Verdict::Verified(known) => drop(volumes.insert(name, known)),
             Verdict::Refused(problem) => return refuse(problem.to_string()),
             Verdict::Named(other) => {
@@ -86,11 +81,10 @@ impl Identity {
         self.store == earlier.store && earlier.volumes.iter().all(same)
     }
 
-    /// Notes whose it is in the new index.
-    pub(super) async fn note(&self, index: &Index) -> Result<(), IndexError> {
+    /// Notes whose it is in the new index, which knows of what the runs of `ancestors` have done.
+    pub(super) async fn note(&self, index: &Index, ancestors: Vec<Run>) -> Result<(), IndexError> {
         let run = Run { line: Id::random(), number: 0 };
         let (since, home) = (Timestamp::now(), index.home()?);
-        let ancestors = self.owners.clone();
         let owner = Owner { store: self.store, since, run, home, ended: true, own_from: 0, ancestors };
         for (name, known) in &self.volumes {
             index.set_known(name, known).await?;

@@ -171,7 +171,9 @@ pub async fn rebuild(
     run.judge_all(&index, files).await?;
     run.keep_old(&index).await?;
     if let Some(identity) = identity.filter(|_| options.records == Form::Current) {
-        identity.note(&index).await.map_err(text)?;
+        // a master that ran meanwhile may have stored values that the walk missed
+        let owners = before.map(|before| before.owners).unwrap_or_default();
+        identity.note(&index, owners).await.map_err(text)?;
     }
     let Run { summary, old, .. } = run;
     blocking(move || {

@@ -10,7 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::identity::MARKER;
+use crate::identity::{MARKER, OWNER_FILE};
 use crate::index::scratch::Found;
 use crate::key::Key;
 use crate::placement::Place;
@@ -152,7 +152,7 @@ fn sort(directory: &Directory, name: &str, kind: &Kind, listing: &mut Listing) {
     if is_top && KNOWN.contains(&name) {
         return;
     }
-    if MARKER.strip_prefix(path.as_str()) == Some(name) {
+    if [MARKER, OWNER_FILE].iter().any(|file| file.strip_prefix(path.as_str()) == Some(name)) {
         return;
     }
     let mut junk = || listing.junk.push(format!("{place}{path}{name}"));

@@ -1,8 +1,8 @@
 //! What all verbs of the store share: its parts, and how a write is run.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -54,6 +54,8 @@ pub struct Options {
     pub upload_expiry: Duration,
     /// How often parts of uploads are looked for that have been left behind.
     pub sweep_every: Duration,
+    /// How often the number of the run rises while the index is written.
+    pub raise_every: Duration,
     /// Volumes that are gone for good.
     pub forgotten: Forgotten,
     /// Names of volumes whose disks were replaced by empty ones.
@@ -80,8 +82,12 @@ pub(super) struct Core {
     /// How often a check found a replica missing, torn or stale. A replica counts each time it is seen.
     pub(super) damage: AtomicU64,
     pub(super) options: Options,
-    /// Whose index this is, in this run; not set where volumes are taken as they are.
-    pub(super) owner: OnceLock<Owner>,
+    /// Whose index this is, in this run; `None` where volumes are taken as they are.
+    owner: Mutex<Option<Owner>>,
+    /// That of the owner: each PUT asks for it.
+    own_from: AtomicU64,
+    /// Whether the index was written since the number of the run rose, as far as that was looked at.
+    pub(super) unraised: AtomicBool,
     /// Cancelled when another program has taken the volumes over.
     pub(super) taken: CancellationToken,
     /// A source of numbers to spread load with.
@@ -111,7 +117,9 @@ impl Core {
             // remembered for up to two periods
             seen_whole: Recent::new(options.recheck / 2, false),
             options,
-            owner: OnceLock::new(),
+            owner: Mutex::default(),
+            own_from: AtomicU64::new(0),
+            unraised: AtomicBool::new(false),
             taken: CancellationToken::new(),
             random,
             claims: Arc::default(),
@@ -196,7 +204,17 @@ impl Core {
 
     /// Attempts with lower numbers may be those of another copy of the index.
     pub(super) fn own_from(&self) -> u64 {
-        self.owner.get().map_or(0, |owner| owner.own_from)
+        self.own_from.load(Ordering::Relaxed)
+    }
+
+    /// Whose index this is, in this run; `None` where volumes are taken as they are.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_owner(&self, owner: Owner) {
+        self.own_from.store(owner.own_from, Ordering::Relaxed);
+        *self.owner.lock().unwrap_or_else(PoisonError::into_inner) = Some(owner);
     }
 
     /// Queues all intents of the index that aren't queued yet, due after `delay`, and returns how many intents

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::Core;
-use super::standing::IdentifyError;
+use super::standing::{IdentifyError, Standing};
 use super::{reaper, recovery, uploads};
-use crate::identity::Owner;
 
 /// Takes up the intents that an earlier run left. From then on, what is left over is deleted in the background,
 /// and the index is opened again after a write that failed.
@@ -15,7 +14,7 @@ pub(super) async fn start(store: &Arc<Core>) -> Result<(), IdentifyError> {
     if store.index.has_numbers().await? {
         store.deleted.note_any();
     }
-    store.identify().await?;
+    take_over(store).await?;
     let found = store.take_up_intents(Duration::ZERO).await?;
     if found > 0 {
         tracing::info!(intents = found, "taking up unfinished attempts of an earlier run");
@@ -24,6 +23,17 @@ pub(super) async fn start(store: &Arc<Core>) -> Result<(), IdentifyError> {
     store.tasks.spawn(uploads::sweep_often(Arc::clone(store)));
     store.tasks.spawn(recovery::run(Arc::clone(store)));
     Ok(())
+}
+
+/// Takes the volumes over, and from then on looks after those that take no part. Tells how each stands.
+pub(super) async fn take_over(store: &Arc<Core>) -> Result<Vec<(String, Standing)>, IdentifyError> {
+    if !store.volumes.are_verified() {
+        return Ok(Vec::new());
+    }
+    let standings = store.identify().await?;
+    store.tasks.spawn(Arc::clone(store).keep_register(&standings));
+    store.tasks.spawn(Arc::clone(store).raise_often());
+    Ok(standings)
 }
 
 /// Why no value can be stored now.
@@ -66,17 +76,11 @@ pub(super) fn check_ready(store: &Core) -> Result<(), NotReady> {
 pub(super) async fn stop(store: &Core, grace: Duration) {
     store.stopping.cancel();
     store.tasks.close();
-    if tokio::time::timeout(grace, store.tasks.wait()).await.is_err() {
+    let were_cut_off = tokio::time::timeout(grace, store.tasks.wait()).await.is_err();
+    if were_cut_off {
         tracing::warn!("writes were cut off; the next start cleans up after them");
     }
-    store.release_volumes().await;
-    if let Some(owner) = store.owner.get()
-        && store.tasks.is_empty()
-        && store.index.is_fresh()
-        && let Err(error) = store.index.set_owner(&Owner { ended: true, ..owner.clone() }).await
-    {
-        tracing::error!(%error, "the index can't note that it was closed");
-    }
+    store.release(were_cut_off).await;
     if let Err(error) = store.index.shut().await {
         tracing::error!(%error, "the index wasn't closed cleanly");
     }

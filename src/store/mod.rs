@@ -29,8 +29,10 @@ mod core;
 mod fanout;
 mod lifetime;
 mod listings;
+mod lookout;
 #[cfg(test)]
 mod model;
+mod ownership;
 mod put;
 mod queue;
 mod read;
@@ -41,6 +43,7 @@ mod recovery;
 mod register;
 mod replicas;
 mod run_to_end;
+mod sample;
 mod splice;
 mod standing;
 mod survey;
@@ -119,7 +122,7 @@ impl Store {
     ///
     /// The index can't be read or written, or isn't the one that was used last.
     pub async fn identify(&self) -> std::result::Result<Vec<(String, Standing)>, IdentifyError> {
-        self.0.identify().await
+        lifetime::take_over(&self.0).await
     }
 
     /// Is cancelled when another program with a copy of the index has taken the volumes over: nothing is written any

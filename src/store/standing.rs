@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::identity::Problem;
+use crate::identity::{Id, Problem};
 use crate::index::IndexError;
 use crate::volume::VolumeError;
 
@@ -33,6 +33,13 @@ pub enum IdentifyError {
     Index(IndexError),
     /// The volumes were written since with another copy of the index, or with another index.
     Outdated,
+    /// The index was made before there were identities, and a volume belongs to a store.
+    WithoutIdentity {
+        /// The volume.
+        volume: String,
+        /// The store.
+        store: Id,
+    },
 }
 
 impl From<IndexError> for IdentifyError {
@@ -45,7 +52,7 @@ impl std::error::Error for IdentifyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Index(error) => Some(error),
-            Self::Outdated => None,
+            Self::Outdated | Self::WithoutIdentity { .. } => None,
         }
     }
 }
@@ -58,6 +65,12 @@ impl fmt::Display for IdentifyError {
                 "this index is out of date: its volumes were last written with another copy of it, or with another \
                  index. Name that one in --db, or make a new one: davkv-rebuild --from takes from this one what the \
                  files don't tell",
+            ),
+            Self::WithoutIdentity { volume, store } => write!(
+                f,
+                "this index is minikeyvalue's or one of davkv 0.1, and the volume {volume} belongs to the store {store}: \
+                 name that store's index in --db, or make a new one: davkv-rebuild --from takes from this one what the \
+                 files don't tell"
             ),
         }
     }

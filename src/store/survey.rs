@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
-use crate::identity::{Found, Marker, judge_for_a_new_index};
+use crate::identity::{Seen, judge_for_a_new_index};
 use crate::index::{Index, IndexError};
 use crate::placement::Placement;
 use crate::volume::{Addresses, Timeouts, VolumeError, Volumes};
@@ -26,8 +26,8 @@ pub async fn check_for_a_new_index(
                 .into(),
         );
     }
-    for (name, found) in answered {
-        judge_for_a_new_index(&found).map_err(|problem| format!("the volume {name}: {problem}"))?;
+    for (name, seen) in answered {
+        judge_for_a_new_index(&seen.found).map_err(|problem| format!("the volume {name}: {problem}"))?;
     }
     Ok(())
 }
@@ -46,8 +46,8 @@ pub async fn follow(
 ) -> Result<Addresses, IndexError> {
     let Some(owner) = index.owner().await? else { return Ok(addresses) };
     let mut seen_at: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, found) in Survey::of(placement, &addresses, timeouts).await.answered() {
-        let mut markers = found.iter().filter_map(|(_, found)| marker(found));
+    for (name, seen) in Survey::of(placement, &addresses, timeouts).await.answered() {
+        let mut markers = seen.markers();
         // all of them say the same, or it is none of the store's volumes
         if let Some(first) = markers.next().filter(|one| one.store == owner.store)
             && markers.all(|other| (other.store, &other.name) == (first.store, &first.name))
@@ -72,11 +72,11 @@ pub async fn follow(
     Ok(followed)
 }
 
-/// What is found in the subvolumes of all volumes, by name and in the order of the names.
+/// What is seen of all volumes, by name and in the order of the names.
 pub struct Survey(pub Vec<(String, Look)>);
 
-/// What is found on a volume, by subvolume (`/svXX` or nothing), or why it can't be looked at.
-pub type Look = Result<Vec<(String, Found)>, VolumeError>;
+/// What is seen of a volume, or why it can't be looked at.
+pub type Look = Result<Seen, VolumeError>;
 
 impl Survey {
     /// Looks at all of them.
@@ -90,14 +90,7 @@ impl Survey {
     }
 
     /// The volumes that answer. Others are looked at once they do.
-    pub(crate) fn answered(self) -> impl Iterator<Item = (String, Vec<(String, Found)>)> {
-        self.0.into_iter().filter_map(|(name, found)| Some((name, found.ok()?)))
-    }
-}
-
-fn marker(found: &Found) -> Option<&Marker> {
-    match found {
-        Found::Marker(marker) => Some(marker),
-        _ => None,
+    pub(crate) fn answered(self) -> impl Iterator<Item = (String, Seen)> {
+        self.0.into_iter().filter_map(|(name, look)| Some((name, look.ok()?)))
     }
 }

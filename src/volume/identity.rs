@@ -1,4 +1,4 @@
-//! The markers on a volume: how they are read and written, and whether they are those that are meant.
+//! The marker and the owner file on a volume: how they are read and written.
 
 use bytes::{Bytes, BytesMut};
 use hyper::{Method, StatusCode};
@@ -10,21 +10,24 @@ use super::link::Link;
 use super::listing::{self, Kind};
 use super::outcome::{Outcome, VolumeError, late};
 use super::pool::Answer;
-use crate::identity::{Found, Id, Known, MARKER, Marker, Run};
+use crate::identity::{Found, Id, Known, MARKER, Marker, MarkerError, OWNER_FILE, Owner, OwnerFile};
 
-/// The longest marker that is read, in bytes.
-const LONGEST_MARKER: usize = 16 * 1024;
+/// The longest marker or owner file that is read, in bytes.
+const LONGEST: usize = 16 * 1024;
 
 /// So many directories are looked into for a file before a volume counts as one that has files.
 const MOST_DIRECTORIES: usize = 2000;
 
-/// What the markers of a volume must say for it to take part.
+/// What the marker and the owner file of a volume must say for it to take part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expected {
     pub(crate) store: Id,
     pub(crate) known: Known,
-    /// The run that has the volume.
-    pub(crate) owner: Run,
+    /// What the index knows of itself, with the run that has the volume; `None` for a program that writes nothing, and
+    /// so has none.
+    pub(crate) owner: Option<Owner>,
+    /// Whether that run has ended.
+    pub(crate) ended: bool,
 }
 
 impl Expected {
@@ -37,22 +40,50 @@ impl Expected {
             directory: directory.to_owned(),
             directories: self.known.directories.clone(),
             made: self.known.since,
-            owner: Some(self.owner),
-            ended: false,
         }
     }
+
+    /// What the owner file shall say, if the program has the volume.
+    pub(super) fn owner_file(&self) -> Option<OwnerFile> {
+        self.owner.as_ref().map(|owner| OwnerFile { run: owner.run, ended: self.ended })
+    }
+
+    /// Whether the owner file says of a run that this one doesn't know.
+    pub(super) fn is_taken(&self, there: Option<OwnerFile>) -> bool {
+        let knows = |there: OwnerFile| self.owner.as_ref().is_none_or(|owner| owner.knows(there.run));
+        there.is_some_and(|there| !knows(there))
+    }
+
+    /// The subvolume that has the owner file.
+    pub(super) fn first_directory(&self) -> &str {
+        self.known.directories.first().map_or("", String::as_str)
+    }
+}
+
+/// A small file on a volume.
+enum Small {
+    Absent,
+    Bytes(Bytes),
+    /// Too long to be a marker or an owner file.
+    TooLong,
 }
 
 impl Link {
     /// What is found in a subvolume, `/svXX` or nothing. Asks even a volume that takes no part.
     pub(super) async fn look(&self, directory: &str) -> Outcome<Found> {
         match self.marker(directory).await? {
-            Some(bytes) => Ok(match Marker::decode(&bytes) {
-                Ok(marker) => Found::Marker(marker),
-                Err(error) => Found::Unreadable(error),
-            }),
+            Some(Ok(marker)) => Ok(Found::Marker(marker)),
+            Some(Err(error)) => Ok(Found::Unreadable(error)),
             None if self.has_values(directory).await? => Ok(Found::Values),
             None => Ok(Found::Empty),
+        }
+    }
+
+    /// The owner file of a subvolume; `None` where there is none that can be read.
+    pub(super) async fn owner_file(&self, directory: &str) -> Outcome<Option<OwnerFile>> {
+        match self.small(&format!("{directory}{OWNER_FILE}")).await? {
+            Small::Bytes(bytes) => Ok(OwnerFile::decode(&bytes).ok()),
+            Small::Absent | Small::TooLong => Ok(None),
         }
     }
 
@@ -82,11 +113,18 @@ impl Link {
 
     /// Writes the marker of its subvolume.
     pub(super) async fn mark(&self, marker: &Marker) -> Outcome<()> {
-        let (path, body) =
-            (format!("{}{MARKER}", marker.directory), Feed::whole(Bytes::from(marker.encode())));
+        self.put_small(&format!("{}{MARKER}", marker.directory), marker.encode()).await
+    }
+
+    /// Writes the owner file of a subvolume.
+    pub(super) async fn own(&self, directory: &str, file: OwnerFile) -> Outcome<()> {
+        self.put_small(&format!("{directory}{OWNER_FILE}"), file.encode()).await
+    }
+
+    async fn put_small(&self, path: &str, bytes: Vec<u8>) -> Outcome<()> {
         let limit = self.timeouts.request;
         let put = async {
-            let mut answer = self.request(Method::PUT, &path, None, body).await?;
+            let mut answer = self.request(Method::PUT, path, None, Feed::whole(bytes.into())).await?;
             drain(&mut answer, limit).await;
             Ok(answer.status())
         };
@@ -113,34 +151,41 @@ impl Link {
         directory: &str,
     ) -> Outcome<bool> {
         let found = self.marker(directory).await?;
-        let meant = expected.marker(name, directory);
-        Ok(found.is_some_and(|bytes| Marker::decode(&bytes).is_ok_and(|found| found == meant)))
+        Ok(found == Some(Ok(expected.marker(name, directory))))
     }
 
-    async fn marker(&self, directory: &str) -> Outcome<Option<Bytes>> {
-        let path = format!("{directory}{MARKER}");
-        let mut answer = self.exchange(self.timeouts.request, Method::GET, &path, None).await?;
+    async fn marker(&self, directory: &str) -> Outcome<Option<Result<Marker, MarkerError>>> {
+        Ok(match self.small(&format!("{directory}{MARKER}")).await? {
+            Small::Absent => None,
+            Small::Bytes(bytes) => Some(Marker::decode(&bytes)),
+            Small::TooLong => Some(Err(MarkerError::Garbled("it is too long".into()))),
+        })
+    }
+
+    async fn small(&self, path: &str) -> Outcome<Small> {
+        let mut answer = self.exchange(self.timeouts.request, Method::GET, path, None).await?;
         match answer.status() {
-            StatusCode::OK => Ok(Some(self.short(&mut answer).await?)),
-            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::OK => self.read_small(&mut answer).await,
+            StatusCode::NOT_FOUND => Ok(Small::Absent),
             status => Err(VolumeError::Refused(status)),
         }
     }
 
-    async fn short(&self, answer: &mut Answer) -> Outcome<Bytes> {
+    async fn read_small(&self, answer: &mut Answer) -> Outcome<Small> {
         let mut bytes = BytesMut::new();
         while let Some(piece) = next_piece(answer, self.timeouts.request).await? {
             bytes.extend_from_slice(&piece);
-            if bytes.len() > LONGEST_MARKER {
-                return Err(VolumeError::Unanswered("its marker is too long".into()));
+            if bytes.len() > LONGEST {
+                return Ok(Small::TooLong);
             }
         }
-        Ok(bytes.freeze())
+        Ok(Small::Bytes(bytes.freeze()))
     }
 
     /// Whether any file of a key lies in the subvolume. A volume keeps the directories of files that were deleted.
     async fn has_values(&self, directory: &str) -> Outcome<bool> {
         let mut waiting = vec![(format!("{directory}/"), 0)];
+        let owner_file = format!("{directory}{OWNER_FILE}");
         let mut looked_into = 0;
         while let Some((path, depth)) = waiting.pop() {
             looked_into += 1;
@@ -152,6 +197,8 @@ impl Link {
                     Kind::Directory if is_hex(&entry.name) || depth > 1 && is_of_base64(&entry.name) => {
                         waiting.push((format!("{path}{}/", entry.name), depth + 1));
                     }
+                    // as a mount point may have one that was written when its disk had just vanished
+                    Kind::File { .. } if format!("{path}{}", entry.name) == owner_file => {}
                     Kind::File { .. } if depth > 1 => return Ok(true),
                     _ => {}
                 }

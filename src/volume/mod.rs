@@ -5,6 +5,7 @@
 //! sends can become a second request to a volume. Small requests have a deadline; a stream
 //! has one for each pause, and must keep up a least rate once it has taken a while.
 
+mod admission;
 mod answer;
 mod connection;
 mod download;
@@ -21,19 +22,17 @@ mod volumes;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use hyper::{Method, StatusCode};
 use md5::{Digest, Md5};
 use tokio::time::timeout;
 
-use crate::identity::{Found, Marker};
-
 pub(crate) use download::Download;
 use download::drain;
 pub(crate) use feed::{Feed, FeedError, Feeder, feed};
-use health::{Access, Actions, Health, Step, Watch};
+use health::{Access, Actions, Health, Watch};
 pub(crate) use identity::Expected;
 use link::Link;
 pub use listing::{Kind, Listed};
@@ -43,9 +42,6 @@ use outcome::{Outcome, late};
 use pool::Answer;
 pub use volumes::{Addresses, Volumes};
 
-/// A path that no key's file has: the answer to a probe of a volume without an identity is 404.
-const PROBE: &str = "/00/00/probe";
-
 /// How often the identity of a volume is looked at while it is up.
 pub(crate) const VERIFY_EVERY: Duration = Duration::from_secs(10);
 
@@ -54,7 +50,7 @@ pub struct Volume {
     name: String,
     link: Link,
     health: Health,
-    /// What its markers must say, once that is known.
+    /// What its markers and its owner file must say, once that is known.
     expected: Mutex<Option<Arc<Expected>>>,
     returns: Arc<Names>,
     unverified: Arc<Names>,
@@ -118,90 +114,6 @@ impl Volume {
     #[must_use]
     pub fn is_out(&self) -> bool {
         self.health.is_out()
-    }
-
-    /// Lets it take part, as long as its markers say this.
-    pub(crate) fn admit(self: &Arc<Self>, expected: Expected) {
-        *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(expected));
-        self.act(self.health.admitted(), None);
-    }
-
-    /// Says in its markers that this run has ended, if it takes part.
-    pub(crate) async fn release(&self) -> Outcome<()> {
-        let Some(expected) = self.expected().filter(|_| !self.is_down()) else { return Ok(()) };
-        // else a marker would be made on the mount point of a disk that has just vanished
-        if !self.link.is_meant(&self.name, &expected).await? {
-            return Err(VolumeError::Unverified);
-        }
-        for directory in &expected.known.directories {
-            let marker = Marker { ended: true, ..expected.marker(&self.name, directory) };
-            self.link.mark(&marker).await?;
-        }
-        Ok(())
-    }
-
-    /// Lets it take no part, until it is admitted again.
-    pub(crate) fn bar(self: &Arc<Self>) {
-        self.act(self.health.barred(), None);
-        self.unverified.note(&self.name);
-    }
-
-    /// What is found in these subvolumes, each `/svXX` or nothing, and in further ones that have a marker or files.
-    /// Asks even a volume that takes no part.
-    pub(crate) async fn look_at_all(&self, wanted: &[String]) -> Outcome<Vec<(String, Found)>> {
-        let mut found = Vec::new();
-        for directory in wanted {
-            found.push((directory.clone(), self.link.look(directory).await?));
-        }
-        if found.iter().all(|(_, found)| matches!(found, Found::Marker(_))) {
-            return Ok(found);
-        }
-        for directory in self.link.subvolumes().await?.into_iter().filter(|shown| !wanted.contains(shown)) {
-            let look = self.link.look(&directory).await?;
-            if look != Found::Empty {
-                found.push((directory, look));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Whether a file lies at that path, also of a volume that takes no part yet.
-    pub(crate) async fn shows(&self, path: &str) -> Outcome<bool> {
-        self.link.shows(path).await
-    }
-
-    /// Writes the marker of its subvolume.
-    pub(crate) async fn mark(&self, marker: &Marker) -> Outcome<()> {
-        self.link.mark(marker).await
-    }
-
-    fn expected(&self) -> Option<Arc<Expected>> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Fails if it takes no part.
-    fn check_admitted(&self) -> Outcome<()> {
-        if self.is_out() { Err(VolumeError::Unverified) } else { Ok(()) }
-    }
-
-    /// After a 404: whether it is the word of the volume that is meant. A disk that isn't mounted has no file either.
-    async fn confirm(self: &Arc<Self>, path: &str) -> Outcome<()> {
-        let Some(expected) = self.expected() else { return Ok(()) };
-        let directory = path.get(..5).filter(|directory| directory.starts_with("/sv")).unwrap_or_default();
-        // a file of a subvolume that has no marker: nobody can tell
-        if !expected.known.directories.iter().any(|known| known == directory) {
-            return Err(VolumeError::Unverified);
-        }
-        if self
-            .link
-            .is_meant_at(&self.name, &expected, directory)
-            .await
-            .map_err(|error| self.unanswered(error))?
-        {
-            return Ok(());
-        }
-        self.bar();
-        Err(VolumeError::Unverified)
     }
 
     /// What the volume says of the file; `None` when there is no such file.
@@ -400,35 +312,5 @@ impl Volume {
             Some(Watch::Wake) => self.health.wake(),
             None => {}
         }
-    }
-
-    /// Probes the volume until it is up and has stayed so for a while.
-    async fn watch(self: Arc<Self>) {
-        loop {
-            let (step, actions) = self.health.next_step();
-            self.act(actions, None);
-            match step {
-                Step::Wait(until) => self.health.woken(until).await,
-                Step::Probe => match self.probe().await {
-                    Err(VolumeError::Unverified) => self.bar(),
-                    probed => self.act(self.health.probed(probed.is_ok()), probed.as_ref().err()),
-                },
-                Step::End => return,
-            }
-        }
-    }
-
-    /// Whether the volume answers at all, and is the one that is meant.
-    async fn probe(&self) -> Outcome<()> {
-        if let Some(expected) = self.expected() {
-            return if self.link.is_meant(&self.name, &expected).await? {
-                Ok(())
-            } else {
-                Err(VolumeError::Unverified)
-            };
-        }
-        let status =
-            self.link.exchange(self.link.timeouts.request, Method::HEAD, PROBE, None).await?.status();
-        if status.is_server_error() { Err(VolumeError::Refused(status)) } else { Ok(()) }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use super::volume::MARKER;
+use super::volume::{MARKER, is_identity};
 
 /// A request as it arrived, with the part of its body that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ struct Shared {
     script: Box<dyn Fn(&Recorded) -> Reply + Send + Sync>,
     requests: Mutex<Vec<Recorded>>,
     values: Mutex<Values>,
-    /// Apart from the values, and not scripted: whose volume this is.
+    /// Markers and the owner file, apart from the values, and not scripted: whose volume this is.
     markers: Mutex<Values>,
     identified: AtomicUsize,
     scripts_listings: bool,
@@ -67,7 +67,8 @@ pub struct Fake {
 
 impl Fake {
     /// `script` decides about each request once its head is read; the body is still empty then. What a master asks to
-    /// find out whose volume it is isn't scripted, and isn't among the requests: its marker, and listings.
+    /// find out whose volume it is isn't scripted, and isn't among the requests: its markers, its owner
+    /// file, and listings.
     pub fn new(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
         Self::start(script, false)
     }
@@ -156,9 +157,9 @@ fn converse(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(mut request) = read_head(&mut reader)? {
         let is_listing = request.method == "GET" && request.target.ends_with('/');
-        if request.target.ends_with(MARKER) || is_listing && !shared.scripts_listings {
+        if is_identity(&request.target) || is_listing && !shared.scripts_listings {
             read_body(&mut reader, &mut request, usize::MAX)?;
-            let reads_marker = request.method == "GET" && !is_listing;
+            let reads_marker = request.method == "GET" && request.target.ends_with(MARKER);
             shared.identified.fetch_add(usize::from(reads_marker), Ordering::SeqCst);
             let mut writer = stream;
             writer.write_all(&identify(&request, &shared.markers))?;

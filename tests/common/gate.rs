@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Volume;
-use super::volume::MARKER;
+use super::volume::is_identity;
 
 /// The header that a gate adds to its requests to the volume, so that each answer ends with its connection.
 const CLOSE: &str = "Connection: close\r\n";
@@ -142,7 +142,8 @@ impl Gate {
         });
     }
 
-    /// From now on, `rule` decides about each request, by method and target.
+    /// From now on, `rule` decides about each request, by method and target. The method of a request for a marker or an
+    /// owner file is IDENTIFY, or MARK if it writes one.
     pub fn rule(&self, rule: impl FnMut(&str, &str) -> Option<Order> + Send + 'static) {
         self.shared.state().rules.push(Box::new(rule));
     }
@@ -176,7 +177,7 @@ impl Gate {
         state.passages.values().filter(|p| p.method == method && p.stage == at).count()
     }
 
-    /// Method, target and stage of all requests but those for markers, in order of arrival.
+    /// Method, target and stage of all requests but those for markers and owner files, in order of arrival.
     pub fn requests(&self) -> Vec<(String, String, Stage)> {
         let state = self.shared.state();
         state.passages.values().map(|p| (p.method.clone(), p.target.clone(), p.stage)).collect()
@@ -317,8 +318,12 @@ fn serve(reader: &mut BufReader<&TcpStream>, shared: &Shared) -> io::Result<()> 
     let (passage, order) = {
         let mut state = shared.state();
         // rules that are about a method aren't about whose volume it is
-        let is_marker = target.ends_with(MARKER);
-        let named = if is_marker { "IDENTIFY" } else { method.as_str() };
+        let is_marker = is_identity(&target);
+        let named = match method.as_str() {
+            "PUT" if is_marker => "MARK",
+            _ if is_marker => "IDENTIFY",
+            method => method,
+        };
         let mut rules = state.rules.iter_mut().rev();
         let order = rules.find_map(|rule| rule(named, &target)).unwrap_or(Order::Pass);
         let number = state.number();

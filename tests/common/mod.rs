@@ -39,7 +39,7 @@ pub use http::{Response, request, request_from};
 pub use master::Master;
 pub use process::free_port;
 pub use random::Random;
-pub use volume::{MARKER, Volume, template};
+pub use volume::{MARKER, OWNER_FILE, Volume, template};
 
 /// Polls until `condition` holds, and panics with `what` at the deadline. No other code in the tests sleeps.
 #[track_caller]

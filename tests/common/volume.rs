@@ -16,9 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The path of a marker below its subvolume.
 pub const MARKER: &str = "00/00/davkv,volume";
 
+/// The path of the owner file below the first subvolume.
+pub const OWNER_FILE: &str = "00/00/davkv,owner";
+
 /// The configuration template that `volume/start` fills in.
 pub fn template() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/nginx.conf.template")
+}
+
+/// Whether it is the path of a marker or of an owner file.
+pub fn is_identity(path: &str) -> bool {
+    path.ends_with(MARKER) || path.ends_with(OWNER_FILE)
 }
 
 pub struct Volume {
@@ -84,7 +92,7 @@ impl Volume {
     }
 
     /// The stored values: path below the directory, and bytes, sorted by path. Leaves out uploads under way,
-    /// nginx's files, markers, and hidden files.
+    /// nginx's files, markers, the owner file, and hidden files.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         let read = |path: String| match fs::read(self.dir.join(&path)) {
             Ok(bytes) => Some((path, bytes)),
@@ -102,7 +110,7 @@ impl Volume {
                 let entry = entry.unwrap();
                 let path = entry.path();
                 let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-                let is_marker = name.ends_with(MARKER);
+                let is_marker = is_identity(&name);
                 if name.starts_with('.') || name == "body_temp" || name == "nginx.pid" || is_marker {
                     continue;
                 }

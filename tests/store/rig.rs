@@ -1,7 +1,8 @@
 //! A store over volumes with gates in front of them, and one key.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use davkv::index::{self, Index};
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
 use davkv::record::{Headers, Record};
-use davkv::store::{Forgotten, Incoming, Options, Precondition, Store};
+use davkv::store::{Forgotten, IdentifyError, Incoming, Options, Precondition, Store};
 use davkv::volume::{Addresses, Timeouts, Volumes};
 use http_body_util::Full;
 use tokio::runtime::Runtime;
@@ -55,6 +56,7 @@ impl Rig {
             recheck: Duration::ZERO,
             upload_expiry: Duration::ZERO,
             sweep_every: Duration::from_hours(1),
+            raise_every: Duration::from_mins(1),
             forgotten: Forgotten::default(),
             replaced: Vec::new(),
         };
@@ -90,6 +92,29 @@ impl Rig {
         self.runtime.block_on(between(&index));
         index.close();
         self.start();
+    }
+
+    /// Copies the index, as it is now, into a directory of that name. Also tells the number of the run that the copy
+    /// has.
+    pub(crate) fn copy_index(&self, name: &str) -> (PathBuf, u64) {
+        let copied = self.db.with_file_name(name);
+        let status = Command::new("cp").arg("-a").args([&self.db, &copied]).status().unwrap();
+        assert!(status.success());
+        let options = index::Options { create: false, cache_bytes: 1 << 20, sync: false };
+        let index = Index::open(&copied, options).unwrap();
+        let owner = self.runtime.block_on(index.owner()).unwrap().unwrap();
+        index.close();
+        (copied, owner.run.number)
+    }
+
+    /// Starts another store over the same volumes with that index, and tells what came of it.
+    pub(crate) fn start_with(&self, db: &Path) -> std::result::Result<(), IdentifyError> {
+        let options = index::Options { create: false, cache_bytes: 1 << 20, sync: false };
+        let (index, timeouts) = (Index::open(db, options).unwrap(), self.options.timeouts);
+        self.runtime.block_on(async {
+            let volumes = Volumes::new(Addresses::default(), timeouts).verified();
+            Store::new(index, volumes, self.options.clone()).start().await
+        })
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -15,7 +15,7 @@ impl LevelDb {
     pub(in crate::index) async fn set_fact(&self, fact: Fact, value: Vec<u8>) -> Result<(), IndexError> {
         let rows = vec![(fact.row(), value)];
         // a volume must never know more of the store than its index does
-        self.write(Change::Rows(rows), Durability::Power).await.map(drop)
+        self.send(Change::Rows(rows), Durability::Power).await.map(drop)
     }
 
     pub(in crate::index) async fn volume_facts(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {

@@ -21,6 +21,7 @@ mod writer;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -55,6 +56,8 @@ pub struct LevelDb {
     thread: Option<JoinHandle<()>>,
     /// Reserved numbers that were not given out yet.
     numbers: Mutex<Range<u64>>,
+    /// Whether anything but facts may have been written since that was asked last.
+    written: AtomicBool,
 }
 
 #[allow(clippy::unused_async, reason = "the interface of all engines; what is quick here is not everywhere")]
@@ -68,7 +71,8 @@ impl LevelDb {
             .spawn(move || write_all(&writing, &writes, sync))
             .map_err(|error| IndexError::because("can't start the index's writer thread", error))?;
         let (thread, numbers, path) = (Some(thread), Mutex::new(0..0), path.to_owned());
-        Ok(Self { current, path, sync, writer: Some(sender), thread, numbers })
+        let written = AtomicBool::new(false);
+        Ok(Self { current, path, sync, writer: Some(sender), thread, numbers, written })
     }
 
     pub(super) async fn look(&self, key: &Key) -> Result<Option<Record>, IndexError> {
@@ -192,13 +196,35 @@ impl LevelDb {
     /// Writes on this thread where nothing has to be waited for, and on the writer thread otherwise.
     async fn write_soon(&self, change: Change, durability: Durability) -> Result<Effect, IndexError> {
         match try_write(&self.current, change, durability, self.sync) {
-            Tried::Now(written) => written,
+            Tried::Now(written) => {
+                self.note_written();
+                written
+            }
             Tried::Later(change) => self.write(change, durability).await,
         }
     }
 
     /// Has the writer thread write.
     async fn write(&self, change: Change, durability: Durability) -> Result<Effect, IndexError> {
+        let effect = self.send(change, durability).await;
+        self.note_written();
+        effect
+    }
+
+    /// After each write, whatever came of it: before it, the flag could be taken before the write is there.
+    fn note_written(&self) {
+        // all threads read it, and only the first after a while changes it
+        if !self.written.load(Ordering::Relaxed) {
+            self.written.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn take_written(&self) -> bool {
+        self.written.swap(false, Ordering::Relaxed)
+    }
+
+    /// As [`LevelDb::write`], for what is no news to [`LevelDb::take_written`].
+    async fn send(&self, change: Change, durability: Durability) -> Result<Effect, IndexError> {
         let gone = || IndexError::new("the index's writer thread is gone");
         let (reply, answer) = oneshot::channel();
         let write = Write { change, durability, reply };

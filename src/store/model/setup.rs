@@ -30,6 +30,7 @@ pub(super) fn options(volumes: &[usize]) -> Options {
         recheck: Duration::ZERO,
         upload_expiry: Duration::from_hours(24 * 7),
         sweep_every: SWEEP_EVERY,
+        raise_every: Duration::from_mins(1),
         forgotten: Forgotten::default(),
         replaced: Vec::new(),
     }
