@@ -1,4 +1,5 @@
-//! Looks after the volumes that take no part: each is looked at again and again until it does.
+//! Looks after the volumes that take no part: each is looked at again and again until it does. Then the values that were
+//! stored there just before are looked at again, too.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -41,6 +42,10 @@ impl Core {
                 biased;
                 () = self.stopping.cancelled() => return,
                 name = self.volumes.unverified() => name,
+                name = self.volumes.doubtful() => {
+                    self.tasks.spawn(Arc::clone(&self).recheck(name));
+                    continue;
+                }
                 Some((name, standing)) = looking.next() => {
                     if matches!(standing, Standing::Taken) {
                         self.options.placement.volumes().for_each(|name| self.volumes.named(name).bar());

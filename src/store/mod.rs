@@ -39,6 +39,7 @@ mod read;
 mod reaper;
 mod rebalance;
 mod recent;
+mod recheck;
 mod recovery;
 mod register;
 mod replicas;

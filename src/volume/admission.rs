@@ -9,6 +9,7 @@ use super::Volume;
 use super::health::Step;
 use super::identity::Expected;
 use super::outcome::{Outcome, VolumeError};
+use super::unseen::{InDoubt, Unseen};
 use crate::identity::{Found, Marker, Owner, Seen};
 
 /// A path that no key's file has: the answer to a probe of a volume without an identity is 404.
@@ -18,13 +19,26 @@ impl Volume {
     /// Lets it take part, as long as its markers say this, and its owner file names no run that this one doesn't know.
     pub(crate) fn admit(self: &Arc<Self>, expected: Expected) {
         *self.expected.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(expected));
+        self.doubt();
         self.act(self.health.admitted(), None);
+    }
+
+    /// It was away: what was put since its markers were last seen is to be looked at again.
+    fn doubt(&self) {
+        if self.unseen.as_ref().is_some_and(Unseen::doubt) {
+            self.queues.doubtful.note(&self.name);
+        }
+    }
+
+    /// Takes the files that were put since its markers were last seen, when it was away.
+    pub(crate) fn take_in_doubt(&self) -> InDoubt {
+        self.unseen.as_ref().map(Unseen::take_in_doubt).unwrap_or_default()
     }
 
     /// Lets it take no part, until it is admitted again.
     pub(crate) fn bar(self: &Arc<Self>) {
         self.act(self.health.barred(), None);
-        self.unverified.note(&self.name);
+        self.queues.unverified.note(&self.name);
     }
 
     /// What is found in these subvolumes, each `/svXX` or nothing, and in further ones that have a marker or files.
@@ -146,6 +160,7 @@ impl Volume {
     /// `Unverified`: it isn't the volume that is meant, or another program has taken it.
     pub(crate) async fn verify(&self) -> Outcome<()> {
         let Some(expected) = self.expected() else { return Err(VolumeError::Unverified) };
+        let (was_down, so_far) = (self.is_down(), self.unseen.as_ref().map(Unseen::so_far));
         if !self.link.is_meant(&self.name, &expected).await? {
             return Err(VolumeError::Unverified);
         }
@@ -154,6 +169,12 @@ impl Volume {
         let Some(expected) = self.expected() else { return Err(VolumeError::Unverified) };
         if expected.is_taken(there) {
             return Err(VolumeError::Unverified);
+        }
+        match (&self.unseen, so_far) {
+            // its disk may have been away, too
+            _ if was_down => self.doubt(),
+            (Some(unseen), Some(so_far)) => unseen.seen(so_far),
+            _ => {}
         }
         if there == expected.owner_file() {
             return Ok(());

@@ -18,6 +18,7 @@ mod names;
 pub(crate) mod network;
 mod outcome;
 mod pool;
+mod unseen;
 mod volumes;
 
 use std::fmt;
@@ -40,6 +41,8 @@ use names::Names;
 pub use outcome::{FileInfo, Timeouts, VolumeError};
 use outcome::{Outcome, late};
 use pool::Answer;
+pub(crate) use unseen::InDoubt;
+use unseen::Unseen;
 pub use volumes::{Addresses, Volumes};
 
 /// How often the identity of a volume is looked at while it is up.
@@ -52,20 +55,27 @@ pub struct Volume {
     health: Health,
     /// What its markers and its owner file must say, once that is known.
     expected: Mutex<Option<Arc<Expected>>>,
+    /// What was put since its markers were last seen; `None` if it is taken as it is.
+    unseen: Option<Unseen>,
+    queues: Queues,
+}
+
+/// Volumes that are to be looked after, and why.
+#[derive(Clone, Default)]
+struct Queues {
+    /// They were down, and are up again.
     returns: Arc<Names>,
+    /// It isn't known whose they are.
     unverified: Arc<Names>,
+    /// They have files in doubt.
+    doubtful: Arc<Names>,
 }
 
 impl Volume {
-    fn new(
-        name: &str,
-        link: Link,
-        verify_every: Option<Duration>,
-        returns: Arc<Names>,
-        unverified: Arc<Names>,
-    ) -> Self {
+    fn new(name: &str, link: Link, verify_every: Option<Duration>, queues: Queues) -> Self {
         let (health, expected) = (Health::new(verify_every), Mutex::default());
-        Self { name: name.to_owned(), link, health, expected, returns, unverified }
+        let unseen = verify_every.map(|_| Unseen::default());
+        Self { name: name.to_owned(), link, health, expected, unseen, queues }
     }
 
     /// The name by which it is placed and recorded.
@@ -187,6 +197,9 @@ impl Volume {
         match answered.await {
             Ok(StatusCode::CREATED | StatusCode::NO_CONTENT) => {
                 self.act(self.health.served(path, Access::Write), None);
+                if let Some(unseen) = &self.unseen {
+                    unseen.note(path);
+                }
                 Ok(())
             }
             Ok(status) => {
@@ -305,7 +318,7 @@ impl Volume {
             self.link.close_idle();
         }
         if actions.returned {
-            self.returns.note(&self.name);
+            self.queues.returns.note(&self.name);
         }
         match actions.watch {
             Some(Watch::Start) => drop(tokio::spawn(Arc::clone(self).watch())),

@@ -6,10 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::link::Link;
-use super::names::Names;
 use super::network::{self, Network};
 use super::outcome::Timeouts;
-use super::{VERIFY_EVERY, Volume};
+use super::{Queues, VERIFY_EVERY, Volume};
 use crate::placement::Place;
 
 /// Where volumes are that have a name of their own: `HOST:PORT` by name. The name of every other volume is its
@@ -25,8 +24,7 @@ pub struct Volumes {
     known: RwLock<HashMap<String, Arc<Volume>>>,
     /// How often the identity of a volume is looked at while it is up; `None` where volumes are taken as they are.
     verify_every: Option<Duration>,
-    returns: Arc<Names>,
-    unverified: Arc<Names>,
+    queues: Queues,
 }
 
 impl Volumes {
@@ -44,8 +42,7 @@ impl Volumes {
             timeouts,
             known: RwLock::default(),
             verify_every: None,
-            returns: Arc::default(),
-            unverified: Arc::default(),
+            queues: Queues::default(),
         }
     }
 
@@ -62,7 +59,12 @@ impl Volumes {
 
     /// Waits until the identity of a volume is to be looked at, and returns its name.
     pub(crate) async fn unverified(&self) -> String {
-        self.unverified.next().await
+        self.queues.unverified.next().await
+    }
+
+    /// Waits until a volume that was away has files in doubt, and returns its name.
+    pub(crate) async fn doubtful(&self) -> String {
+        self.queues.doubtful.next().await
     }
 
     /// The volume of that name.
@@ -77,11 +79,10 @@ impl Volumes {
         let volume = known.entry(name.to_owned()).or_insert_with(|| {
             let address = self.addresses.of(name);
             if self.are_verified() {
-                self.unverified.note(name);
+                self.queues.unverified.note(name);
             }
             let link = Link::new(Arc::clone(&self.network), address, self.timeouts);
-            let (returns, unverified) = (Arc::clone(&self.returns), Arc::clone(&self.unverified));
-            Arc::new(Volume::new(name, link, self.verify_every, returns, unverified))
+            Arc::new(Volume::new(name, link, self.verify_every, self.queues.clone()))
         });
         Arc::clone(volume)
     }
@@ -95,7 +96,7 @@ impl Volumes {
     /// Waits until a volume that was down is up again, and returns its name. A volume that comes and goes
     /// is told of every few seconds at most.
     pub async fn returned(&self) -> String {
-        self.returns.next().await
+        self.queues.returns.next().await
     }
 }
 

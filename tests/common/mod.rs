@@ -68,8 +68,13 @@ impl Cluster {
     /// As [`Cluster::new`], in a temporary directory below `parent`.
     pub fn new_in(parent: &Path, volumes: usize, flags: &[&str]) -> Self {
         let tempdir = tempfile::tempdir_in(parent).unwrap();
-        let volumes: Vec<_> =
+        let volumes =
             (1..=volumes).map(|n| Volume::start(&tempdir.path().join(format!("volume{n}")))).collect();
+        Self::over(volumes, tempdir, flags)
+    }
+
+    /// Starts a master over these volumes.
+    pub fn over(volumes: Vec<Volume>, tempdir: tempfile::TempDir, flags: &[&str]) -> Self {
         let addresses: Vec<_> = volumes.iter().map(Volume::addr).collect();
         let master = Master::start(&tempdir.path().join("db"), &addresses, flags);
         Self { master, volumes, tempdir }

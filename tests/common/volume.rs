@@ -24,6 +24,10 @@ pub fn template() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/nginx.conf.template")
 }
 
+fn start() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/start")
+}
+
 /// Whether it is the path of a marker or of an owner file.
 pub fn is_identity(path: &str) -> bool {
     path.ends_with(MARKER) || path.ends_with(OWNER_FILE)
@@ -31,6 +35,8 @@ pub fn is_identity(path: &str) -> bool {
 
 pub struct Volume {
     dir: PathBuf,
+    /// `volume/start`, or a copy beside another template.
+    script: PathBuf,
     port: u16,
     master: String,
     child: Option<Child>,
@@ -47,8 +53,24 @@ impl Volume {
 
     /// Starts a volume for masters at these addresses.
     pub fn start_for(master: &str, dir: &Path) -> Self {
+        Self::start_from(start(), master, dir)
+    }
+
+    /// Starts a volume with minikeyvalue's template, which serves and takes whatever lies in the directory.
+    pub fn start_as_minikeyvalue(dir: &Path) -> Self {
+        let scripts = dir.with_extension("scripts");
+        fs::create_dir(&scripts).unwrap();
+        let template =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/minikeyvalue/nginx.conf.template");
+        fs::copy(template, scripts.join("nginx.conf.template")).unwrap();
+        fs::copy(start(), scripts.join("start")).unwrap();
+        Self::start_from(scripts.join("start"), "127.0.0.0/8", dir)
+    }
+
+    fn start_from(script: PathBuf, master: &str, dir: &Path) -> Self {
         let mut volume = Self {
             dir: dir.to_owned(),
+            script,
             port: free_port(),
             master: master.to_owned(),
             child: None,
@@ -65,7 +87,11 @@ impl Volume {
 
     /// The command that serves `dir`, not started yet.
     pub fn command(dir: &Path, port: u16) -> Command {
-        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/start"));
+        Self::command_of(&start(), dir, port)
+    }
+
+    fn command_of(script: &Path, dir: &Path, port: u16) -> Command {
+        let mut command = Command::new(script);
         command.arg("--here").arg(dir).env("PORT", format!("127.0.0.1:{port}"));
         // two workers, so that tests notice state that workers don't share
         command.env("WORKERS", "2").env_remove("BODY_BUFFER").env_remove("MASTER");
@@ -125,6 +151,19 @@ impl Volume {
         walk(&self.dir, &self.dir, &mut paths);
         paths.sort();
         paths
+    }
+
+    /// Deletes the markers and the owner file, as if no master that writes any had ever had the volume.
+    pub fn unmark(&self) {
+        let subvolumes = (0..=0xff).map(|number| format!("sv{number:02X}"));
+        for subvolume in subvolumes.chain([String::new()]) {
+            for file in [MARKER, OWNER_FILE] {
+                match fs::remove_file(self.dir.join(&subvolume).join(file)) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => panic!("{file}: {error}"),
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// Writes markers that say nothing, for tests without a master: the volume itself asks only whether there are any.
@@ -198,7 +237,7 @@ impl Volume {
 
     /// Starts it and waits until it answers. Fails with the log.
     fn run(&mut self) -> Result<(), String> {
-        let mut command = Self::command(&self.dir, self.port);
+        let mut command = Self::command_of(&self.script, &self.dir, self.port);
         let mut child = command.env("MASTER", &self.master).spawn().expect("volume/start");
         let log = Arc::<Mutex<String>>::default();
         self.log = Arc::clone(&log);

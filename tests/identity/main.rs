@@ -10,4 +10,5 @@ mod common;
 mod disks;
 mod indexes;
 mod owner_file;
+mod put_away;
 mod rig;

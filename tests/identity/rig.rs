@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -76,15 +77,15 @@ pub(crate) fn assert_refused(output: &Output, parts: &[&str]) {
 pub(crate) fn unmount(volume: &Volume) -> PathBuf {
     let aside = volume.dir().with_extension("unmounted");
     fs::rename(volume.dir(), &aside).unwrap();
-    fs::create_dir(volume.dir()).unwrap();
-    let owner = fs::metadata(&aside).unwrap();
-    std::os::unix::fs::chown(
-        volume.dir(),
-        Some(std::os::unix::fs::MetadataExt::uid(&owner)),
-        Some(std::os::unix::fs::MetadataExt::gid(&owner)),
-    )
-    .unwrap();
+    make_as(volume.dir(), &aside);
     aside
+}
+
+/// Makes an empty directory with the owner of that other one.
+pub(crate) fn make_as(directory: &Path, other: &Path) {
+    fs::create_dir(directory).unwrap();
+    let owner = fs::metadata(other).unwrap();
+    chown(directory, Some(owner.uid()), Some(owner.gid())).unwrap();
 }
 
 /// Mounts the disk again; what was written to its mount point meanwhile is hidden by that.
