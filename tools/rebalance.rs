@@ -64,7 +64,7 @@ async fn run(flags: Rebalance) -> Result<Summary, String> {
     let addresses = store::follow(&index, &options.placement, addresses, options.timeouts).await;
     let volumes = Volumes::new(addresses.map_err(|error| error.to_string())?, options.timeouts);
     let store = Store::new(index, volumes.verified(), options);
-    let result = match check(&store).await {
+    let result = match check(&store, dry_run).await {
         Ok(()) => rebalance_all(&store, dry_run, jobs.jobs.into()).await,
         Err(error) => Err(error),
     };
@@ -73,8 +73,9 @@ async fn run(flags: Rebalance) -> Result<Summary, String> {
 }
 
 /// Checks that each volume of these that answers is the one that is meant, before anything is copied.
-async fn check(store: &Store) -> Result<(), String> {
-    for (name, standing) in store.identify().await.map_err(|error| error.to_string())? {
+async fn check(store: &Store, dry_run: bool) -> Result<(), String> {
+    let standings = if dry_run { store.inspect().await } else { store.identify().await };
+    for (name, standing) in standings.map_err(|error| error.to_string())? {
         let is_used = store.options().placement.volumes().any(|used| used == name);
         if let Standing::Refused { .. } = standing
             && is_used

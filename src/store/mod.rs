@@ -126,6 +126,15 @@ impl Store {
         lifetime::take_over(&self.0).await
     }
 
+    /// As [`Store::identify`], for a program that writes nothing: the index and the volumes stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// The index can't be read, or isn't the one that was used last.
+    pub async fn inspect(&self) -> std::result::Result<Vec<(String, Standing)>, IdentifyError> {
+        self.0.inspect().await
+    }
+
     /// Is cancelled when another program with a copy of the index has taken the volumes over: nothing is written any
     /// more.
     #[must_use]

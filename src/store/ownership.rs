@@ -102,7 +102,8 @@ impl Core {
 
     /// Raises the number of the run, and notes whether the run has ended.
     async fn raise(&self, ended: bool) -> Result<(), IndexError> {
-        let (Some(owner), Some(volumes)) = (self.owner(), self.owned_volumes().await?) else { return Ok(()) };
+        let Some(owner) = self.owner() else { return Ok(()) };
+        let Some(volumes) = self.owned_volumes().await? else { return Ok(()) };
         let number = owner.run.number.saturating_add(1);
         let owner = Owner { run: Run { number, ..owner.run }, ended, ..owner };
         self.index.set_owner(&owner).await?;
@@ -126,7 +127,8 @@ impl Core {
 
     /// Notes that the run has ended, and wrote nothing since its number rose.
     async fn end(&self) -> Result<(), IndexError> {
-        let (Some(owner), Some(volumes)) = (self.owner(), self.owned_volumes().await?) else { return Ok(()) };
+        let Some(owner) = self.owner() else { return Ok(()) };
+        let Some(volumes) = self.owned_volumes().await? else { return Ok(()) };
         let owner = Owner { ended: true, ..owner };
         self.index.set_owner(&owner).await?;
         write_files(&volumes, &owner, true).await;

@@ -65,6 +65,38 @@ impl Core {
         Ok(standings)
     }
 
+    /// As [`Core::identify`], for a program that writes nothing, neither to the index nor to a volume. A volume that
+    /// would be adopted takes part as it is.
+    pub(super) async fn inspect(&self) -> Result<Vec<(String, Standing)>, IdentifyError> {
+        let known = self.index.known_volumes().await?;
+        let looks = self.look_at_all(&known).await;
+        let store = self.last_owner(&looks).await?.map_or_else(|| self.random_id(), |owner| owner.store);
+        let mut standings = Vec::new();
+        for (name, look) in looks {
+            let decision = match look {
+                Ok(seen) => self.decide(store, &name, known.get(&name), &seen).await?,
+                Err(error) => Decision::Out(Standing::Down(error)),
+            };
+            let volume = self.volumes.named(&name);
+            let standing = match decision {
+                Decision::Out(standing) => {
+                    standing.log(&name);
+                    standing
+                }
+                Decision::In { known, is_new: false } => {
+                    volume.admit(Expected { store, known, owner: None, ended: false });
+                    Standing::Verified
+                }
+                Decision::In { is_new: true, .. } => {
+                    volume.admit_as_it_is();
+                    Standing::Verified
+                }
+            };
+            standings.push((name, standing));
+        }
+        Ok(standings)
+    }
+
     /// Looks at all volumes that this store uses or knows, except those that are gone for good.
     async fn look_at_all(&self, known: &BTreeMap<String, Known>) -> Vec<(String, Look)> {
         let names = self.options.placement.volumes().chain(known.keys().map(String::as_str));

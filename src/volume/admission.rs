@@ -23,6 +23,11 @@ impl Volume {
         self.act(self.health.admitted(), None);
     }
 
+    /// Lets it take part as it is, although it has no markers: for a program that writes nothing.
+    pub(crate) fn admit_as_it_is(self: &Arc<Self>) {
+        self.act(self.health.admitted(), None);
+    }
+
     /// It was away: what was put since its markers were last seen is to be looked at again.
     fn doubt(&self) {
         if self.unseen.as_ref().is_some_and(Unseen::doubt) {

@@ -197,7 +197,11 @@ pub(crate) fn as_volumes_know(modified: Timestamp) -> Timestamp {
 
 /// All rows of an index that no master has open, in their stored form.
 pub(crate) fn rows(db: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let database = Database::open(db, &leveldb::Options { create: false, ..Default::default() }).unwrap();
+    rows_of(&Database::open(db, &leveldb::Options { create: false, ..Default::default() }).unwrap())
+}
+
+/// All rows of a database.
+pub(crate) fn rows_of(database: &Database) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut rows = BTreeMap::new();
     let mut iter = database.iter(false);
     iter.seek_to_first();

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
-use crate::rig::{Ended, Random, Rig, contents};
+use davkv::leveldb::{Batch, Database, Options};
+
+use crate::common::Volume;
+use crate::rig::{Ended, Random, Rig, contents, rows, rows_of};
 
 #[test]
 fn a_dry_run_changes_nothing_and_predicts_the_run() {
@@ -42,4 +47,50 @@ fn a_dry_run_reports_the_same_failures_as_the_run() {
     assert_eq!(planned.figure("failures"), model.len() as u64);
     let done = rig.rebalance(&rig.addresses(), &[]);
     assert_eq!(failed(&planned), failed(&done));
+}
+
+/// All files below a directory, with their inodes: one that is written again gets another.
+fn all_files(directory: &Path) -> BTreeSet<(PathBuf, u64)> {
+    let mut files = BTreeSet::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(all_files(&path));
+        } else {
+            files.insert((path.clone(), fs::metadata(path).unwrap().ino()));
+        }
+    }
+    files
+}
+
+#[test]
+fn a_dry_run_adopts_no_volume_and_takes_none_over() {
+    let mut rig = Rig::new(3);
+    rig.fill(12, &mut Random::new());
+    rig.add_volume();
+    for is_adopted in [true, false] {
+        if !is_adopted {
+            // as minikeyvalue and davkv 0.1 leave a store
+            rig.volumes.iter().for_each(Volume::unmark);
+            let database =
+                Database::open(&rig.db(), &Options { create: false, ..Options::default() }).unwrap();
+            let mut batch = Batch::new();
+            for row in rows_of(&database).into_keys().filter(|row| is_identity(row)) {
+                batch.delete(&row);
+            }
+            database.write(&batch, true).unwrap();
+        }
+        let files = || rig.volumes.iter().map(|volume| all_files(volume.dir())).collect::<Vec<_>>();
+        let (index, before) = (rows(&rig.db()), files());
+        assert_eq!(index.keys().any(|row| is_identity(row)), is_adopted);
+        let planned = rig.rebalance(&rig.addresses(), &["--dry-run"]);
+        planned.assert_done();
+        assert!(planned.figure("moved") > 0);
+        assert!(rows(&rig.db()) == index);
+        assert!(files() == before);
+    }
+}
+
+fn is_identity(row: &[u8]) -> bool {
+    row.starts_with(b"\0store") || row.starts_with(b"\0volume")
 }
