@@ -393,17 +393,17 @@ fn invalid_usage_is_reported_in_one_line() {
     let dir = tempdir.path().join("volume");
     let dir = dir.to_str().unwrap();
     for port in ["", "0", "65536", "3001x", "a b:3001", "1;2", ":3001", "127.0.0.1:"] {
-        assert_one_line(&start(dir, &[("PORT", port)]), 2, "PORT=3001 volume/start DIR");
+        assert_one_line(&start(dir, &[("PORT", port)]), 2, "PORT=3001 volume/start [--here] DIR");
     }
     for masters in [",", "localhost", "127.0.0.1;", "127.0.0.1 1; }", "${PORT}"] {
         assert_one_line(&start(dir, &[("MASTER", masters)]), 2, "MASTER=10.0.0.5");
     }
     assert_one_line(&start(dir, &[("WORKERS", "many")]), 2, "WORKERS=16");
     assert_one_line(&start(dir, &[("BODY_BUFFER", "64k;")]), 2, "BODY_BUFFER=1m");
-    assert_one_line(&start("--help", &[]), 2, "PORT=3001 volume/start DIR");
-    assert_one_line(&start("", &[]), 2, "PORT=3001 volume/start DIR");
+    assert_one_line(&start("--help", &[]), 2, "PORT=3001 volume/start [--here] DIR");
+    assert_one_line(&start("", &[]), 2, "PORT=3001 volume/start [--here] DIR");
     let two = Volume::command(Path::new(dir), free_port()).arg("more").output().unwrap();
-    assert_one_line(&two, 2, "PORT=3001 volume/start DIR");
+    assert_one_line(&two, 2, "PORT=3001 volume/start [--here] DIR");
     // `volume/start` doesn't create a missing parent, which may be a disk that is not mounted
     let missing = format!("{dir}/volume");
     assert_one_line(&start(&missing, &[]), 1, "does its parent exist");

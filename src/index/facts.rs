@@ -58,7 +58,7 @@ impl Index {
     ///
     /// The write may or may not have happened.
     pub async fn set_owner(&self, owner: &Owner) -> Result<(), IndexError> {
-        engine!(self, engine => engine.set_fact(Fact::Owner, owner.encode()).await)
+        engine!(self, engine => engine.set_fact(Fact::Owner, Some(owner.encode())).await)
     }
 
     /// Whether anything but facts may have been written since this was asked last, or since the index was opened.
@@ -82,7 +82,16 @@ impl Index {
     ///
     /// As [`Index::set_owner`].
     pub async fn set_known(&self, name: &str, known: &Known) -> Result<(), IndexError> {
-        engine!(self, engine => engine.set_fact(Fact::Volume(name.to_owned()), known.encode()).await)
+        engine!(self, engine => engine.set_fact(Fact::Volume(name.to_owned()), Some(known.encode())).await)
+    }
+
+    /// Forgets the volume of that name, which need not be known.
+    ///
+    /// # Errors
+    ///
+    /// As [`Index::set_owner`].
+    pub async fn forget_volume(&self, name: &str) -> Result<(), IndexError> {
+        engine!(self, engine => engine.set_fact(Fact::Volume(name.to_owned()), None).await)
     }
 }
 

@@ -28,8 +28,8 @@ pub(crate) struct Rows<'a> {
 pub(crate) struct Batch {
     pub(crate) entry: Option<(Key, Entry)>,
     pub(crate) note: Option<(Note, Option<Record>)>,
-    /// The row and value of a fact.
-    pub(crate) fact: Option<(Vec<u8>, Vec<u8>)>,
+    /// The row and value of a fact; without a value it is forgotten.
+    pub(crate) fact: Option<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 /// Decides on a write when its turn comes.
@@ -165,7 +165,7 @@ impl Simulated {
         self.read(Read::Row, |rows| rows.facts.get(&fact.row()).cloned()).await
     }
 
-    pub(super) async fn set_fact(&self, fact: Fact, value: Vec<u8>) -> Result<(), IndexError> {
+    pub(super) async fn set_fact(&self, fact: Fact, value: Option<Vec<u8>>) -> Result<(), IndexError> {
         let fact = Some((fact.row(), value));
         let decide = |_: &Rows<'_>| (Effect::Done(Done::default()), Batch { fact, ..Batch::default() });
         self.0.write(Box::new(decide)).await.map(drop)
@@ -385,7 +385,11 @@ impl Stage for Calm {
         Box::pin(async move {
             let mut all = self.0.lock().map_err(|_poisoned| IndexError::new("a test panicked"))?;
             let (effect, batch) = decide(&all.rows());
-            all.facts.extend(batch.fact);
+            match batch.fact {
+                Some((row, Some(value))) => drop(all.facts.insert(row, value)),
+                Some((row, None)) => drop(all.facts.remove(&row)),
+                None => {}
+            }
             all.entries.extend(batch.entry);
             match batch.note {
                 Some((note, Some(record))) => drop(all.notes.insert(note, record)),

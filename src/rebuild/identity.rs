@@ -1,12 +1,14 @@
 //! Whose the volumes are, as their markers say: a rebuild takes their word for it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Options;
 use crate::clock::Timestamp;
 use crate::identity::{Id, Known, Owner, Run, Verdict, judge};
 use crate::index::{Index, IndexError};
-use crate::store::Survey;
+use crate::store::{Survey, sample};
+use crate::volume::{Volume, Volumes};
 
 /// The store on the volumes, and what each of them says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +28,9 @@ pub(super) struct Identity {
 /// # Errors
 ///
 /// One line for the operator: they belong to more than one store, a disk isn't mounted, or a volume has another name.
-pub(super) async fn find(options: &Options, older: Option<&Index>) -> Result<Option<Identity>, String> {
+pub(super) async fn find(options: &Options, older_index: Option<&Index>) -> Result<Option<Identity>, String> {
     let text = |error: IndexError| error.to_string();
-    let (older, known) = match older {
+    let (older, known) = match older_index {
         Some(index) => (index.owner().await.map_err(text)?, index.known_volumes().await.map_err(text)?),
         None => (None, BTreeMap::new()),
     };
@@ -41,11 +43,17 @@ pub(super) async fn find(options: &Options, older: Option<&Index>) -> Result<Opt
             owners.push(file.run);
         }
     }
-    let is_older_outdated =
-        older.as_ref().is_some_and(|older| owners.iter().any(|run| !older.knows(*run)) || older.own_from > 0);
+    let is_older_outdated = match (&older, older_index) {
+        (Some(older), _) => owners.iter().any(|run| !older.knows(*run)) || older.own_from > 0,
+        // minikeyvalue's, or one of davkv 0.1: whether it comes before the store's or after it, nothing tells
+        (None, Some(_)) => marker.is_some(),
+        (None, None) => false,
+    };
+    let is_older_last = older.is_some() && !is_older_outdated;
     let Some(store) = older.map(|owner| owner.store).or(marker.map(|marker| marker.store)) else {
         return Ok(None);
     };
+    let volumes_there = Volumes::new(options.addresses.clone(), options.timeouts);
     let mut volumes = BTreeMap::new();
     for (name, seen) in looks {
         let refuse = |why: String| Err(format!("the volume {name}: {why}"));
@@ -62,16 +70,40 @@ pub(super) async fn find(options: &Options, older: Option<&Index>) -> Result<Opt
             Verdict::Unmarked { known: Some(known), has_values: false, .. } => {
                 volumes.insert(name, known);
             }
-            Verdict::Unmarked { new, .. } => {
-                let place = new.first().filter(|new| !new.is_empty()).map_or("it", String::as_str);
-                return refuse(format!(
-                    "{place} has no marker of the store {store}, which other disks have: mount the right disk, or leave \
-                     it out"
-                ));
+            Verdict::Unmarked { known, new, has_values } => {
+                let volume = volumes_there.named(&name);
+                if !is_to_be_adopted(older_index, is_older_last, &volume, &new, has_values).await? {
+                    let place = new.first().filter(|new| !new.is_empty()).map_or("it", String::as_str);
+                    return refuse(format!(
+                        "{place} has no marker of the store {store}, which other disks have: mount the right disk, or \
+                         leave it out; if the first start of a master was interrupted, name the index that it had with \
+                         --from"
+                    ));
+                }
+                volumes.extend(known.map(|known| (name, known)));
             }
         }
     }
     Ok(Some(Identity { store, volumes, owners, is_older_outdated }))
+}
+
+/// Whether a volume without markers in these subvolumes belongs to the store all the same: its adoption was interrupted,
+/// or is still to come. Only the older index tells: without it, it may be a disk that isn't mounted, or another store's.
+async fn is_to_be_adopted(
+    older: Option<&Index>,
+    is_older_last: bool,
+    volume: &Arc<Volume>,
+    new: &[String],
+    has_values: bool,
+) -> Result<bool, String> {
+    match older {
+        // one that is out of date may not know that it was adopted since
+        Some(older) if has_values || is_older_last => {
+            let sampled = sample(older, volume, new, has_values).await.map_err(|error| error.to_string())?;
+            Ok(sampled.map_err(|error| format!("the volume {}: {error}", volume.name()))?.is_none())
+        }
+        _ => Ok(false),
+    }
 }
 
 impl Identity {

@@ -79,6 +79,7 @@ pub use lifetime::NotReady;
 pub use read::Reading;
 pub use rebalance::Rebalanced;
 pub use replicas::Located;
+pub(crate) use sample::sample;
 pub use splice::{Piece, Spliced};
 pub use standing::{IdentifyError, Standing};
 pub use survey::{Look, Survey, check_for_a_new_index, follow};
@@ -420,7 +421,8 @@ impl Store {
         self.0.plan_rebalance(key).await
     }
 
-    /// Drops the files on forgotten volumes from all intents, and returns how many.
+    /// Drops the files on forgotten volumes from all intents, and what is known of these volumes; returns how many
+    /// files those were.
     ///
     /// # Errors
     ///

@@ -49,7 +49,8 @@ impl Core {
         Ok(self.plan(key, &entry, record, Name::Generation(0)).await?.summary)
     }
 
-    /// Drops the files on forgotten volumes from all intents, and returns how many.
+    /// Drops the files on forgotten volumes from all intents, and what is known of these volumes; returns how many
+    /// files those were.
     pub(super) async fn forget(&self) -> Result<u64> {
         let forgotten = &self.options.forgotten;
         let (mut start, mut dropped) = (Vec::new(), 0);
@@ -65,9 +66,13 @@ impl Core {
             }
             match page.next {
                 Some(next) => start = next,
-                None => return Ok(dropped),
+                None => break,
             }
         }
+        for volume in &forgotten.0 {
+            self.index.forget_volume(volume).await?;
+        }
+        Ok(dropped)
     }
 
     /// Moves the value to where the volumes want it.

@@ -1,8 +1,10 @@
 //! Disks that vanish, return, are swapped, replaced, or another store's.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::common::{Cluster, MARKER, Master, Volume, eventually, request};
+use crate::common::{Cluster, Gate, MARKER, Master, Order, Volume, eventually, request};
 use crate::rig::*;
 
 #[test]
@@ -182,4 +184,35 @@ fn the_answers_of_a_disk_that_vanished_are_never_absence() {
         cluster.volumes.iter().all(|volume| volume.paths().is_empty())
     });
     cluster.master.terminate();
+}
+
+#[test]
+fn a_volume_that_hangs_delays_no_other_that_returns() {
+    let mut cluster = Cluster::new(3, &["--replicas", "1"]);
+    let keys = keys(12);
+    store(&cluster, &keys);
+    cluster.master.terminate();
+    let gate = Gate::before(&cluster.volumes[0]);
+    let [first, second, third] = [0, 1, 2].map(|number| cluster.volumes[number].addr());
+    let volumes = [format!("{first}={}", gate.addr()), second.clone(), third];
+    // a look at the one that hangs takes longer than the test
+    let flags = ["--replicas", "1", "--voltimeout", "10m"];
+    let master = Master::start(&cluster.tempdir.path().join("db"), &volumes, &flags);
+    let refused = |volume: &str| {
+        let log = master.log();
+        let mut lines = log.lines().filter(|line| line.contains("its disk isn't mounted"));
+        lines.any(|line| line.contains(&format!("volume=\"{volume}\"")))
+    };
+    let disks = [0, 1].map(|number| unmount(&cluster.volumes[number]));
+    eventually("both are missed", PATIENCE, || refused(&first) && refused(&second));
+    let hangs = Arc::new(AtomicBool::new(false));
+    let hung = Arc::clone(&hangs);
+    gate.rule(move |_, _| {
+        hung.store(true, Ordering::SeqCst);
+        Some(Order::Nothing)
+    });
+    eventually("a look hangs", PATIENCE, || hangs.load(Ordering::SeqCst));
+    mount(&cluster.volumes[1], &disks[1]);
+    let verified = format!("verified volume=\"{second}\"");
+    eventually("the other returns", PATIENCE, || master.log().matches(&verified).count() == 2);
 }

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adoption;
 mod disks;
 mod indexes;
 mod owner_file;

@@ -38,6 +38,11 @@ async fn facts_are_kept_apart_from_keys_and_notes() {
         }
         assert!(index.notes_page(Notes::Buckets, b"", None).await.unwrap().rows.is_empty());
         assert!(index.intents_page(b"").await.unwrap().rows.is_empty());
+        for _ in 0..2 {
+            index.forget_volume("a:1").await.unwrap();
+            let left = BTreeMap::from([("b:1".to_owned(), known(3))]);
+            assert_eq!(index.known_volumes().await.unwrap(), left);
+        }
     })
     .await;
 }

@@ -12,10 +12,13 @@ impl LevelDb {
         Ok(self.current.read().await.database()?.get(&fact.row())?)
     }
 
-    pub(in crate::index) async fn set_fact(&self, fact: Fact, value: Vec<u8>) -> Result<(), IndexError> {
-        let rows = vec![(fact.row(), value)];
+    pub(in crate::index) async fn set_fact(
+        &self,
+        fact: Fact,
+        value: Option<Vec<u8>>,
+    ) -> Result<(), IndexError> {
         // a volume must never know more of the store than its index does
-        self.send(Change::Rows(rows), Durability::Power).await.map(drop)
+        self.send(Change::Fact(fact.row(), value), Durability::Power).await.map(drop)
     }
 
     pub(in crate::index) async fn volume_facts(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, IndexError> {

@@ -28,6 +28,8 @@ pub(super) enum Change {
     Note(Note, Option<Vec<u8>>),
     /// Forgets the note, and answers `Fenced` where it isn't there.
     EndNote(Note),
+    /// Puts the row of a fact, or with `None` deletes it.
+    Fact(Vec<u8>, Option<Vec<u8>>),
     /// Puts these rows.
     Rows(Vec<(Vec<u8>, Vec<u8>)>),
 }
@@ -124,7 +126,7 @@ impl Change {
                 [step.key.as_bytes().to_vec(), intents_row(&step.key)].into_iter().chain(note).collect()
             }
             Self::EndNote(note) => vec![note.row()],
-            Self::Note(..) | Self::Rows(_) => Vec::new(),
+            Self::Note(..) | Self::Fact(..) | Self::Rows(_) => Vec::new(),
         }
     }
 
@@ -141,6 +143,8 @@ impl Change {
                 }
                 rows.delete(row);
             }
+            Self::Fact(row, Some(value)) => rows.put(row, &value),
+            Self::Fact(row, None) => rows.delete(row),
             Self::Rows(puts) => puts.into_iter().for_each(|(row, value)| rows.put(row, &value)),
         }
         Ok(Effect::Done(Done::default()))

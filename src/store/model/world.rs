@@ -195,7 +195,11 @@ impl State {
 
     fn apply(&mut self, batch: Batch) {
         self.rows.extend(batch.entry);
-        self.facts.extend(batch.fact);
+        match batch.fact {
+            Some((row, Some(value))) => drop(self.facts.insert(row, value)),
+            Some((row, None)) => drop(self.facts.remove(&row)),
+            None => {}
+        }
         match batch.note {
             Some((note, Some(record))) => drop(self.notes.insert(note, record)),
             Some((note, None)) => drop(self.notes.remove(&note)),

@@ -7,7 +7,7 @@ use davkv::key::Key;
 use davkv::placement::Placement;
 
 use crate::common::eventually;
-use crate::rig::{Contents, Model, PATIENCE, REPLICAS, Random, Rig, contents, is_as_many};
+use crate::rig::{Contents, Model, PATIENCE, REPLICAS, Random, Rig, contents, is_as_many, rows};
 
 #[test]
 fn a_lost_volume_can_be_forgotten() {
@@ -22,6 +22,9 @@ fn a_lost_volume_can_be_forgotten() {
     rig.rebalance(left, &["--forget", &lost]).assert_done();
     rig.assert_tidy(left, &model);
     assert_eq!(contents(&rig.db()).intents, BTreeMap::new());
+    // nor is its identity kept: the name may be given to another volume
+    let known = |name: &String| rows(&rig.db()).contains_key(&[b"\0volume", name.as_bytes()].concat());
+    assert!(!known(&lost) && left.iter().all(known));
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::path::Path;
 use davkv::clock::Timestamp;
 use davkv::index::Loaded;
 use davkv::key::{Key, Name};
-use davkv::record::{Form, Record, State};
+use davkv::record::{Form, Intent, Record, State};
 
 use super::parts::Parts;
+use crate::common::Volume;
 use crate::rig::{Contents, REPLICAS, Random, Rig, block_on, contents, open, rows};
 
 /// The only version of records and intents that davkv 0.1 reads.
@@ -123,6 +124,8 @@ fn an_index_of_davkv_0_1_is_served_unchanged_and_loses_nothing_when_written() {
     });
     block_on(index.load(loaded.collect())).unwrap();
     index.close();
+    // nor did it mark the volumes
+    rig.volumes.iter().for_each(Volume::unmark);
 
     rig.serve(&[]);
     for (key, (state, _)) in &model {
@@ -143,4 +146,24 @@ fn an_index_of_davkv_0_1_is_served_unchanged_and_loses_nothing_when_written() {
         let version = stored[key.as_bytes()][0];
         assert_eq!(version == VERSION, *state == State::Live, "{key} has version {version}");
     }
+}
+
+/// It may be one from before the upgrade, whose unfinished attempts have become values since.
+#[test]
+fn intents_of_an_index_of_davkv_0_1_doom_no_file_of_a_store_with_markers() {
+    let mut rig = Rig::new(3);
+    let model = rig.fill(6, &mut Random::new());
+    let (older, rebuilt) = (rig.path("older"), rig.path("rebuilt"));
+    let values = contents(&rig.db()).records;
+    let index = open(&older, true);
+    let loaded = values.iter().map(|(key, record)| {
+        let intents = vec![Intent { id: 7, files: record.replicas.clone() }];
+        (key.clone(), Loaded { record: None, intents })
+    });
+    block_on(index.load(loaded.collect())).unwrap();
+    index.close();
+    rig.rebuild(&rebuilt, &["--from", older.to_str().unwrap()]).assert_done();
+    let seen = contents(&rebuilt);
+    assert_eq!((seen.records.len(), seen.intents), (model.len(), BTreeMap::new()));
+    assert!(seen.records.iter().all(|(key, record)| record.replicas == values[key].replicas));
 }
