@@ -300,3 +300,27 @@ fn a_read_only_volume_still_serves_values_without_other_replicas() {
         assert_eq!(rig.status("GET", last), 302);
     }
 }
+
+#[test]
+fn a_master_without_descriptors_takes_no_volume_for_down() {
+    let rig = Rig::new((0..3).map(|_| SickVolume::new(|_| false)).collect(), 3);
+    let addr = rig.master.addr();
+    let mut client = Connection::open(None, &addr).unwrap();
+    let mut ask = |method: &str, target: &str, body: &[u8]| {
+        client.send(&[&head(&addr, method, target.as_bytes(), &[], body.len()), body].concat()).unwrap();
+        client.receive(method).unwrap()
+    };
+    // the thread that serves this client has no connection to a volume yet
+    assert_eq!(ask("GET", "/?alive", b"").status, 200);
+    rig.master.limit_descriptors(Some(3));
+    for _ in 0..4 {
+        let answer = ask("PUT", "/key", b"value");
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.text());
+    }
+    rig.master.limit_descriptors(None);
+    let answer = ask("PUT", "/key", b"value");
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let log = rig.master.log();
+    assert_eq!(log.matches("the master lacks descriptors for connections to volumes").count(), 1, "{log}");
+    assert!(!log.contains("volume is down"), "{log}");
+}

@@ -11,6 +11,7 @@ mod download;
 mod feed;
 mod health;
 mod identity;
+mod lack;
 mod link;
 pub mod listing;
 mod names;
@@ -35,6 +36,7 @@ use download::drain;
 pub(crate) use feed::{Feed, FeedError, Feeder, feed};
 use health::{Access, Actions, Health, Step, Watch};
 pub(crate) use identity::Expected;
+pub use lack::Lack;
 use link::Link;
 pub use listing::{Kind, Listed};
 use names::Names;
@@ -378,9 +380,11 @@ impl Volume {
         Ok(answer)
     }
 
-    /// Notes that a request had no answer.
+    /// Notes that a request had no answer, if the volume has a part in that.
     fn unanswered(self: &Arc<Self>, error: VolumeError) -> VolumeError {
-        self.act(self.health.unanswered(), Some(&error));
+        if !matches!(error, VolumeError::Lacking(_)) {
+            self.act(self.health.unanswered(), Some(&error));
+        }
         error
     }
 
@@ -411,6 +415,7 @@ impl Volume {
                 Step::Wait(until) => self.health.woken(until).await,
                 Step::Probe => match self.probe().await {
                     Err(VolumeError::Unverified) => self.bar(),
+                    Err(VolumeError::Lacking(_)) => self.act(self.health.not_probed(), None),
                     probed => self.act(self.health.probed(probed.is_ok()), probed.as_ref().err()),
                 },
                 Step::End => return,

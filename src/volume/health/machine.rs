@@ -59,6 +59,8 @@ pub(super) enum Event {
     Full,
     /// A probe ended; `true` if the volume answered.
     Probed(bool),
+    /// A probe that was due couldn't be sent, through no fault of the volume.
+    NotProbed,
     /// Its identity was verified.
     Admitted,
     /// Its identity is in doubt.
@@ -223,11 +225,9 @@ impl Machine {
                 self.want_probe(now);
             }
             Event::Probed(true) => self.probe_answered(now, &mut actions),
+            Event::NotProbed => self.probe_again(now),
             Event::Probed(false) => {
-                self.probe_due = Some(match self.state {
-                    State::Out | State::Up { .. } => now + PROBE_EVERY,
-                    State::Down { held_until, .. } => held_until.max(now + PROBE_EVERY),
-                });
+                self.probe_again(now);
                 self.missed();
                 self.count(false, now, &mut actions);
             }
@@ -274,6 +274,14 @@ impl Machine {
             State::Up { .. } if self.verify_every.is_some() => self.probe_due = Some(now),
             _ => drop(self.probe_due.get_or_insert(now)),
         }
+    }
+
+    /// Schedules the probe after one that failed.
+    fn probe_again(&mut self, now: Instant) {
+        self.probe_due = Some(match self.state {
+            State::Out | State::Up { .. } => now + PROBE_EVERY,
+            State::Down { held_until, .. } => held_until.max(now + PROBE_EVERY),
+        });
     }
 
     /// When a volume that is up is probed next.

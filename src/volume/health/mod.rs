@@ -142,6 +142,11 @@ impl Health {
         self.on(Event::Probed(answered))
     }
 
+    /// Notes that a probe couldn't be sent, through no fault of the volume.
+    pub(super) fn not_probed(&self) -> Actions {
+        self.on(Event::NotProbed)
+    }
+
     /// Notes that the volume's identity was verified.
     pub(super) fn admitted(&self) -> Actions {
         self.on(Event::Admitted)

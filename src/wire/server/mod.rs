@@ -32,6 +32,7 @@ pub use workers::Workers;
 use write_timeout::WriteTimeout;
 
 use super::context::RequestContext;
+use crate::logs::Seldom;
 
 /// How long a client may take for the head of a request, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -106,7 +107,10 @@ where
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "can't accept a connection");
+                static LINE: Seldom = Seldom::new();
+                if let Some(times) = LINE.due() {
+                    tracing::warn!(%error, times, "can't accept connections");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
