@@ -21,10 +21,16 @@ pub fn template() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/nginx.conf.template")
 }
 
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/start")
+}
+
 pub struct Volume {
     dir: PathBuf,
     port: u16,
     master: String,
+    /// `volume/start`, beside its template.
+    script: PathBuf,
     child: Option<Child>,
     /// Workers that outlived their nginx master process, and may still be alive.
     orphans: Vec<u32>,
@@ -39,10 +45,31 @@ impl Volume {
 
     /// Starts a volume for masters at these addresses.
     pub fn start_for(master: &str, dir: &Path) -> Self {
+        Self::start_by(script(), master, dir)
+    }
+
+    /// Starts a volume with another template: these texts, which it has once each, are replaced. The
+    /// template lies beside `dir`.
+    pub fn start_edited(dir: &Path, edits: &[(&str, &str)]) -> Self {
+        let mut edited = fs::read_to_string(template()).unwrap();
+        for (from, to) in edits {
+            assert_eq!(edited.matches(from).count(), 1, "{from}");
+            edited = edited.replace(from, to);
+        }
+        let beside = dir.with_extension("start");
+        fs::create_dir(&beside).unwrap();
+        fs::write(beside.join("nginx.conf.template"), edited).unwrap();
+        let start = beside.join("start");
+        fs::copy(script(), &start).unwrap();
+        Self::start_by(start, "127.0.0.0/8", dir)
+    }
+
+    fn start_by(script: PathBuf, master: &str, dir: &Path) -> Self {
         let mut volume = Self {
             dir: dir.to_owned(),
             port: free_port(),
             master: master.to_owned(),
+            script,
             child: None,
             orphans: Vec::new(),
             log: Arc::default(),
@@ -57,7 +84,11 @@ impl Volume {
 
     /// The command that serves `dir`, not started yet.
     pub fn command(dir: &Path, port: u16) -> Command {
-        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("volume/start"));
+        Self::command_of(&script(), dir, port)
+    }
+
+    fn command_of(script: &Path, dir: &Path, port: u16) -> Command {
+        let mut command = Command::new(script);
         command.arg("--here").arg(dir).env("PORT", format!("127.0.0.1:{port}"));
         // two workers, so that tests notice state that workers don't share
         command.env("WORKERS", "2").env_remove("BODY_BUFFER").env_remove("MASTER");
@@ -130,6 +161,17 @@ impl Volume {
         }
     }
 
+    /// The number of its connections with an answer that waits for the other side to read.
+    pub fn blocked_answers(&self) -> usize {
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid())).unwrap();
+        let local = format!("0100007F:{:04X}", self.port);
+        let is_blocked = |line: &&str| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            columns[1] == local && columns[3] == "01" && !columns[4].starts_with("00000000:")
+        };
+        table.lines().filter(is_blocked).count()
+    }
+
     /// The number of files in `body_temp`: uploads under way, and leftovers.
     pub fn temporary_files(&self) -> usize {
         fs::read_dir(self.dir.join("body_temp")).unwrap().count()
@@ -190,7 +232,7 @@ impl Volume {
 
     /// Starts it and waits until it answers. Fails with the log.
     fn run(&mut self) -> Result<(), String> {
-        let mut command = Self::command(&self.dir, self.port);
+        let mut command = Self::command_of(&self.script, &self.dir, self.port);
         let mut child = command.env("MASTER", &self.master).spawn().expect("volume/start");
         let log = Arc::<Mutex<String>>::default();
         self.log = Arc::clone(&log);

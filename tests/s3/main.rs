@@ -23,6 +23,7 @@ mod memory;
 mod multipart;
 mod names;
 mod overwrite;
+mod pauses;
 mod redirect;
 mod rig;
 mod signed;
