@@ -110,10 +110,15 @@ impl Volume {
         self.health.failed_for(path)
     }
 
-    /// Whether it had no room for a value a moment ago.
+    /// Whether it had no room for a value, and has taken none since.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.health.is_full()
+    }
+
+    /// Whether it is full, and a value shall try now if it still is. Only one caller is told to now and then.
+    pub(crate) fn shall_try(&self) -> bool {
+        self.health.shall_try()
     }
 
     /// Whether it takes no part, because its identity isn't verified.
@@ -276,7 +281,7 @@ impl Volume {
         };
         match answered.await {
             Ok(StatusCode::CREATED | StatusCode::NO_CONTENT) => {
-                self.act(self.health.served(path, Access::Write), None);
+                self.act(self.health.stored(path), None);
                 Ok(())
             }
             Ok(status) => {

@@ -17,6 +17,7 @@ mod bodies;
 mod buckets;
 mod conditions;
 mod cors;
+mod full;
 mod listing;
 mod log;
 mod memory;

@@ -287,7 +287,9 @@ fn happens<const N: usize>(events: [Event; N]) -> Vec<Move> {
 fn in_every_order_of_events_one_task_watches_the_volume_until_it_is_up() {
     let [a, b, c] = ["/a", "/b", "/c"].map(File::read);
     let failures = [a, b, c].map(Event::FileFailed);
-    let moves = happens([Event::Served(a), Event::Answered, Event::Unanswered, Event::Late, Event::Full]);
+    let stored = Event::Stored(File::written("/a"));
+    let moves =
+        happens([Event::Served(a), stored, Event::Answered, Event::Unanswered, Event::Late, Event::Full]);
     let moves: Vec<Move> = failures.into_iter().map(Move::Happens).chain(moves).collect();
     let seen = explore(9, &moves, |world| {
         world.clone().check_recovers();
