@@ -39,7 +39,7 @@ pub enum Error {
         /// Volumes that are needed.
         needed: usize,
     },
-    /// Too few volumes have room for the value.
+    /// Fewer volumes have room for the value than it needs replicas.
     Full,
     /// A volume that is needed is down or doesn't answer.
     Unreachable,

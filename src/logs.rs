@@ -4,7 +4,10 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal as _, Write as _};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -51,6 +54,35 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
+/// How often a line of one cause is logged at most.
+const SELDOM: Duration = Duration::from_mins(1);
+
+/// Lets a line through that would be logged again and again: once a minute at most.
+pub(crate) struct Seldom(Mutex<Line>);
+
+struct Line {
+    last: Option<Instant>,
+    /// How often it was to be logged since.
+    times: u64,
+}
+
+impl Seldom {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Line { last: None, times: 0 }))
+    }
+
+    /// Whether the line is to be logged now: how often it was to be logged since it last was, this time included.
+    pub(crate) fn due(&self) -> Option<u64> {
+        let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        line.times += 1;
+        if line.last.is_some_and(|last| last.elapsed() < SELDOM) {
+            return None;
+        }
+        line.last = Some(Instant::now());
+        Some(std::mem::take(&mut line.times))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "the test panics on purpose")]
@@ -59,6 +91,15 @@ mod tests {
     use std::io;
     use std::panic::{catch_unwind, set_hook, take_hook};
     use std::sync::{Arc, Mutex};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_would_come_again_and_again_comes_once_a_minute_with_its_number() {
+        let line = Seldom::new();
+        assert_eq!(line.due(), Some(1));
+        assert_eq!((line.due(), line.due()), (None, None));
+        tokio::time::advance(SELDOM).await;
+        assert_eq!((line.due(), line.due()), (Some(3), None));
+    }
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);

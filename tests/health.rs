@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use common::http::{Connection, head, request};
-use common::{Fake, Master, Recorded, Reply, eventually};
+use common::{Fake, Master, Recorded, Reply, Response, eventually};
 use davkv::key::{Key, Name};
+use davkv::placement::Placement;
 use davkv::volume::{Addresses, Timeouts, Volumes};
 use tokio::runtime::{Builder, Runtime};
 use tracing::field::{Field, Visit};
@@ -42,10 +43,15 @@ struct SickVolume {
 
 impl SickVolume {
     fn new(illness: impl Fn(&Recorded) -> bool + Send + Sync + 'static) -> Self {
+        Self::answering(Reply::Status(500), illness)
+    }
+
+    /// One that gives another answer than 500 while it is sick.
+    fn answering(reply: Reply, illness: impl Fn(&Recorded) -> bool + Send + Sync + 'static) -> Self {
         let is_sick = Arc::new(AtomicBool::new(false));
         let sick = Arc::clone(&is_sick);
         let script = move |request: &Recorded| {
-            if sick.load(Ordering::SeqCst) && illness(request) { Reply::Status(500) } else { Reply::Serve }
+            if sick.load(Ordering::SeqCst) && illness(request) { reply.clone() } else { Reply::Serve }
         };
         Self { fake: Fake::new(script), is_sick }
     }
@@ -299,4 +305,106 @@ fn a_read_only_volume_still_serves_values_without_other_replicas() {
     for _ in 0..50 {
         assert_eq!(rig.status("GET", last), 302);
     }
+}
+
+#[test]
+fn a_master_without_descriptors_takes_no_volume_for_down() {
+    let rig = Rig::new((0..3).map(|_| SickVolume::new(|_| false)).collect(), 3);
+    let addr = rig.master.addr();
+    let mut client = Connection::open(None, &addr).unwrap();
+    let mut ask = |method: &str, target: &str, body: &[u8]| {
+        client.send(&[&head(&addr, method, target.as_bytes(), &[], body.len()), body].concat()).unwrap();
+        client.receive(method).unwrap()
+    };
+    // the thread that serves this client has no connection to a volume yet
+    assert_eq!(ask("GET", "/?alive", b"").status, 200);
+    rig.master.limit_descriptors(Some(3));
+    for _ in 0..4 {
+        let answer = ask("PUT", "/key", b"value");
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.text());
+    }
+    rig.master.limit_descriptors(None);
+    let answer = ask("PUT", "/key", b"value");
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let log = rig.master.log();
+    assert_eq!(log.matches("the master lacks descriptors for connections to volumes").count(), 1, "{log}");
+    assert!(!log.contains("volume is down"), "{log}");
+}
+
+/// More than one piece of a body, so that a master can't send it again.
+const LONG: usize = 1 << 20;
+
+/// Four volumes, of which some are full, and a master that keeps two replicas.
+struct FullVolumes {
+    master: Master,
+    volumes: Vec<SickVolume>,
+    placement: Placement,
+    _tempdir: tempfile::TempDir,
+}
+
+impl FullVolumes {
+    fn new() -> Self {
+        // they answer as soon as they lack room, and close
+        let volume = || SickVolume::answering(Reply::StatusAfter(0, 507), |request| request.method == "PUT");
+        let volumes: Vec<_> = (0..4).map(|_| volume()).collect();
+        let tempdir = tempfile::tempdir().unwrap();
+        let addresses: Vec<String> = volumes.iter().map(|sick| sick.fake.addr()).collect();
+        let flags = ["--replicas", "2"];
+        let master = Master::start(&tempdir.path().join("db"), &addresses, &flags);
+        let placement = Placement::new(addresses, 2, SUBVOLUMES.try_into().unwrap());
+        Self { master, volumes, placement, _tempdir: tempdir }
+    }
+
+    fn fill(&self, count: usize) {
+        self.volumes[..count].iter().for_each(|volume| volume.set_sick(true));
+    }
+
+    /// Keys that two full volumes come first for.
+    fn unlucky(&self, prefix: &str) -> impl Iterator<Item = String> {
+        let full: Vec<String> = self.volumes[..2].iter().map(|volume| volume.fake.addr()).collect();
+        let is_unlucky = move |key: &String| {
+            let wanted = self.placement.wanted(&Key::new(key.as_bytes()));
+            wanted.iter().all(|place| full.iter().any(|volume| volume == place.volume()))
+        };
+        (0..).map(move |n| format!("/{prefix}{n}")).filter(is_unlucky)
+    }
+
+    fn put(&self, key: &str, length: usize) -> Response {
+        request(&self.master.addr(), "PUT", key, &[], &vec![7; length])
+    }
+}
+
+#[test]
+fn no_client_is_told_that_the_volumes_are_full_while_enough_have_room() {
+    let store = FullVolumes::new();
+    store.fill(2);
+    let first = store.unlucky("a").next().unwrap();
+    let refusal = store.put(&first, LONG);
+    assert_eq!((refusal.status, refusal.header("retry-after")), (503, Some("1")), "{}", refusal.text());
+    assert_eq!(store.put(&first, LONG).status, 201);
+    for key in store.unlucky("b").take(16) {
+        assert_eq!(store.put(&key, LONG).status, 201);
+    }
+    let asked: usize = store.volumes[..2].iter().map(|volume| volume.count("PUT")).sum();
+    assert!(asked < 16, "full volumes were tried {asked} times");
+    // fewer than two have room, as far as the master comes to know
+    store.fill(3);
+    let statuses: Vec<u16> = store.unlucky("c").take(3).map(|key| store.put(&key, LONG).status).collect();
+    assert_eq!(statuses, [507; 3]);
+}
+
+#[test]
+fn a_value_of_one_piece_goes_on_to_volumes_with_room_at_once() {
+    let store = FullVolumes::new();
+    store.fill(2);
+    for key in store.unlucky("a").take(4) {
+        assert_eq!(store.put(&key, 100).status, 201);
+    }
+    store.fill(3);
+    for key in store.unlucky("b").take(2) {
+        assert_eq!(store.put(&key, 100).status, 507);
+    }
+    store.volumes.iter().for_each(|volume| volume.set_sick(false));
+    // nothing was told to have room, and the value is stored
+    assert_eq!(store.put("/c", 100).status, 201);
 }

@@ -15,6 +15,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, Args, Parser};
 
 use crate::index;
+use crate::pauses;
 use crate::placement::Placement;
 use crate::store::{self, Forgotten};
 use crate::volume::{Addresses, Timeouts};
@@ -71,7 +72,8 @@ pub struct Common {
     pub voltimeout: Duration,
 
     /// How long to wait for a volume's next byte in the middle of a value, or for its answer after the last byte
-    #[arg(long, env = "DAVKV_STREAMTIMEOUT", default_value = "10s", value_name = "TIME", value_parser = duration)]
+    #[arg(long, env = "DAVKV_STREAMTIMEOUT", default_value = pauses::STREAM, value_name = "TIME",
+          value_parser = duration)]
     pub streamtimeout: Duration,
 
     /// File names of new values: plain names where that is safe, or always generation names
@@ -129,8 +131,8 @@ pub struct Master {
           require_equals = true, action = ArgAction::Set, value_name = "BOOL")]
     pub protect: bool,
 
-    /// How long to wait for a client's next byte
-    #[arg(long, env = "DAVKV_CLIENTTIMEOUT", default_value = "30s", value_name = "TIME", value_parser = duration)]
+    /// How long to wait for a client's next byte; with --streamtimeout less than 60s, as a volume hangs up after that
+    #[arg(long, env = "DAVKV_CLIENTTIMEOUT", default_value = pauses::CLIENT, value_name = "TIME", value_parser = duration)]
     pub clienttimeout: Duration,
 
     /// Client connections at a time; idle connections are closed to make room for new ones
@@ -375,6 +377,7 @@ pub trait Flags: Parser {
 
 impl Flags for Master {
     fn check(&self) -> Result<(), String> {
+        pauses::check(self.clienttimeout, self.common.streamtimeout)?;
         self.common.check()
     }
 }

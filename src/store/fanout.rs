@@ -58,12 +58,25 @@ enum LaneState {
 }
 
 impl Core {
-    /// Where a new value of the key may go: healthy volumes, those with room first, by rank.
+    /// Where a new value of the key may go: healthy volumes, those with room first, by rank. Now and then a full one
+    /// keeps its rank, to show whether it has room again; only one for a value, so that its replica can be made good
+    /// from the others.
     pub(super) fn candidates(&self, key: &Key) -> VecDeque<Place> {
+        let volume = |place: &Place| self.volumes.named(place.volume());
         let mut places = self.options.placement.rank(key);
-        places.retain(|place| !self.volumes.named(place.volume()).is_down());
-        places.sort_by_key(|place| self.volumes.named(place.volume()).is_full());
+        places.retain(|place| !volume(place).is_down());
+        let first = places.iter().take(self.options.placement.replicas);
+        let tried =
+            first.filter(|place| volume(place).is_full()).find(|place| volume(place).shall_try()).cloned();
+        places.sort_by_key(|place| volume(place).is_full() && tried.as_ref() != Some(place));
         places.into()
+    }
+
+    /// Whether as many volumes as a value has replicas aren't full. One that is down may have room.
+    fn has_room(&self) -> bool {
+        let placement = &self.options.placement;
+        let with_room = placement.volumes().filter(|name| !self.volumes.named(name).is_full());
+        with_room.count() >= placement.replicas
     }
 }
 
@@ -294,7 +307,11 @@ impl<'f, 'a> Fanout<'f, 'a> {
 
     fn too_few(&self) -> Error {
         let able = self.lanes.len() - self.count(LaneState::Failed);
-        if self.full { Error::Full } else { Error::TooFewVolumes { able, needed: self.replicas() } }
+        if self.full && !self.store.has_room() {
+            return Error::Full;
+        }
+        // others have room: they get the value when it is sent again
+        Error::TooFewVolumes { able, needed: self.replicas() }
     }
 
     fn into_whole(self) -> Vec<Replica> {

@@ -141,6 +141,7 @@ impl Volume {
                 Step::Wait(until) => self.health.woken(until).await,
                 Step::Probe => match self.probe().await {
                     Err(VolumeError::Unverified) => self.bar(),
+                    Err(VolumeError::Lacking(_)) => self.act(self.health.not_probed(), None),
                     probed => self.act(self.health.probed(probed.is_ok()), probed.as_ref().err()),
                 },
                 Step::End => return,

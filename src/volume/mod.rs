@@ -12,6 +12,7 @@ mod download;
 mod feed;
 mod health;
 mod identity;
+mod lack;
 mod link;
 pub mod listing;
 mod names;
@@ -35,6 +36,7 @@ use download::drain;
 pub(crate) use feed::{Feed, FeedError, Feeder, feed};
 use health::{Access, Actions, Health, Watch};
 pub(crate) use identity::Expected;
+pub use lack::Lack;
 use link::Link;
 pub use listing::{Kind, Listed};
 use names::Names;
@@ -114,10 +116,15 @@ impl Volume {
         self.health.failed_for(path)
     }
 
-    /// Whether it had no room for a value a moment ago.
+    /// Whether it had no room for a value, and has taken none since.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.health.is_full()
+    }
+
+    /// Whether it is full, and a value shall try now if it still is. Only one caller is told to now and then.
+    pub(crate) fn shall_try(&self) -> bool {
+        self.health.shall_try()
     }
 
     /// Whether it takes no part, because its identity isn't verified.
@@ -196,7 +203,7 @@ impl Volume {
         };
         match answered.await {
             Ok(StatusCode::CREATED | StatusCode::NO_CONTENT) => {
-                self.act(self.health.served(path, Access::Write), None);
+                self.act(self.health.stored(path), None);
                 if let Some(unseen) = &self.unseen {
                     unseen.note(path);
                 }
@@ -303,9 +310,11 @@ impl Volume {
         Ok(answer)
     }
 
-    /// Notes that a request had no answer.
+    /// Notes that a request had no answer, if the volume has a part in that.
     fn unanswered(self: &Arc<Self>, error: VolumeError) -> VolumeError {
-        self.act(self.health.unanswered(), Some(&error));
+        if !matches!(error, VolumeError::Lacking(_)) {
+            self.act(self.health.unanswered(), Some(&error));
+        }
         error
     }
 

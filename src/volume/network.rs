@@ -2,6 +2,7 @@
 //!
 //! This is all that the volume room asks of the network below it.
 
+use std::error::Error;
 use std::io;
 use std::task::{Context, Poll};
 
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tower_service::Service as _;
 
+use super::lack::Lack;
 use super::outcome::Timeouts;
 
 /// A stream of bytes in both directions. Each of its two directions has one waker: one task uses it.
@@ -34,10 +36,19 @@ impl Stream for TcpStream {
     }
 }
 
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// This machine has nothing to make it with: no volume was asked.
+    Lacking(Lack),
+    /// The volume can't be reached; says why.
+    Failed(String),
+}
+
 /// Connects to volumes.
 pub(crate) trait Network: Send + Sync {
-    /// A new connection to a volume at `HOST:PORT`; says why there is none.
-    fn connect<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Box<dyn Stream>, String>>;
+    /// A new connection to a volume at `HOST:PORT`.
+    fn connect<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Box<dyn Stream>, ConnectError>>;
 }
 
 /// TCP, with the system's name look-up.
@@ -54,11 +65,14 @@ impl Tcp {
 }
 
 impl Network for Tcp {
-    fn connect<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Box<dyn Stream>, String>> {
+    fn connect<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Box<dyn Stream>, ConnectError>> {
         async move {
             let address = Uri::builder().scheme("http").authority(host).path_and_query("/").build();
-            let address = address.map_err(|_error| "it is no HOST:PORT".to_owned())?;
-            let stream = self.0.clone().call(address).await.map_err(|error| causes(&error))?;
+            let address = address.map_err(|_error| ConnectError::Failed("it is no HOST:PORT".to_owned()))?;
+            let stream = self.0.clone().call(address).await.map_err(|error| {
+                let lack = chain(&error).find_map(|cause| Lack::of(cause.downcast_ref()?));
+                lack.map_or_else(|| ConnectError::Failed(causes(&error)), ConnectError::Lacking)
+            })?;
             Ok(Box::new(stream.into_inner()) as Box<dyn Stream>)
         }
         .boxed()
@@ -66,7 +80,10 @@ impl Network for Tcp {
 }
 
 /// An error with its causes, the outermost first.
-fn causes(error: &dyn std::error::Error) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+fn causes(error: &(dyn Error + 'static)) -> String {
+    chain(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::lack::Lack;
 use crate::clock::Timestamp;
 
 /// How long volumes are waited for.
@@ -22,6 +23,9 @@ pub struct Timeouts {
 pub enum VolumeError {
     /// No connection: the request was never sent.
     Unreachable(String),
+    /// This machine had nothing to make a connection with: the request was never sent, and the volume has no part in
+    /// that.
+    Lacking(Lack),
     /// Sent, and no usable answer: it may be carried out, or not, or later.
     Unanswered(String),
     /// Answered with this status: it was not carried out.
@@ -64,6 +68,7 @@ impl fmt::Display for VolumeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(f, "unreachable ({why})"),
+            Self::Lacking(lack) => write!(f, "not asked (the master lacks {lack})"),
             Self::Unanswered(why) => write!(f, "no answer ({why})"),
             Self::Refused(status) => write!(f, "answered {status}"),
             Self::Unverified => f.write_str("it takes no part: its identity isn't verified"),

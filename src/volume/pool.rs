@@ -1,23 +1,31 @@
 //! Connections to one volume, kept open between requests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use tokio::runtime::{Handle, Id};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::answer::Head;
 use super::connection::{Connection, Request, RequestError};
 use super::feed::Feed;
-use super::network::Network;
+use super::network::{ConnectError, Network};
 use super::outcome::{Outcome, VolumeError, late};
 
 /// Idle connections live this long: well below the 75 s after which an nginx that wasn't told
 /// otherwise drops them, because a request that meets a closing connection is in doubt.
 const IDLE: Duration = Duration::from_secs(20);
+
+/// At most so many connections to a volume are idle at a time, whatever the number of runtimes; the longest idle one is
+/// closed for a further one. Requests that come a few hundred at a time find a connection. A burst of thousands doesn't
+/// leave as many descriptors here, and as many of nginx's 8192 `worker_connections` taken there, for nothing.
+const MOST_IDLE: usize = 256;
+
+/// The pause before a connection is tried again that this machine had no descriptor, port or memory for.
+const LACK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The connections to one volume that nobody uses at the moment.
 pub(super) struct Pool {
@@ -26,9 +34,13 @@ pub(super) struct Pool {
     limit: Duration,
     /// The volume's address, `HOST:PORT`.
     host: String,
-    /// By the runtime that hears of what happens on their sockets.
-    idle: Mutex<HashMap<Id, Vec<(Instant, Connection)>>>,
+    idle: Mutex<Idle>,
 }
+
+/// Connections and since when they are idle, the longest idle first, by the runtime that hears of what happens on their
+/// sockets.
+#[derive(Default)]
+struct Idle(HashMap<Id, VecDeque<(Instant, Connection)>>);
 
 /// An answer, whose body may still be on its way.
 pub(super) struct Answer {
@@ -57,12 +69,24 @@ impl Pool {
             return Err(VolumeError::Unreachable("the path is none".into()));
         }
         let mut request = Request { method, host: &self.host, path, header, body };
+        let mut lacking_since = None;
         loop {
             let idle = self.take();
             let used = idle.is_some();
-            let mut connection = match idle {
-                Some(connection) => connection,
-                None => self.connect().await?,
+            let connected = match idle {
+                Some(connection) => Ok(connection),
+                None => self.connect().await,
+            };
+            let mut connection = match connected {
+                // Descriptors and ports come back as requests end. The wait ends before the deadline of a small
+                // request, which would take it for the volume's.
+                Err(VolumeError::Lacking(_))
+                    if lacking_since.get_or_insert_with(Instant::now).elapsed() < self.limit / 2 =>
+                {
+                    sleep(LACK_PAUSE).await;
+                    continue;
+                }
+                connected => connected?,
             };
             match connection.ask(&mut request).await {
                 Ok(head) => {
@@ -80,15 +104,23 @@ impl Pool {
 
     async fn connect(&self) -> Outcome<Connection> {
         let stream = timeout(self.limit, self.network.connect(&self.host)).await;
-        let stream = stream.map_err(|_elapsed| VolumeError::Unreachable(late(self.limit)))?;
-        stream.map(Connection::new).map_err(VolumeError::Unreachable)
+        match stream.map_err(|_elapsed| VolumeError::Unreachable(late(self.limit)))? {
+            Ok(stream) => Ok(Connection::new(stream)),
+            Err(ConnectError::Failed(why)) => Err(VolumeError::Unreachable(why)),
+            Err(ConnectError::Lacking(lack)) => {
+                lack.log();
+                // those that other threads keep: what they hold is what is lacking
+                self.clear();
+                Err(VolumeError::Lacking(lack))
+            }
+        }
     }
 
     /// The connection that was used last.
     fn take(&self) -> Option<Connection> {
         let mut idle = self.idle();
-        let connections = idle.get_mut(&Handle::current().id())?;
-        while let Some((since, mut connection)) = connections.pop() {
+        let connections = idle.0.get_mut(&Handle::current().id())?;
+        while let Some((since, mut connection)) = connections.pop_back() {
             if since.elapsed() < IDLE && connection.is_quiet() {
                 return Some(connection);
             }
@@ -98,36 +130,60 @@ impl Pool {
 
     /// Closes the connections that nobody uses: those of a volume that is down may be dead without a word.
     pub(super) fn clear(&self) {
-        self.idle().values_mut().for_each(Vec::clear);
+        self.idle().0.values_mut().for_each(VecDeque::clear);
     }
 
     fn give_back(self: &Arc<Self>, connection: Connection) {
         let runtime = Handle::current().id();
         let mut idle = self.idle();
-        let connections = idle.entry(runtime).or_insert_with(|| {
-            tokio::spawn(sweep(Arc::downgrade(self), runtime));
-            Vec::new()
+        let connections = idle.0.entry(runtime).or_insert_with(|| {
+            tokio::spawn(sweep(Arc::downgrade(self), runtime, Instant::now() + IDLE));
+            VecDeque::new()
         });
-        connections.push((Instant::now(), connection));
+        connections.push_back((Instant::now(), connection));
+        let surplus = idle.surplus();
+        drop(idle);
+        // closed without the lock
+        drop(surplus);
     }
 
-    fn idle(&self) -> MutexGuard<'_, HashMap<Id, Vec<(Instant, Connection)>>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Closes connections that were idle for too long, until none is left.
-async fn sweep(pool: Weak<Pool>, runtime: Id) {
-    loop {
-        sleep(IDLE).await;
-        let Some(pool) = pool.upgrade() else { return };
-        let mut idle = pool.idle();
-        let Some(connections) = idle.get_mut(&runtime) else { return };
-        connections.retain(|(since, _)| since.elapsed() < IDLE);
-        if connections.is_empty() {
-            idle.remove(&runtime);
-            return;
+impl Idle {
+    /// The longest idle connection, if there are too many.
+    fn surplus(&mut self) -> Option<Connection> {
+        if self.0.values().map(VecDeque::len).sum::<usize>() <= MOST_IDLE {
+            return None;
         }
+        let oldest = self.0.values_mut().filter(|connections| !connections.is_empty());
+        let oldest = oldest.min_by_key(|connections| connections.front().map(|(since, _)| *since))?;
+        oldest.pop_front().map(|(_, connection)| connection)
+    }
+
+    /// Removes the connections of a runtime that are idle for too long. Returns when the next one is; `None` if the
+    /// runtime has no connection any more.
+    fn sweep(&mut self, runtime: Id) -> Option<Instant> {
+        let connections = self.0.get_mut(&runtime)?;
+        let is_old = |(since, _): &(Instant, Connection)| since.elapsed() >= IDLE;
+        connections.drain(..connections.partition_point(is_old));
+        let next = connections.front().map(|(since, _)| *since + IDLE);
+        if next.is_none() {
+            self.0.remove(&runtime);
+        }
+        next
+    }
+}
+
+/// Closes each connection of a runtime once it was idle for too long, until none is left.
+async fn sweep(pool: Weak<Pool>, runtime: Id, first: Instant) {
+    let mut due = Some(first);
+    while let Some(until) = due {
+        sleep_until(until).await;
+        let Some(pool) = pool.upgrade() else { return };
+        due = pool.idle().sweep(runtime);
     }
 }
 
@@ -165,3 +221,6 @@ impl Answer {
         Ok(piece)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,7 @@ fn an_invalid_flag_is_reported_in_one_line_with_a_hint() {
     let tempdir = tempfile::tempdir().unwrap();
     let db = tempdir.path().join("db");
     let db = db.to_str().unwrap();
-    let cases: [(&[&str], &[&str]); 21] = [
+    let cases: [(&[&str], &[&str]); 22] = [
         (&[], &["--db", "--volumes"]),
         (&["--volumes", "a:1,b:1,c:1"], &["type --db"]),
         (&["--db", db], &["type --volumes"]),
@@ -97,6 +97,10 @@ fn an_invalid_flag_is_reported_in_one_line_with_a_hint() {
         (&["--db", db, "--volumes", "a:1,b:1,c:1", "--subvolumes", "257"], &["--subvolumes", "1..=256"]),
         (&["--db", db, "--volumes", "a:1,b:1,c:1", "--voltimeout", "soon"], &["--voltimeout", "1s"]),
         (&["--db", db, "--volumes", "a:1,b:1,c:1", "--voltimeout", "0s"], &["--voltimeout", "1s"]),
+        (
+            &["--db", db, "--volumes", "a:1,b:1,c:1", "--clienttimeout", "1m"],
+            &["--clienttimeout 1m", "--streamtimeout 10s", "less than 60s", "--clienttimeout 49s"],
+        ),
         (&["--db", db, "--volumes", "a:1,b:1,c:1", "--upload-expiry", "soon"], &["--upload-expiry", "0s"]),
         (&["--db", db, "--volumes", "a:1,b:1,c:1", "--port", "65536"], &["--port", "65535"]),
         (&["--db", db, "--volumes", "a:1,b:1,c:1", "--fallback", "x/y"], &["--fallback", "HOST:PORT"]),

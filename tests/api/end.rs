@@ -26,7 +26,7 @@ fn an_upload_under_way_at_shutdown_is_finished() {
 
 #[test]
 fn a_stalled_upload_delays_shutdown_no_longer_than_the_grace() {
-    let mut cluster = Cluster::new(3, &["--grace", "100ms", "--clienttimeout", "1h"]);
+    let mut cluster = Cluster::new(3, &["--grace", "100ms"]);
     let _upload = half_an_upload(&cluster.master, "/key");
     assert!(cluster.master.terminate().success());
     assert_eq!(bytes_in_logs(&cluster), 0, "minikeyvalue would miss what LevelDB's log holds");

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use super::{eventually, free_port, process};
 
@@ -118,6 +118,14 @@ impl Master {
         let limit = Rlimit { current: bytes, maximum: None };
         let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap());
         prlimit(pid, Resource::Fsize, limit).unwrap();
+    }
+
+    /// It opens no descriptor of this number or a higher one; `None` for as many as it may have.
+    pub fn limit_descriptors(&self, number: Option<u64>) {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: number.or(maximum), maximum };
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        prlimit(pid, Resource::Nofile, limit).unwrap();
     }
 
     /// Waits for the exit.

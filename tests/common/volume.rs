@@ -67,6 +67,22 @@ impl Volume {
         Self::start_from(scripts.join("start"), "127.0.0.0/8", dir)
     }
 
+    /// Starts a volume with another template: these texts, which it has once each, are replaced. The
+    /// template lies beside `dir`.
+    pub fn start_edited(dir: &Path, edits: &[(&str, &str)]) -> Self {
+        let mut edited = fs::read_to_string(template()).unwrap();
+        for (from, to) in edits {
+            assert_eq!(edited.matches(from).count(), 1, "{from}");
+            edited = edited.replace(from, to);
+        }
+        let beside = dir.with_extension("start");
+        fs::create_dir(&beside).unwrap();
+        fs::write(beside.join("nginx.conf.template"), edited).unwrap();
+        let script = beside.join("start");
+        fs::copy(start(), &script).unwrap();
+        Self::start_from(script, "127.0.0.0/8", dir)
+    }
+
     fn start_from(script: PathBuf, master: &str, dir: &Path) -> Self {
         let mut volume = Self {
             dir: dir.to_owned(),
@@ -175,6 +191,17 @@ impl Volume {
             let answer = http::request_from(from, &self.addr(), "PUT", &target, &[], b"marker");
             assert_eq!(answer.status, 201, "{target}: {}", answer.text());
         }
+    }
+
+    /// The number of its connections with an answer that waits for the other side to read.
+    pub fn blocked_answers(&self) -> usize {
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid())).unwrap();
+        let local = format!("0100007F:{:04X}", self.port);
+        let is_blocked = |line: &&str| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            columns[1] == local && columns[3] == "01" && !columns[4].starts_with("00000000:")
+        };
+        table.lines().filter(is_blocked).count()
     }
 
     /// The number of files in `body_temp`: uploads under way, and leftovers.

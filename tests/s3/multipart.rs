@@ -386,7 +386,7 @@ impl Gated {
             (1..=3).map(|n| Volume::start(&tempdir.path().join(format!("volume{n}")))).collect();
         let gates: Vec<_> = volumes.iter().map(Gate::before).collect();
         let addresses: Vec<_> = gates.iter().map(Gate::addr).collect();
-        let flags = ["--readergrace", "1s", "--quarantine", "1s", "--streamtimeout", "1m"];
+        let flags = ["--readergrace", "1s", "--quarantine", "1s", "--streamtimeout", "25s"];
         let master = Master::start(&tempdir.path().join("db"), &addresses, &flags);
         Self { master, gates, volumes, _tempdir: tempdir }
     }

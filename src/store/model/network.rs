@@ -29,13 +29,16 @@ impl Network {
 }
 
 impl seam::Network for Network {
-    fn connect<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Box<dyn seam::Stream>, String>> {
+    fn connect<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> BoxFuture<'a, Result<Box<dyn seam::Stream>, seam::ConnectError>> {
         async move {
             // probes of a volume that is down go on and on: they are no calls
             let down = self.0.state().down.contains(host);
             match if down { Some(Fault::Unreachable) } else { self.0.meet(Kind::Connect, host).await } {
                 None => Ok(Box::new(Stream::to(&self.0, host)) as Box<dyn seam::Stream>),
-                Some(Fault::Unreachable) => Err("connection refused".to_owned()),
+                Some(Fault::Unreachable) => Err(seam::ConnectError::Failed("connection refused".to_owned())),
                 Some(Fault::Silent(_)) => pending().await,
                 Some(fault) => unreachable!("{fault:?} befalls no connection"),
             }

@@ -1,6 +1,6 @@
 //! Log lines about a volume's health.
 //!
-//! One line when a volume goes down, and one when it is up again. A volume that flaps (goes down again soon) gets
+//! One line when a volume goes down or is full, and one when it is up again or has room. A volume that flaps (goes down again soon) gets
 //! a line at its first, second, fourth, eighth … time, and one when it has stayed up.
 
 use std::fmt::Display;
@@ -11,6 +11,10 @@ use humantime::{FormattedDuration, format_duration};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::volume) enum Line {
     Down,
+    /// It had no room for a value.
+    Full,
+    /// It was full, and a value was stored.
+    HasRoom,
     Up {
         down_for: Duration,
     },
@@ -32,6 +36,10 @@ impl Line {
         let error = error.map(tracing::field::display);
         match self {
             Self::Down => tracing::warn!(%volume, error, "volume is down"),
+            Self::Full => {
+                tracing::warn!(%volume, error, "volume is full, or can't be written: new values go to others");
+            }
+            Self::HasRoom => tracing::info!(%volume, "volume has room again"),
             Self::Up { down_for } => {
                 tracing::info!(%volume, down_for = %rounded(down_for), "volume is up again");
             }

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::failed_files::{FailedFiles, File};
 use super::line::Line;
+use super::room::Room;
 
 /// Failures in a row after which the volume is down.
 const DOWN_AFTER: u32 = 3;
@@ -39,14 +40,13 @@ const TRIAL: Duration = Duration::from_secs(10);
 /// A volume's returns are reported at most this often; each makes the reaper retry deletions that failed.
 const RETURN_EVERY: Duration = Duration::from_secs(5);
 
-/// How long a volume that had no room counts as full.
-const FULL_FOR: Duration = Duration::from_secs(10);
-
 /// What happened to a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// A request for the file succeeded.
     Served(File),
+    /// The file was stored: there is room.
+    Stored(File),
     /// A request was answered in a way that says nothing about a file (404, for example).
     Answered,
     /// A request for the file was answered with a server error.
@@ -59,6 +59,8 @@ pub(super) enum Event {
     Full,
     /// A probe ended; `true` if the volume answered.
     Probed(bool),
+    /// A probe that was due couldn't be sent, through no fault of the volume.
+    NotProbed,
     /// Its identity was verified.
     Admitted,
     /// Its identity is in doubt.
@@ -141,7 +143,7 @@ pub(super) struct Machine {
     return_due: Option<Instant>,
     last_return: Option<Instant>,
     failed_files: FailedFiles,
-    full_until: Option<Instant>,
+    room: Room,
     /// How often the volume's identity is looked at while it is up; `None` if it has none.
     verify_every: Option<Duration>,
 }
@@ -156,7 +158,7 @@ impl Machine {
             return_due: None,
             last_return: None,
             failed_files: FailedFiles::default(),
-            full_until: None,
+            room: Room::new(),
             verify_every,
         }
     }
@@ -180,8 +182,13 @@ impl Machine {
         matches!(self.state, State::Up { unanswered: 0, .. })
     }
 
-    pub(super) fn full_until(&self) -> Option<Instant> {
-        self.full_until
+    pub(super) fn is_full(&self) -> bool {
+        self.room.is_full()
+    }
+
+    /// As [`Room::shall_try`].
+    pub(super) fn shall_try(&mut self, now: Instant) -> bool {
+        self.room.shall_try(now)
     }
 
     pub(super) fn failed_files(&self) -> &FailedFiles {
@@ -204,6 +211,13 @@ impl Machine {
                 self.failed_files.served(file, now);
                 self.answered();
             }
+            Event::Stored(file) => {
+                self.failed_files.served(file, now);
+                self.answered();
+                if self.room.shown(now) {
+                    actions.line = actions.line.or(Some(Line::HasRoom));
+                }
+            }
             Event::Answered => self.answered(),
             Event::FileFailed(file) => {
                 if self.failed_files.failed(file, now) {
@@ -218,16 +232,16 @@ impl Machine {
             }
             Event::Late => self.want_probe(now),
             Event::Full => {
-                self.full_until = Some(now + FULL_FOR);
+                if self.room.lacked(now) {
+                    actions.line = actions.line.or(Some(Line::Full));
+                }
                 // a probe tells whether the volume is full or broken
                 self.want_probe(now);
             }
             Event::Probed(true) => self.probe_answered(now, &mut actions),
+            Event::NotProbed => self.probe_again(now),
             Event::Probed(false) => {
-                self.probe_due = Some(match self.state {
-                    State::Out | State::Up { .. } => now + PROBE_EVERY,
-                    State::Down { held_until, .. } => held_until.max(now + PROBE_EVERY),
-                });
+                self.probe_again(now);
                 self.missed();
                 self.count(false, now, &mut actions);
             }
@@ -274,6 +288,14 @@ impl Machine {
             State::Up { .. } if self.verify_every.is_some() => self.probe_due = Some(now),
             _ => drop(self.probe_due.get_or_insert(now)),
         }
+    }
+
+    /// Schedules the probe after one that failed.
+    fn probe_again(&mut self, now: Instant) {
+        self.probe_due = Some(match self.state {
+            State::Out | State::Up { .. } => now + PROBE_EVERY,
+            State::Down { held_until, .. } => held_until.max(now + PROBE_EVERY),
+        });
     }
 
     /// When a volume that is up is probed next.
@@ -366,7 +388,7 @@ impl Machine {
 }
 
 /// The part of a machine's state that its future depends on, with times relative to now; without log lines and
-/// `full_until`.
+/// without its room.
 #[cfg(test)]
 pub(super) type Shape = (
     (bool, u32, Option<Duration>, Duration, Option<Duration>, bool),

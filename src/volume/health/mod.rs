@@ -1,18 +1,19 @@
 //! A volume's health, as its answers show it.
 //!
 //! The state is one state machine ([`machine`]) under one lock. The facts that every request needs are also
-//! published in two atomics, written under that lock. Requests read them several times on all threads; they
-//! change only after failures, so threads of healthy volumes share no lock and no changing cache line.
+//! published in an atomic, written under that lock. Requests read it several times on all threads; it
+//! changes only after failures, so threads of healthy volumes share no lock and no changing cache line.
 
 mod failed_files;
 #[cfg(test)]
 mod flag_tests;
 mod line;
 mod machine;
+mod room;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,9 +30,6 @@ pub(super) struct Health {
     machine: Mutex<Machine>,
     /// The machine's state as the bits below; 0 for a volume without failures.
     flags: AtomicU8,
-    /// Until when the volume counts as full, in milliseconds since `base`; 0 if it never did.
-    full_until: AtomicU64,
-    base: Instant,
     /// Wakes callers that wait until the volume is down.
     down: watch::Sender<bool>,
     /// Wakes the task that watches the volume. A wake-up before the task waits isn't lost.
@@ -43,6 +41,7 @@ const SILENT: u8 = 2;
 const NOT_GOOD: u8 = 4;
 const FAILED_FILES: u8 = 8;
 const OUT: u8 = 16;
+const FULL: u8 = 32;
 
 /// What a request does with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +57,6 @@ impl Health {
         Self {
             flags: AtomicU8::new(flags(&machine)),
             machine: Mutex::new(machine),
-            full_until: AtomicU64::new(0),
-            base: Instant::now(),
             down: watch::Sender::new(verify_every.is_some()),
             wake: Notify::new(),
         }
@@ -85,8 +82,12 @@ impl Health {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        let full_until = self.full_until.load(Ordering::Relaxed);
-        full_until > 0 && self.millis(Instant::now()) < full_until
+        self.has(FULL)
+    }
+
+    /// Whether a value shall try now if a full volume has room again. Only one caller is told to now and then.
+    pub(super) fn shall_try(&self) -> bool {
+        self.is_full() && self.change(Machine::shall_try)
     }
 
     /// Whether reading that file failed recently.
@@ -110,6 +111,14 @@ impl Health {
             return Actions::default();
         }
         self.on(Event::Served(file(path, access)))
+    }
+
+    /// Notes that the file was stored.
+    pub(super) fn stored(&self, path: &str) -> Actions {
+        if !self.has(NOT_GOOD | FAILED_FILES | FULL) {
+            return Actions::default();
+        }
+        self.on(Event::Stored(file(path, Access::Write)))
     }
 
     /// Notes that a request was answered in a way that says nothing about a file (404, for example).
@@ -140,6 +149,11 @@ impl Health {
     /// Notes whether the volume answered a probe.
     pub(super) fn probed(&self, answered: bool) -> Actions {
         self.on(Event::Probed(answered))
+    }
+
+    /// Notes that a probe couldn't be sent, through no fault of the volume.
+    pub(super) fn not_probed(&self) -> Actions {
+        self.on(Event::NotProbed)
     }
 
     /// Notes that the volume's identity was verified.
@@ -181,15 +195,9 @@ impl Health {
         // the time is read under the lock, so events are in the order of their times
         let done = change(&mut machine, Instant::now());
         self.flags.store(flags(&machine), Ordering::Relaxed);
-        self.full_until.store(machine.full_until().map_or(0, |until| self.millis(until)), Ordering::Relaxed);
         self.down.send_if_modified(|down| std::mem::replace(down, machine.is_down()) != machine.is_down());
         drop(machine);
         done
-    }
-
-    fn millis(&self, instant: Instant) -> u64 {
-        let since: Duration = instant.saturating_duration_since(self.base);
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -200,6 +208,7 @@ fn flags(machine: &Machine) -> u8 {
         | flag(!machine.is_good(), NOT_GOOD)
         | flag(!machine.failed_files().is_empty(), FAILED_FILES)
         | flag(machine.is_out(), OUT)
+        | flag(machine.is_full(), FULL)
 }
 
 fn file(path: &str, access: Access) -> File {

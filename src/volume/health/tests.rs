@@ -35,7 +35,7 @@ enum Move {
     /// The task takes its next step, if it is ready.
     Step,
     /// The probe ends, if one is running.
-    ProbeEnds(bool),
+    ProbeEnds(Event),
     Pass(Duration),
     /// Time passes until the task's deadline.
     PassUntilDue,
@@ -100,9 +100,9 @@ impl World {
         match next {
             Move::Happens(event) => self.event(event),
             Move::Step if self.task == Task::Ready => self.step(),
-            Move::ProbeEnds(answered) if self.task == Task::Probing => {
+            Move::ProbeEnds(event) if self.task == Task::Probing => {
                 self.task = Task::Ready;
-                self.event(Event::Probed(answered));
+                self.event(event);
             }
             Move::Pass(time) => self.pass(time),
             Move::PassUntilDue => match self.task {
@@ -229,7 +229,7 @@ impl World {
                     return;
                 }
                 Task::Ready => Move::Step,
-                Task::Probing => Move::ProbeEnds(true),
+                Task::Probing => Move::ProbeEnds(Event::Probed(true)),
                 Task::Sleeping(_) => Move::PassUntilDue,
             };
             self.make(next);
@@ -270,10 +270,11 @@ fn explore_from(world: World, depth: usize, moves: &[Move], look: impl Fn(&World
     seen.len()
 }
 
-const TASK: [Move; 5] = [
+const TASK: [Move; 6] = [
     Move::Step,
-    Move::ProbeEnds(true),
-    Move::ProbeEnds(false),
+    Move::ProbeEnds(Event::Probed(true)),
+    Move::ProbeEnds(Event::Probed(false)),
+    Move::ProbeEnds(Event::NotProbed),
     Move::PassUntilDue,
     Move::Pass(Duration::from_millis(100)),
 ];
@@ -286,7 +287,9 @@ fn happens<const N: usize>(events: [Event; N]) -> Vec<Move> {
 fn in_every_order_of_events_one_task_watches_the_volume_until_it_is_up() {
     let [a, b, c] = ["/a", "/b", "/c"].map(File::read);
     let failures = [a, b, c].map(Event::FileFailed);
-    let moves = happens([Event::Served(a), Event::Answered, Event::Unanswered, Event::Late, Event::Full]);
+    let stored = Event::Stored(File::written("/a"));
+    let moves =
+        happens([Event::Served(a), stored, Event::Answered, Event::Unanswered, Event::Late, Event::Full]);
     let moves: Vec<Move> = failures.into_iter().map(Move::Happens).chain(moves).collect();
     let seen = explore(9, &moves, |world| {
         world.clone().check_recovers();
@@ -336,7 +339,7 @@ fn one_failing_file_never_takes_a_volume_down() {
     let failures = [Event::FileFailed(read), Event::FileFailed(written)];
     let others = [Event::Served(File::read("/other")), Event::Answered, Event::Late, Event::Full];
     let mut moves = happens([failures[0], failures[1], others[0], others[1], others[2], others[3]]);
-    moves.retain(|next| !matches!(next, Move::ProbeEnds(false)));
+    moves.retain(|next| !matches!(next, Move::ProbeEnds(Event::Probed(false))));
     moves.push(Move::Pass(FAILED_FOR));
     explore(10, &moves, |world| {
         assert!(!world.machine.is_down() && world.machine.is_good(), "{:?}", world.history);

@@ -32,6 +32,8 @@ pub use workers::Workers;
 use write_timeout::WriteTimeout;
 
 use super::context::RequestContext;
+use crate::logs::Seldom;
+use crate::pauses;
 
 /// How long a client may take for the head of a request, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -42,10 +44,6 @@ const HEAD_TIMEOUT_SCARCE: Duration = Duration::from_secs(5);
 /// How long an idle connection may go on after it was asked to make room, so that a request that is already
 /// on its way is answered.
 const LAST_CHANCE: Duration = Duration::from_millis(100);
-
-/// How long a client may read nothing of an answer that is waiting for it. A client that processes a large
-/// object while it reads may pause now and then.
-const READ_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The longest head of a request, in bytes: a key of 2,048 bytes, each percent-encoded, fits eight
 /// times.
@@ -106,7 +104,10 @@ where
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "can't accept a connection");
+                static LINE: Seldom = Seldom::new();
+                if let Some(times) = LINE.due() {
+                    tracing::warn!(%error, times, "can't accept connections");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -147,7 +148,7 @@ async fn serve_connection<A, F, B>(
         })
     });
     let (stream, presence) = stream::split(stream);
-    let stream = TokioIo::new(WriteTimeout::new(stream, READ_TIMEOUT));
+    let stream = TokioIo::new(WriteTimeout::new(stream, pauses::READER));
     let connection = http.serve_connection(stream, service);
     tokio::pin!(connection);
     let served = async {
