@@ -241,18 +241,22 @@ impl<'f, 'a> Fanout<'f, 'a> {
     async fn make_good(&mut self, expected: Fingerprint) -> Result<()> {
         while !self.is_complete() {
             let whole = self.lanes.iter().filter(|lane| lane.state == LaneState::Whole);
-            let sources: Vec<Replica> = whole.map(|lane| lane.replica.clone()).collect();
+            let mut sources: Vec<Replica> = whole.map(|lane| lane.replica.clone()).collect();
             let place = self.candidates.pop_front().filter(|_| !sources.is_empty());
             let replica = Replica { place: place.ok_or_else(|| self.too_few())?, name: self.name };
             self.attempt.intend(std::slice::from_ref(&replica)).await?;
             let lane = self.lanes.len();
             let copied =
-                self.store.copy_from_any(self.attempt.key(), &sources, &replica, expected, self.modified);
+                self.store.copy_from_any(self.attempt.key(), &mut sources, &replica, expected, self.modified);
             let result = copied.await.map(|_| ()).map_err(|error| match error {
                 CopyError::Target(error) => error,
                 CopyError::Source(error) => VolumeError::Unanswered(format!("the source: {error}")),
                 CopyError::Damaged => VolumeError::Unanswered("the source is damaged".into()),
             });
+            // a volume that has other bytes than it was sent holds no replica
+            let is_rotten =
+                |lane: &&mut Lane| lane.state == LaneState::Whole && !sources.contains(&lane.replica);
+            self.lanes.iter_mut().filter(is_rotten).for_each(|lane| lane.state = LaneState::Failed);
             self.lanes.push(Lane {
                 replica,
                 feeder: None,
