@@ -34,6 +34,8 @@ pub(super) struct Fanout<'f, 'a> {
     puts: FuturesUnordered<BoxFuture<'a, (usize, std::result::Result<(), VolumeError>)>>,
     /// Whether a volume had no room.
     full: bool,
+    /// The volume that doesn't take this master for one, and that in words.
+    refused: Option<String>,
     /// Whether the value was read to its end. A volume that got less of it makes no file.
     ended: bool,
 }
@@ -77,7 +79,19 @@ impl<'f, 'a> Fanout<'f, 'a> {
         candidates: VecDeque<Place>,
     ) -> Self {
         let (lanes, puts) = (Vec::new(), FuturesUnordered::new());
-        Self { store, attempt, name, length, modified, candidates, lanes, puts, full: false, ended: false }
+        Self {
+            store,
+            attempt,
+            name,
+            length,
+            modified,
+            candidates,
+            lanes,
+            puts,
+            full: false,
+            refused: None,
+            ended: false,
+        }
     }
 
     /// Sends the value, whose first piece was already read, and returns its whole replicas by rank, as many as
@@ -278,6 +292,9 @@ impl<'f, 'a> Fanout<'f, 'a> {
             Ok(()) => LaneState::Whole,
             Err(error) => {
                 self.full |= error.is_full();
+                if error.is_not_allowed() {
+                    self.refused = Some(format!("{}: {error}", lane.replica.place.volume()));
+                }
                 self.attempt.failed(&lane.replica, &error);
                 LaneState::Failed
             }
@@ -298,7 +315,11 @@ impl<'f, 'a> Fanout<'f, 'a> {
 
     fn too_few(&self) -> Error {
         let able = self.lanes.len() - self.count(LaneState::Failed);
-        if self.full { Error::Full } else { Error::TooFewVolumes { able, needed: self.replicas() } }
+        if self.full {
+            Error::Full
+        } else {
+            Error::TooFewVolumes { able, needed: self.replicas(), refused: self.refused.clone() }
+        }
     }
 
     fn into_whole(self) -> Vec<Replica> {

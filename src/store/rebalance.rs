@@ -213,6 +213,13 @@ impl Core {
         Ok(Fingerprint { size: Some(*size), ..known })
     }
 
+    /// Whether a value that stays where it is has as many whole replicas as it should have, on volumes that stay in use.
+    fn keeps_all(&self, plan: &Plan) -> bool {
+        let placement = &self.options.placement;
+        let is_used = |replica: &&Replica| placement.volumes().any(|name| name == replica.place.volume());
+        plan.sources.iter().filter(is_used).count() >= placement.replicas
+    }
+
     /// Copies what is missing, each from the first source that serves. A replica that turns out to be rotten when it
     /// is read is missing as well.
     async fn copy_missing(
@@ -240,7 +247,13 @@ impl Core {
                 }
                 Err(CopyError::Target(error)) => {
                     attempt.failed(target, &error);
-                    return Err(if error.is_full() { Error::Full } else { Error::Unreachable });
+                    return Err(match error.is_full() {
+                        true if self.keeps_all(plan) => {
+                            Error::Unbalanced { full: target.place.volume().to_owned() }
+                        }
+                        true => Error::Full,
+                        false => Error::Unreachable,
+                    });
                 }
             }
             next += 1;

@@ -76,9 +76,7 @@ impl fmt::Display for Standing {
         match self {
             Self::Verified => f.write_str("verified"),
             Self::Adopted => f.write_str("adopted: it belongs to this store from now on"),
-            Self::Down(VolumeError::Refused(status)) if status.as_u16() == 403 => {
-                f.write_str("refused with 403: is this machine in the volume's MASTER?")
-            }
+            Self::Down(error) if error.is_not_allowed() => error.fmt(f),
             Self::Down(error) => write!(f, "down: {error}"),
             Self::Refused { problem, replaced } if problem.is_of_a_lost_disk() => {
                 write!(f, "{problem} {replaced}")

@@ -92,7 +92,7 @@ impl Link {
         };
         match timeout(limit, put).await.unwrap_or_else(|_| Err(VolumeError::Unanswered(late(limit))))? {
             StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(()),
-            status => Err(VolumeError::Refused(status)),
+            status => Err(VolumeError::refused_to_store(status)),
         }
     }
 
@@ -175,7 +175,7 @@ impl Link {
                 Ok(entries)
             }
             StatusCode::NOT_FOUND => Ok(Vec::new()),
-            status => Err(VolumeError::Refused(status)),
+            status => Err(VolumeError::refused_to_a_master(status)),
         }
     }
 }
