@@ -45,11 +45,11 @@ impl Core {
         while let Some(from) = sources.get(next) {
             match self.copy(key, from, to, expected, modified).await {
                 Err(CopyError::Damaged) => {
-                    tracing::error!(%key, place = %from.place, "a replica has wrong bytes");
+                    self.report_rot(key, &from.place);
                     sources.remove(next);
                 }
                 Err(CopyError::Source(error)) => {
-                    tracing::warn!(%key, place = %from.place, %error, "replica can't be read");
+                    self.report_unreadable(key, &from.place, &error);
                     verdict = CopyError::Source(error);
                     next += 1;
                 }

@@ -86,7 +86,7 @@ impl Reading {
                 Err(error) => error.to_string(),
             };
             let (key, place) = (&self.key, &replica.place);
-            tracing::warn!(%key, %place, why, "a replica can't be read to its end");
+            self.store.report_cut_off(key, place, &why);
             (self.source, self.unsure) = (None, true);
         }
         Ok(None)
@@ -113,12 +113,13 @@ impl Reading {
                     self.source = Some((replica, source));
                     return Ok(());
                 }
-                Ok(source) => self.store.report_damage(key, place, &source.seen, &self.record),
+                Ok(source) => self.store.report_damage(key, place, &source.seen, &self.record).await,
                 Err(error) if error.is_not_found() => {
-                    self.store.report_damage(key, place, &"no file", &self.record);
+                    self.store.report_damage(key, place, &"no file", &self.record).await;
                 }
                 Err(error) if error.is_beyond_end() => {
-                    self.store.report_damage(key, place, &"a file that is too short", &self.record);
+                    let found = "a file that is too short";
+                    self.store.report_damage(key, place, &found, &self.record).await;
                 }
                 Err(error) => {
                     tracing::debug!(%key, %place, %error, "replica passed over");
@@ -136,8 +137,6 @@ impl Reading {
     /// last value may be on their way.)
     async fn check_unchanged(&self) -> Result<()> {
         let now = self.store.live(&self.key).await?;
-        let same = now.replicas == self.record.replicas
-            && (now.md5, now.modified) == (self.record.md5, self.record.modified);
-        if same { Ok(()) } else { Err(Error::Changed) }
+        if now.is_same_value(&self.record) { Ok(()) } else { Err(Error::Changed) }
     }
 }

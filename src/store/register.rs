@@ -83,11 +83,11 @@ impl Core {
     /// Looks after the volumes that take no part, until the store stops.
     fn keep_register(self: Arc<Self>, standings: &[(String, Standing)]) -> impl Future<Output = ()> + use<> {
         let out = standings.iter().filter(|(_, standing)| !standing.is_verified());
-        let out = out.map(|(name, standing)| (name.clone(), standing.to_string())).collect();
+        let out = out.map(|(name, standing)| (name.clone(), standing.kind())).collect();
         self.look_after(out)
     }
 
-    /// `out`: the volumes that take no part, each with what was said of it last.
+    /// `out`: the volumes that take no part, each with the kind of what was said of it last.
     async fn look_after(self: Arc<Self>, mut out: BTreeMap<String, String>) {
         loop {
             let pause = async {
@@ -107,7 +107,7 @@ impl Core {
             out.retain(|name, _| self.volumes.named(name).is_out());
             let names: Vec<String> = out.keys().cloned().collect();
             for (name, standing) in join_all(names.into_iter().map(|name| self.look_again(name))).await {
-                let told = standing.to_string();
+                let told = standing.kind();
                 if out.get(&name) != Some(&told) {
                     standing.log(&name);
                 }
@@ -233,10 +233,10 @@ impl Core {
         let is_replaced = self.options.replaced.contains(&replaced);
         let refuse = |problem| Ok(Standing::Refused { problem, replaced: replaced.clone() });
         let first = |directories| Known { volume: self.random_id(), since: Timestamp::now(), directories };
+        let is_lost_disk = matches!(&verdict, Verdict::Refused(problem) if problem.is_of_a_lost_disk());
         let (known_now, is_new) = match verdict {
             Verdict::Verified(known) => (known, false),
             Verdict::Refused(problem) if is_replaced && problem.is_of_a_lost_disk() => {
-                tracing::warn!(volume = name, "it is replaced: leave --replaced away from now on");
                 (first(found.iter().map(|(directory, _)| directory.clone()).collect()), true)
             }
             Verdict::Refused(problem) => return refuse(problem),
@@ -268,7 +268,14 @@ impl Core {
             self.index.set_known(name, &known_now).await?;
         }
         volume.admit(Expected { store: owner.store, known: known_now, owner: owner.run });
-        Ok(if is_new { Standing::Adopted } else { Standing::Verified })
+        Ok(match is_new {
+            true if is_lost_disk => Standing::Replaced,
+            true => Standing::Adopted,
+            false if self.volumes.addresses().is_followed(name) => {
+                Standing::Followed(volume.address().to_owned())
+            }
+            false => Standing::Verified,
+        })
     }
 
     /// Writes the markers that don't say yet that this run has the volume; `false` if another run has taken it from

@@ -123,7 +123,7 @@ impl Link {
         match answer.status() {
             StatusCode::OK => Ok(Some(self.short(&mut answer).await?)),
             StatusCode::NOT_FOUND => Ok(None),
-            status => Err(VolumeError::Refused(status)),
+            status => Err(VolumeError::refused_to_a_master(status)),
         }
     }
 
