@@ -38,9 +38,16 @@ pub enum Error {
         able: usize,
         /// Volumes that are needed.
         needed: usize,
+        /// The volume that doesn't take this master for one, and that in words.
+        refused: Option<String>,
     },
     /// Fewer volumes have room for the value than it needs replicas.
     Full,
+    /// The value stays where it is, with all its replicas: a volume on which it should lie has no room.
+    Unbalanced {
+        /// The volume's name.
+        full: String,
+    },
     /// A volume that is needed is down or doesn't answer.
     Unreachable,
     /// All volumes answered, and no replica is whole.
@@ -73,10 +80,15 @@ impl fmt::Display for Error {
             Self::WrongMd5 => f.write_str("the body doesn't have the MD5 that Content-MD5 announced"),
             Self::CutShort => f.write_str("the body ended before its announced length"),
             Self::Stalled => f.write_str("the body came too slowly"),
-            Self::TooFewVolumes { able, needed } => {
-                write!(f, "{needed} healthy volumes are needed, {able} can take the value now: try again")
+            Self::TooFewVolumes { able, needed, refused } => {
+                write!(f, "{needed} healthy volumes are needed, {able} can take the value now: try again")?;
+                refused.iter().try_for_each(|refused| write!(f, " ({refused})"))
             }
             Self::Full => f.write_str("the volumes don't take the value: they are full, or can't be written"),
+            Self::Unbalanced { full } => write!(
+                f,
+                "the value stays where it is, with all its replicas: the volume {full} is full, or can't be written"
+            ),
             Self::Unreachable => f.write_str("a volume that is needed can't be reached now: try again"),
             Self::Damaged => {
                 f.write_str("the value is damaged: all its volumes answer, but no replica is whole")

@@ -19,6 +19,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -1007,6 +1008,26 @@ mod put_and_volume_failures {
             rig.gates[bad].order("PUT", Order::CutAfter(200_000));
             rig.gates[rank[1]].order("GET", Order::Answer(500));
         });
+    }
+
+    /// A volume that has other bytes than it was sent holds no replica.
+    #[test]
+    fn a_volume_that_closes_midway_is_replaced_and_so_is_a_rotten_source_of_the_copy() {
+        let rig = Rig::new(5, &["--voltimeout", "20s"]);
+        let rank = rig.rank(5);
+        rig.gates[rank[0]].order("PUT", Order::CutAfter(200_000));
+        rig.gates[rank[1]].order("GET", Order::Hold);
+        let put = rig.begin("PUT", &long());
+        eventually("the copy is made from it", PATIENCE, || {
+            rig.gates[rank[1]].count("GET", Stage::Held) == 1
+        });
+        let (path, mut bytes) = rig.volumes[rank[1]].files().remove(0);
+        bytes[0] = !bytes[0];
+        fs::write(rig.volumes[rank[1]].dir().join(path), bytes).unwrap();
+        rig.open_gates();
+        rig.gates[rank[1]].release();
+        assert_eq!(put.join().unwrap().unwrap().status, 201);
+        rig.assert_nothing_but(Some(&long()));
     }
 
     #[test]

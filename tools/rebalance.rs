@@ -2,6 +2,7 @@
 
 mod progress;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,10 @@ struct Summary {
     /// Bytes that were, or would be, copied.
     copied: u64,
     forgotten: u64,
+    /// Values that stay where they are, with all their replicas, for want of room.
+    unbalanced: u64,
+    /// The volumes that have none.
+    full: BTreeSet<String>,
     pending: u64,
     failures: u64,
 }
@@ -169,6 +174,10 @@ impl Summary {
                 self.dropped += done.removed;
                 self.copied += done.size * (done.moved + done.repaired);
             }
+            Err(Error::Unbalanced { full }) => {
+                self.unbalanced += 1;
+                self.full.insert(full);
+            }
             Err(error) => {
                 self.failures += 1;
                 let cause =
@@ -190,6 +199,14 @@ fn report(summary: &Summary, dry_run: bool) {
     println!("{copied}  {}", progress::bytes(summary.copied));
     if summary.forgotten > 0 {
         println!("forgotten {} files to be deleted on forgotten volumes", summary.forgotten);
+    }
+    if summary.unbalanced > 0 {
+        let full: Vec<&str> = summary.full.iter().map(String::as_str).collect();
+        println!(
+            "unbalanced {} objects, which stay where they are with all their replicas: full, or can't be written: {}",
+            summary.unbalanced,
+            full.join(", ")
+        );
     }
     if summary.pending > 0 {
         println!(

@@ -133,7 +133,7 @@ fn status_of(error: &Error) -> StatusCode {
         Error::TooManyWaiters | Error::TooFewVolumes { .. } | Error::Unreachable | Error::Unsettled => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        Error::Full => StatusCode::INSUFFICIENT_STORAGE,
+        Error::Full | Error::Unbalanced { .. } => StatusCode::INSUFFICIENT_STORAGE,
         Error::Damaged | Error::Index(_) | Error::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -120,6 +120,12 @@ pub enum Form {
 pub const TAG: &str = "etag";
 
 impl Record {
+    /// Whether it is the record of the same value, in the same files; its state may differ.
+    #[must_use]
+    pub fn is_same_value(&self, other: &Self) -> bool {
+        self.replicas == other.replicas && (self.md5, self.modified) == (other.md5, other.modified)
+    }
+
     /// The value's entity tag, without quotes: the stored header, or else the MD5 in hex. If neither is known,
     /// the tag is made of the time (in seconds), the size and the newest generation, which a rebalance may change;
     /// such a tag can't be taken for an MD5.

@@ -30,13 +30,13 @@ pub(super) fn refused(error: Error) -> S3Error {
         Error::TooFewVolumes { .. } | Error::Unreachable | Error::Unsettled => {
             S3ErrorCode::ServiceUnavailable
         }
-        Error::Full => S3ErrorCode::Custom("InsufficientStorage".into()),
+        Error::Full | Error::Unbalanced { .. } => S3ErrorCode::Custom("InsufficientStorage".into()),
         Error::Damaged | Error::Index(_) | Error::Panicked => S3ErrorCode::InternalError,
     };
     if let Error::Index(cause) = &error {
         tracing::error!(cause = cause.to_string(), "the index failed");
     }
-    let full = matches!(error, Error::Full);
+    let full = matches!(error, Error::Full | Error::Unbalanced { .. });
     let busy = matches!(code, S3ErrorCode::ServiceUnavailable | S3ErrorCode::SlowDown);
     let message = match error {
         // values are immutable in the native API only

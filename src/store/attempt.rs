@@ -120,7 +120,7 @@ impl<'a> Attempt<'a> {
 
     /// Notes that a file's PUT failed.
     pub(super) fn failed(&mut self, file: &Replica, error: &VolumeError) {
-        tracing::warn!(key = %self.key, place = %file.place, %error, "replica not written");
+        self.store.report_not_written(self.key, &file.place, error);
         self.all_answered &= error.is_answered();
     }
 

@@ -23,32 +23,35 @@ pub(super) struct Fingerprint {
 pub(super) enum CopyError {
     /// The source couldn't be read.
     Source(VolumeError),
-    /// The source was read, and isn't the value.
+    /// The source isn't the value, or is gone.
     Damaged,
     /// The target didn't take it.
     Target(VolumeError),
 }
 
 impl Core {
-    /// Copies from the first source that serves. A failing target ends the copy. If no source serves, the result
-    /// is `Source` where one couldn't be read, and `Damaged` where all were wrong.
+    /// Copies from the first source that serves, and removes those that it finds not to be the value. A failing
+    /// target ends the copy. If no source serves, the result is `Source` where one couldn't be read, and `Damaged`
+    /// where all were wrong.
     pub(super) async fn copy_from_any(
         &self,
         key: &Key,
-        sources: &[Replica],
+        sources: &mut Vec<Replica>,
         to: &Replica,
         expected: Fingerprint,
         modified: u64,
     ) -> Result<Fingerprint, CopyError> {
-        let mut verdict = CopyError::Damaged;
-        for from in sources {
+        let (mut verdict, mut next) = (CopyError::Damaged, 0);
+        while let Some(from) = sources.get(next) {
             match self.copy(key, from, to, expected, modified).await {
                 Err(CopyError::Damaged) => {
-                    tracing::error!(%key, place = %from.place, "a replica has wrong bytes");
+                    self.report_rot(key, &from.place);
+                    sources.remove(next);
                 }
                 Err(CopyError::Source(error)) => {
-                    tracing::warn!(%key, place = %from.place, %error, "replica can't be read");
+                    self.report_unreadable(key, &from.place, &error);
                     verdict = CopyError::Source(error);
+                    next += 1;
                 }
                 finished => return finished,
             }
@@ -67,7 +70,12 @@ impl Core {
         expected: Fingerprint,
         modified: u64,
     ) -> Result<Fingerprint, CopyError> {
-        let mut source = self.volume(from).get(&path(key, from), None).await.map_err(CopyError::Source)?;
+        let opened = self.volume(from).get(&path(key, from), None).await;
+        let mut source = opened.map_err(|error| match error {
+            // it was there a moment ago, or so its volume said when it took the file
+            error if error.is_not_found() => CopyError::Damaged,
+            error => CopyError::Source(error),
+        })?;
         let size = source.seen.size;
         if expected.size.is_some_and(|expected| expected != size) {
             return Err(CopyError::Damaged);

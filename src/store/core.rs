@@ -14,6 +14,7 @@ use super::caller::Caller;
 use super::claims::{Claim, Claims};
 use super::queue::{Job, Queue};
 use super::recent::Recent;
+use super::repeats::Repeats;
 use super::run_to_end::RunToEnd;
 use super::under_way::UnderWay;
 use crate::error::{Error, Result};
@@ -81,6 +82,8 @@ pub(super) struct Core {
     pub(super) volumes: Volumes,
     /// How often a check found a replica missing, torn or stale. A replica counts each time it is seen.
     pub(super) damage: AtomicU64,
+    /// What the log was told of replicas.
+    pub(super) repeats: Repeats,
     pub(super) options: Options,
     /// Whose index this is, in this run; `None` where volumes are taken as they are.
     owner: Mutex<Option<Owner>>,
@@ -113,6 +116,7 @@ impl Core {
             index,
             volumes,
             damage: AtomicU64::new(0),
+            repeats: Repeats::default(),
             deleted: Recent::new(options.reader_grace, true),
             // remembered for up to two periods
             seen_whole: Recent::new(options.recheck / 2, false),

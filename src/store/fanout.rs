@@ -34,6 +34,8 @@ pub(super) struct Fanout<'f, 'a> {
     puts: FuturesUnordered<BoxFuture<'a, (usize, std::result::Result<(), VolumeError>)>>,
     /// Whether a volume had no room.
     full: bool,
+    /// The volume that doesn't take this master for one, and that in words.
+    refused: Option<String>,
     /// Whether the value was read to its end. A volume that got less of it makes no file.
     ended: bool,
 }
@@ -90,7 +92,19 @@ impl<'f, 'a> Fanout<'f, 'a> {
         candidates: VecDeque<Place>,
     ) -> Self {
         let (lanes, puts) = (Vec::new(), FuturesUnordered::new());
-        Self { store, attempt, name, length, modified, candidates, lanes, puts, full: false, ended: false }
+        Self {
+            store,
+            attempt,
+            name,
+            length,
+            modified,
+            candidates,
+            lanes,
+            puts,
+            full: false,
+            refused: None,
+            ended: false,
+        }
     }
 
     /// Sends the value, whose first piece was already read, and returns its whole replicas by rank, as many as
@@ -254,18 +268,22 @@ impl<'f, 'a> Fanout<'f, 'a> {
     async fn make_good(&mut self, expected: Fingerprint) -> Result<()> {
         while !self.is_complete() {
             let whole = self.lanes.iter().filter(|lane| lane.state == LaneState::Whole);
-            let sources: Vec<Replica> = whole.map(|lane| lane.replica.clone()).collect();
+            let mut sources: Vec<Replica> = whole.map(|lane| lane.replica.clone()).collect();
             let place = self.candidates.pop_front().filter(|_| !sources.is_empty());
             let replica = Replica { place: place.ok_or_else(|| self.too_few())?, name: self.name };
             self.attempt.intend(std::slice::from_ref(&replica)).await?;
             let lane = self.lanes.len();
             let copied =
-                self.store.copy_from_any(self.attempt.key(), &sources, &replica, expected, self.modified);
+                self.store.copy_from_any(self.attempt.key(), &mut sources, &replica, expected, self.modified);
             let result = copied.await.map(|_| ()).map_err(|error| match error {
                 CopyError::Target(error) => error,
                 CopyError::Source(error) => VolumeError::Unanswered(format!("the source: {error}")),
                 CopyError::Damaged => VolumeError::Unanswered("the source is damaged".into()),
             });
+            // a volume that has other bytes than it was sent holds no replica
+            let is_rotten =
+                |lane: &&mut Lane| lane.state == LaneState::Whole && !sources.contains(&lane.replica);
+            self.lanes.iter_mut().filter(is_rotten).for_each(|lane| lane.state = LaneState::Failed);
             self.lanes.push(Lane {
                 replica,
                 feeder: None,
@@ -287,6 +305,9 @@ impl<'f, 'a> Fanout<'f, 'a> {
             Ok(()) => LaneState::Whole,
             Err(error) => {
                 self.full |= error.is_full();
+                if error.is_not_allowed() {
+                    self.refused = Some(format!("{}: {error}", lane.replica.place.volume()));
+                }
                 self.attempt.failed(&lane.replica, &error);
                 LaneState::Failed
             }
@@ -311,7 +332,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
             return Error::Full;
         }
         // others have room: they get the value when it is sent again
-        Error::TooFewVolumes { able, needed: self.replicas() }
+        Error::TooFewVolumes { able, needed: self.replicas(), refused: self.refused.clone() }
     }
 
     fn into_whole(self) -> Vec<Replica> {

@@ -63,7 +63,7 @@ impl Core {
         }
     }
 
-    /// `told`: what was said of the volume last; nothing if it is to be looked at now.
+    /// `told`: the kind of what was said of the volume last; nothing if it is to be looked at now.
     fn look_until_settled(self: Arc<Self>, name: String, mut told: String) -> Looking {
         Box::pin(async move {
             let mut pause = PAUSES[0];
@@ -72,7 +72,7 @@ impl Core {
             }
             loop {
                 let standing = self.look_again(&name).await;
-                let now = standing.to_string();
+                let now = standing.kind();
                 let is_same = now == told;
                 if !is_same {
                     standing.log(&name);

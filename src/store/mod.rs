@@ -42,7 +42,9 @@ mod recent;
 mod recheck;
 mod recovery;
 mod register;
+mod repeats;
 mod replicas;
+mod reports;
 mod run_to_end;
 mod sample;
 mod splice;
@@ -407,7 +409,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `Busy`, `TooManyWaiters`, `Unreachable`, `Damaged`, `Full`: nothing was changed.
+    /// `NotFound`, `Busy`, `TooManyWaiters`, `Unreachable`, `Damaged`; `Unbalanced` where a volume has no room, and
+    /// `Full` where the value has fewer replicas than it should have, too: nothing was changed.
     pub async fn rebalance(&self, key: &Key) -> Result<Rebalanced> {
         self.0.write(key, &self.caller(), |store, claim| async move { store.rebalance(&claim).await }).await
     }

@@ -144,7 +144,7 @@ impl Core {
         }
         let (candidates, needed) = (self.candidates(key), self.options.placement.replicas);
         if candidates.len() < needed {
-            return Err(Error::TooFewVolumes { able: candidates.len(), needed });
+            return Err(Error::TooFewVolumes { able: candidates.len(), needed, refused: None });
         }
         let unused = entry.record.is_none()
             && entry.intents.is_empty()

@@ -152,12 +152,15 @@ impl Reading {
                     self.source = Some(Source { replica, download, may_be_let_go: false });
                     return Ok(());
                 }
-                Ok(download) => self.store.report_damage(key, place, &download.seen, &self.record),
+                Ok(download) => {
+                    self.store.report_damage(key, place, &download.seen, &self.record).await;
+                }
                 Err(error) if error.is_not_found() => {
-                    self.store.report_damage(key, place, &"no file", &self.record);
+                    self.store.report_damage(key, place, &"no file", &self.record).await;
                 }
                 Err(error) if error.is_beyond_end() => {
-                    self.store.report_damage(key, place, &"a file that is too short", &self.record);
+                    let found = "a file that is too short";
+                    self.store.report_damage(key, place, &found, &self.record).await;
                 }
                 Err(error) => self.pass_over(&replica, &error, resumes),
             }
@@ -172,7 +175,7 @@ impl Reading {
     fn pass_over(&mut self, replica: &Replica, why: &dyn Display, read_in_part: bool) {
         let (key, place) = (&self.key, &replica.place);
         if read_in_part {
-            tracing::warn!(%key, %place, %why, "a replica can't be read to its end");
+            self.store.report_cut_off(key, place, &why.to_string());
         } else {
             tracing::debug!(%key, %place, %why, "replica passed over");
         }
@@ -183,8 +186,6 @@ impl Reading {
     /// last value may be on their way.)
     async fn check_unchanged(&self) -> Result<()> {
         let now = self.store.live(&self.key).await?;
-        let same = now.replicas == self.record.replicas
-            && (now.md5, now.modified) == (self.record.md5, self.record.modified);
-        if same { Ok(()) } else { Err(Error::Changed) }
+        if now.is_same_value(&self.record) { Ok(()) } else { Err(Error::Changed) }
     }
 }

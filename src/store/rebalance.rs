@@ -40,6 +40,28 @@ struct Plan {
     summary: Rebalanced,
 }
 
+impl Plan {
+    /// Plans a copy, under that name, in the place of each replica that was to be kept and is no source any more.
+    fn replace_rotten(&mut self, record: &Record, fresh: Name) -> Vec<Replica> {
+        let mut copies = Vec::new();
+        for wanted in &mut self.wanted {
+            if !self.sources.contains(wanted) && !self.missing.contains(wanted) {
+                wanted.name = fresh;
+                copies.push(wanted.clone());
+            }
+        }
+        self.missing.extend_from_slice(&copies);
+        self.summary.repaired += copies.len() as u64;
+        self.summary.removed = self.count_removed(record);
+        copies
+    }
+
+    /// The number of files that the record names no more.
+    fn count_removed(&self, record: &Record) -> u64 {
+        record.replicas.iter().filter(|replica| !self.wanted.contains(replica)).count() as u64
+    }
+}
+
 impl Core {
     /// What [`Core::rebalance`] would do now.
     pub(super) async fn plan_rebalance(&self, key: &Key) -> Result<Rebalanced> {
@@ -82,14 +104,14 @@ impl Core {
         let record = entry.record.clone().ok_or(Error::NotFound)?;
         let conditions = Conditions::on(Precondition::Unchanged(Box::new(record.clone())));
         let mut attempt = Attempt::begin(self, key, ClaimMode::WholeAttempt(claim), conditions).await?;
-        let plan = self.plan(key, &entry, &record, attempt.own_name()).await?;
+        let mut plan = self.plan(key, &entry, &record, attempt.own_name()).await?;
         if plan.wanted == record.replicas {
             return Ok(plan.summary);
         }
         if !plan.missing.is_empty() {
             attempt.intend(&plan.missing).await?;
         }
-        match self.copy_missing(&mut attempt, &record, &plan).await {
+        match self.copy_missing(&mut attempt, &record, &mut plan).await {
             Ok(fingerprint) => {
                 let Fingerprint { size, md5 } = fingerprint;
                 let record = Record { replicas: plan.wanted, size, md5, ..record };
@@ -153,8 +175,9 @@ impl Core {
             wanted.push(replica.clone());
             missing.push(replica);
         }
-        summary.removed = record.replicas.iter().filter(|replica| !wanted.contains(replica)).count() as u64;
-        Ok(Plan { sources, wanted, missing, fingerprint, summary })
+        let mut plan = Plan { sources, wanted, missing, fingerprint, summary };
+        plan.summary.removed = plan.count_removed(record);
+        Ok(plan)
     }
 
     /// Whether the volume has no file of that name. The index rules one out, unless a volume is now addressed
@@ -195,18 +218,27 @@ impl Core {
         Ok(Fingerprint { size: Some(*size), ..known })
     }
 
-    /// Copies what is missing, each from the first source that serves.
+    /// Whether a value that stays where it is has as many whole replicas as it should have, on volumes that stay in use.
+    fn keeps_all(&self, plan: &Plan) -> bool {
+        let placement = &self.options.placement;
+        let is_used = |replica: &&Replica| placement.volumes().any(|name| name == replica.place.volume());
+        plan.sources.iter().filter(is_used).count() >= placement.replicas
+    }
+
+    /// Copies what is missing, each from the first source that serves. A replica that turns out to be rotten when it
+    /// is read is missing as well.
     async fn copy_missing(
         &self,
         attempt: &mut Attempt<'_>,
         record: &Record,
-        plan: &Plan,
+        plan: &mut Plan,
     ) -> Result<Fingerprint> {
         let key = attempt.key();
         let modified = record.modified.unwrap_or_else(Timestamp::now).seconds();
         let mut fingerprint = plan.fingerprint;
-        for target in &plan.missing {
-            match self.copy_from_any(key, &plan.sources, target, fingerprint, modified).await {
+        let mut next = 0;
+        while let Some(target) = plan.missing.get(next) {
+            match self.copy_from_any(key, &mut plan.sources, target, fingerprint, modified).await {
                 // with --md5sum false, a record without an MD5 stays without one
                 Ok(copied) => fingerprint = if self.options.md5 { copied } else { fingerprint },
                 // a part of the copy may still be on its way to the target
@@ -220,8 +252,19 @@ impl Core {
                 }
                 Err(CopyError::Target(error)) => {
                     attempt.failed(target, &error);
-                    return Err(if error.is_full() { Error::Full } else { Error::Unreachable });
+                    return Err(match error.is_full() {
+                        true if self.keeps_all(plan) => {
+                            Error::Unbalanced { full: target.place.volume().to_owned() }
+                        }
+                        true => Error::Full,
+                        false => Error::Unreachable,
+                    });
                 }
+            }
+            next += 1;
+            let rotten = plan.replace_rotten(record, attempt.own_name());
+            if !rotten.is_empty() {
+                attempt.intend(&rotten).await?;
             }
         }
         Ok(fingerprint)

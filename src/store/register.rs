@@ -24,12 +24,8 @@ use crate::volume::{Expected, VERIFY_EVERY, Volume, VolumeError};
 enum Decision {
     /// It takes no part.
     Out(Standing),
-    /// It takes part, or will once it says this.
-    In {
-        known: Known,
-        /// It doesn't say it yet.
-        is_new: bool,
-    },
+    /// It takes part, or will once it says this; the standing is what it has then.
+    In { known: Known, standing: Standing },
 }
 
 impl Core {
@@ -83,11 +79,11 @@ impl Core {
                     standing.log(&name);
                     standing
                 }
-                Decision::In { known, is_new: false } => {
+                Decision::In { known, standing: Standing::Verified } => {
                     volume.admit(Expected { store, known, owner: None, ended: false });
                     Standing::Verified
                 }
-                Decision::In { is_new: true, .. } => {
+                Decision::In { .. } => {
                     volume.admit_as_it_is();
                     Standing::Verified
                 }
@@ -136,8 +132,8 @@ impl Core {
             Ok(seen) => seen,
             Err(error) => return Ok(Standing::Down(error)),
         };
-        let (known_now, is_new) = match self.decide(owner.store, name, known, &seen).await? {
-            Decision::In { known, is_new } => (known, is_new),
+        let (known_now, standing) = match self.decide(owner.store, name, known, &seen).await? {
+            Decision::In { known, standing } => (known, standing),
             Decision::Out(standing) => return Ok(standing),
         };
         if seen.is_of(owner.store) && seen.owner.is_some_and(|file| !owner.knows(file.run)) {
@@ -152,7 +148,12 @@ impl Core {
             self.index.set_known(name, &known_now).await?;
         }
         volume.admit(Expected { store: owner.store, known: known_now, owner: self.owner(), ended: false });
-        Ok(if is_new { Standing::Adopted } else { Standing::Verified })
+        Ok(match standing {
+            Standing::Verified if self.volumes.addresses().is_followed(name) => {
+                Standing::Followed(volume.address().to_owned())
+            }
+            standing => standing,
+        })
     }
 
     async fn decide(
@@ -171,11 +172,10 @@ impl Core {
             Known { volume: self.random_id(), since: Timestamp::now(), directories }
         };
         match judge(store, name, known, &seen.found) {
-            Verdict::Verified(known) => Ok(Decision::In { known, is_new: false }),
+            Verdict::Verified(known) => Ok(Decision::In { known, standing: Standing::Verified }),
             Verdict::Refused(problem) if is_replaced && problem.is_of_a_lost_disk() => {
-                tracing::warn!(volume = name, "it is replaced: leave --replaced away from now on");
                 let directories = seen.found.iter().map(|(directory, _)| directory.clone()).collect();
-                Ok(Decision::In { known: first(directories), is_new: true })
+                Ok(Decision::In { known: first(directories), standing: Standing::Replaced })
             }
             Verdict::Refused(problem) => refuse(problem),
             Verdict::Named(other) => {
@@ -194,7 +194,7 @@ impl Core {
                 let mut known = known.unwrap_or_else(|| first(Vec::new()));
                 known.directories.extend(new);
                 known.directories.sort();
-                Ok(Decision::In { known, is_new: true })
+                Ok(Decision::In { known, standing: Standing::Adopted })
             }
         }
     }

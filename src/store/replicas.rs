@@ -1,8 +1,6 @@
 //! The files of a key on its volumes: which of them are whole, and how they are deleted.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -144,18 +142,11 @@ impl Core {
         let whole = found.filter(|seen| is_whole(*seen, record));
         if whole.is_none() {
             match found {
-                Some(seen) => self.report_damage(key, &replica.place, &seen, record),
-                None => self.report_damage(key, &replica.place, &"no file", record),
+                Some(seen) => self.report_damage(key, &replica.place, &seen, record).await,
+                None => self.report_damage(key, &replica.place, &"no file", record).await,
             }
         }
         Ok(whole.map(|seen| seen.size))
-    }
-
-    /// Logs and counts a replica that isn't whole; `found` is what its volume shows.
-    pub(super) fn report_damage(&self, key: &Key, place: &Place, found: &dyn fmt::Display, record: &Record) {
-        let so_far = self.damage.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let expected = described(record.size, record.modified);
-        tracing::warn!(%key, %place, %found, expected, so_far, "replica missing, torn or stale");
     }
 
     /// Deletes the files of a closed intent, and ends it if no late request can bring the files back; hands it to
@@ -211,12 +202,6 @@ impl Core {
         }
         round
     }
-}
-
-/// Describes a file, for the log.
-fn described(size: Option<u64>, modified: Option<Timestamp>) -> String {
-    let size = size.map_or_else(|| "a file of unknown size".to_owned(), |size| format!("{size} bytes"));
-    modified.map_or_else(|| size.clone(), |modified| format!("{size} of {modified}"))
 }
 
 /// Whether a file matches its record. minikeyvalue's records know no size, but an empty value was

@@ -13,6 +13,10 @@ pub enum Standing {
     Verified,
     /// It takes part from now on: it had no markers, and has them now.
     Adopted,
+    /// It takes part, at this address, where it was found: disks were swapped.
+    Followed(String),
+    /// It takes part from now on, in the place of one that is gone for good.
+    Replaced,
     /// It can't be asked.
     Down(VolumeError),
     /// It takes no part.
@@ -80,7 +84,7 @@ impl Standing {
     /// Whether it takes part.
     #[must_use]
     pub fn is_verified(&self) -> bool {
-        matches!(self, Self::Verified | Self::Adopted)
+        matches!(self, Self::Verified | Self::Adopted | Self::Followed(_) | Self::Replaced)
     }
 }
 
@@ -89,9 +93,11 @@ impl fmt::Display for Standing {
         match self {
             Self::Verified => f.write_str("verified"),
             Self::Adopted => f.write_str("adopted: it belongs to this store from now on"),
-            Self::Down(VolumeError::Refused(status)) if status.as_u16() == 403 => {
-                f.write_str("refused with 403: is this machine in the volume's MASTER?")
+            Self::Followed(address) => {
+                write!(f, "verified; its disk was swapped with another's: it is followed to {address}")
             }
+            Self::Replaced => f.write_str("it is replaced: leave --replaced away from now on"),
+            Self::Down(error) if error.is_not_allowed() => error.fmt(f),
             Self::Down(error) => write!(f, "down: {error}"),
             Self::Refused { problem, replaced } if problem.is_of_a_lost_disk() => {
                 write!(f, "{problem} {replaced}")
@@ -103,11 +109,21 @@ impl fmt::Display for Standing {
 }
 
 impl Standing {
+    /// What tells it from another one: a volume that doesn't answer may say so in other words at each look.
+    pub(super) fn kind(&self) -> String {
+        match self {
+            Self::Down(VolumeError::Unreachable(_) | VolumeError::Unanswered(_)) => "down".to_owned(),
+            standing => standing.to_string(),
+        }
+    }
+
     /// Logs it.
     pub(super) fn log(&self, volume: &str) {
         match self {
             Standing::Verified | Standing::Adopted => tracing::info!(volume, "{self}"),
-            Standing::Down(_) => tracing::warn!(volume, "{self}"),
+            Standing::Followed(_) | Standing::Replaced | Standing::Down(_) => {
+                tracing::warn!(volume, "{self}");
+            }
             Standing::Refused { .. } | Standing::Taken => tracing::error!(volume, "it takes no part: {self}"),
         }
     }

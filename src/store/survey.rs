@@ -60,13 +60,7 @@ pub async fn follow(
         if let Some([there]) = seen_at.get(name).map(Vec::as_slice)
             && there != name
         {
-            let address = addresses.of(there).to_owned();
-            tracing::warn!(
-                volume = name,
-                address,
-                "its disk was swapped with another's: it is followed to this address"
-            );
-            followed.set(name, address);
+            followed.follow(name, addresses.of(there).to_owned());
         }
     }
     Ok(followed)

@@ -130,7 +130,7 @@ impl Link {
         };
         match timeout(limit, put).await.unwrap_or_else(|_| Err(VolumeError::Unanswered(late(limit))))? {
             StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(()),
-            status => Err(VolumeError::Refused(status)),
+            status => Err(VolumeError::refused_to_store(status)),
         }
     }
 
@@ -167,7 +167,7 @@ impl Link {
         match answer.status() {
             StatusCode::OK => self.read_small(&mut answer).await,
             StatusCode::NOT_FOUND => Ok(Small::Absent),
-            status => Err(VolumeError::Refused(status)),
+            status => Err(VolumeError::refused_to_a_master(status)),
         }
     }
 
@@ -222,7 +222,7 @@ impl Link {
                 Ok(entries)
             }
             StatusCode::NOT_FOUND => Ok(Vec::new()),
-            status => Err(VolumeError::Refused(status)),
+            status => Err(VolumeError::refused_to_a_master(status)),
         }
     }
 }

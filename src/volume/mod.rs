@@ -160,7 +160,7 @@ impl Volume {
         match answer.status() {
             StatusCode::NO_CONTENT | StatusCode::OK => Ok(()),
             StatusCode::NOT_FOUND => self.confirm(path).await,
-            status => Err(VolumeError::Refused(status)),
+            status => Err(VolumeError::refused_to_a_master(status)),
         }
     }
 
@@ -210,7 +210,7 @@ impl Volume {
                 Ok(())
             }
             Ok(status) => {
-                let refusal = VolumeError::Refused(status);
+                let refusal = VolumeError::refused_to_store(status);
                 if refusal.is_full() {
                     self.act(self.health.found_full(), Some(&refusal));
                 }
@@ -278,7 +278,7 @@ impl Volume {
         // the volume reads the whole directory before its first byte
         let mut answer = self.ask_within(self.link.timeouts.stream, Method::GET, path, None).await?;
         if answer.status() != StatusCode::OK {
-            return Err(VolumeError::Refused(answer.status()));
+            return Err(VolumeError::refused_to_a_master(answer.status()));
         }
         self.link.read_listing(&mut answer, found).await
     }

@@ -30,12 +30,30 @@ pub enum VolumeError {
     Unanswered(String),
     /// Answered with this status: it was not carried out.
     Refused(StatusCode),
+    /// Asked to store something, answered with this status: it has no room, or can't write. (nginx mostly says 500 where
+    /// 507 is meant.)
+    NoRoom(StatusCode),
+    /// Asked for what only masters may do, answered 403.
+    NotAllowed,
     /// The volume isn't the one that is meant, as far as is known: the request was never sent, or its answer says
     /// nothing.
     Unverified,
 }
 
 impl VolumeError {
+    /// The refusal of a request that only masters may make.
+    pub(super) fn refused_to_a_master(status: StatusCode) -> Self {
+        if status == StatusCode::FORBIDDEN { Self::NotAllowed } else { Self::Refused(status) }
+    }
+
+    /// The refusal of a request to store something.
+    pub(super) fn refused_to_store(status: StatusCode) -> Self {
+        match status {
+            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::INSUFFICIENT_STORAGE => Self::NoRoom(status),
+            status => Self::refused_to_a_master(status),
+        }
+    }
+
     /// Whether the request is known to have no effect, now or later: it was refused, or never sent. A request
     /// without an answer may still take effect.
     #[must_use]
@@ -55,10 +73,16 @@ impl VolumeError {
         matches!(self, Self::Refused(StatusCode::RANGE_NOT_SATISFIABLE))
     }
 
-    /// Whether the volume, asked to store something, had no room (nginx says 500 where 507 is meant).
+    /// Whether the volume, asked to store something, had no room.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Refused(StatusCode::INTERNAL_SERVER_ERROR | StatusCode::INSUFFICIENT_STORAGE))
+        matches!(self, Self::NoRoom(_))
+    }
+
+    /// Whether the volume doesn't take this master for one.
+    #[must_use]
+    pub fn is_not_allowed(&self) -> bool {
+        matches!(self, Self::NotAllowed)
     }
 }
 
@@ -71,6 +95,9 @@ impl fmt::Display for VolumeError {
             Self::Lacking(lack) => write!(f, "not asked (the master lacks {lack})"),
             Self::Unanswered(why) => write!(f, "no answer ({why})"),
             Self::Refused(status) => write!(f, "answered {status}"),
+            Self::NoRoom(StatusCode::INSUFFICIENT_STORAGE) => f.write_str("full (it answered 507)"),
+            Self::NoRoom(status) => write!(f, "full, or can't be written (it answered {})", status.as_u16()),
+            Self::NotAllowed => f.write_str("refused with 403: is this master in the volume's MASTER?"),
             Self::Unverified => f.write_str("it takes no part: its identity isn't verified"),
         }
     }

@@ -1,7 +1,7 @@
 //! All volumes, by name.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,7 +14,11 @@ use crate::placement::Place;
 /// Where volumes are that have a name of their own: `HOST:PORT` by name. The name of every other volume is its
 /// address, as in minikeyvalue.
 #[derive(Clone, Debug, Default)]
-pub struct Addresses(HashMap<String, String>);
+pub struct Addresses {
+    named: HashMap<String, String>,
+    /// Names of volumes that were found at another address than their own.
+    followed: HashSet<String>,
+}
 
 /// The volumes that were ever named, by a flag or by a record, under their names.
 pub struct Volumes {
@@ -104,24 +108,31 @@ impl Addresses {
     /// Volumes by name and address.
     #[must_use]
     pub fn new(named: impl IntoIterator<Item = (String, String)>) -> Self {
-        Self(named.into_iter().collect())
+        Self { named: named.into_iter().collect(), followed: HashSet::new() }
     }
 
-    /// Sets where the volume of that name is.
-    pub fn set(&mut self, name: &str, address: String) {
-        self.0.insert(name.to_owned(), address);
+    /// Has the volume of that name at another address than its own, where it was found.
+    pub fn follow(&mut self, name: &str, address: String) {
+        self.named.insert(name.to_owned(), address);
+        self.followed.insert(name.to_owned());
+    }
+
+    /// Whether the volume of that name was found at another address than its own.
+    #[must_use]
+    pub fn is_followed(&self, name: &str) -> bool {
+        self.followed.contains(name)
     }
 
     /// `HOST:PORT` of the volume of that name.
     #[must_use]
     pub fn of<'a>(&'a self, name: &'a str) -> &'a str {
-        self.0.get(name).map_or(name, String::as_str)
+        self.named.get(name).map_or(name, String::as_str)
     }
 
     /// `HOST:PORT[/svXX]` of that place.
     #[must_use]
     pub fn of_place<'a>(&'a self, place: &'a Place) -> Cow<'a, str> {
-        match self.0.get(place.volume()) {
+        match self.named.get(place.volume()) {
             None => Cow::Borrowed(place.as_str()),
             Some(address) => Cow::Owned(format!("{address}{}", place.directory())),
         }

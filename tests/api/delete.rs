@@ -1,9 +1,13 @@
 //! DELETE, UNLINK, RELINK and REBALANCE.
 
+use std::fs;
+
 use davkv::key::Key;
 
 use crate::common::{Cluster, eventually};
-use crate::rig::{PATIENCE, cluster, eventually_no_files, keys, placement, put, refuses, stored};
+use crate::rig::{
+    PATIENCE, cluster, eventually_no_files, keys, placement, put, refuses, replicas_on_disk, stored,
+};
 
 #[test]
 fn delete_removes_the_key_and_its_files() {
@@ -114,4 +118,41 @@ fn rebalance_moves_the_value_to_its_placement() {
     assert_eq!(after.header("key-volumes"), Some(&*places.join(",")));
     assert_eq!(after.header("content-md5"), before.header("content-md5"));
     assert_eq!(cluster.fetch("/key").text(), "value");
+}
+
+/// A value of which the volumes have these bytes, by rank.
+fn rotten(bytes: [&[u8]; 3]) -> Cluster {
+    let cluster = cluster();
+    put(&cluster, "/key", b"value");
+    for (file, bytes) in replicas_on_disk(&cluster, "/key").into_iter().zip(bytes) {
+        fs::write(file, bytes).unwrap();
+    }
+    cluster
+}
+
+#[test]
+fn rebalance_replaces_a_rotten_replica_that_it_reads() {
+    for torn in 1..3 {
+        let mut bytes = [b"wrong", &b"value"[..], b"value"];
+        bytes[torn] = b"torn";
+        let cluster = rotten(bytes);
+        assert_eq!(cluster.request("REBALANCE", "/key", b"").status, 204);
+        eventually("all replicas are good", PATIENCE, || {
+            let stored = stored(&cluster);
+            stored[&b"/key"[..]].iter().filter(|bytes| *bytes == b"value").count() == 3
+        });
+        fs::remove_file(&replicas_on_disk(&cluster, "/key")[3 - torn]).unwrap();
+        for _ in 0..10 {
+            assert_eq!(cluster.fetch("/key").text(), "value");
+        }
+    }
+}
+
+#[test]
+fn rebalance_of_a_value_without_a_good_replica_is_500_and_changes_nothing() {
+    let cluster = rotten([b"wrong", b"wrong", b"torn"]);
+    let (before, replicas) = (stored(&cluster), cluster.request("GET", "/key", b""));
+    refuses(&cluster, "REBALANCE", "/key", b"", 500);
+    assert_eq!(stored(&cluster), before);
+    assert_eq!(cluster.request("GET", "/key", b"").header("key-volumes"), replicas.header("key-volumes"));
 }

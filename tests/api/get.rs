@@ -7,19 +7,7 @@ use davkv::key::{Key, Name};
 
 use crate::common::http::get_url;
 use crate::common::{Cluster, eventually};
-use crate::rig::{PATIENCE, cluster, hex_md5, placement, put, refused, refuses};
-
-/// The paths of a key's replicas on disk, with plain names.
-fn replicas_on_disk(cluster: &Cluster, key: &str) -> Vec<std::path::PathBuf> {
-    let key = Key::new(key.as_bytes());
-    let mut paths = Vec::new();
-    for place in placement(cluster).wanted(&key) {
-        let volume = cluster.volumes.iter().find(|volume| volume.addr() == place.volume()).unwrap();
-        let path = format!("{}{}", place.directory(), key.path(Name::Plain));
-        paths.push(volume.dir().join(path.trim_start_matches('/')));
-    }
-    paths
-}
+use crate::rig::{PATIENCE, cluster, hex_md5, placement, put, refused, refuses, replicas_on_disk};
 
 #[test]
 fn get_redirects_with_all_headers() {

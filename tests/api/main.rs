@@ -23,4 +23,5 @@ mod lists;
 mod log;
 mod malformed;
 mod put;
+mod reports;
 mod rig;

@@ -1,7 +1,7 @@
 //! Shared parts of these tests: requests, refusals, lists, and the contents of the volumes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use davkv::index::{Index, Loaded, Options};
@@ -101,6 +101,18 @@ pub(crate) fn stored(cluster: &Cluster) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
 pub(crate) fn placement(cluster: &Cluster) -> Placement {
     let volumes = cluster.volumes.iter().map(Volume::addr).collect();
     Placement::new(volumes, 3, 10)
+}
+
+/// The paths of a key's replicas on disk, with plain names.
+pub(crate) fn replicas_on_disk(cluster: &Cluster, key: &str) -> Vec<PathBuf> {
+    let key = Key::new(key.as_bytes());
+    let mut paths = Vec::new();
+    for place in placement(cluster).wanted(&key) {
+        let volume = cluster.volumes.iter().find(|volume| volume.addr() == place.volume()).unwrap();
+        let path = format!("{}{}", place.directory(), key.path(Name::Plain));
+        paths.push(volume.dir().join(path.trim_start_matches('/')));
+    }
+    paths
 }
 
 /// Asserts that the volumes become empty.

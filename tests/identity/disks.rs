@@ -63,7 +63,12 @@ fn swapped_disks_are_followed_at_the_next_start() {
         cluster.volumes[0].restart();
         cluster.volumes[1].restart();
         cluster.master.restart();
-        assert_eq!(cluster.master.log().matches("it is followed").count(), 2, "{}", cluster.master.log());
+        let log = cluster.master.log();
+        assert_eq!(log.matches("it is followed").count(), 2, "{log}");
+        for volume in &cluster.volumes {
+            let line = format!("volume={:?}", volume.addr());
+            assert_eq!(log.lines().filter(|logged| logged.contains(&line)).count(), 1, "{log}");
+        }
         assert_all_there(&cluster.master, &keys);
         for key in &keys {
             assert_eq!(cluster.request("DELETE", key, b"").status, 204, "{key}");
@@ -92,7 +97,10 @@ fn an_empty_disk_takes_part_once_it_is_said_to_replace_the_old_one() {
     let (db, all) = (cluster.tempdir.path().join("db"), addresses(&cluster.volumes));
     let addresses: Vec<_> = cluster.volumes.iter().map(Volume::addr).collect();
     let mut master = Master::start(&db, &addresses, &["--replicas", "2", "--replaced", &replaced]);
-    eventually("it takes part", PATIENCE, || master.log().contains("leave --replaced away"));
+    let log = master.log();
+    let lines: Vec<_> =
+        log.lines().filter(|line| line.contains(&format!("volume={:?}", addresses[0]))).collect();
+    assert!(lines.len() == 1 && lines[0].contains("leave --replaced away"), "{lines:?}");
     assert_all_there(&master, &keys);
     master.terminate();
     let repaired = run(env!("CARGO_BIN_EXE_davkv-rebalance"), &db, &all, &["--replicas", "2"]);
@@ -215,4 +223,45 @@ fn a_volume_that_hangs_delays_no_other_that_returns() {
     mount(&cluster.volumes[1], &disks[1]);
     let verified = format!("verified volume=\"{second}\"");
     eventually("the other returns", PATIENCE, || master.log().matches(&verified).count() == 2);
+}
+
+#[test]
+fn each_volume_has_exactly_one_line_at_a_start() {
+    let mut cluster = Cluster::new(4, &["--replicas", "2"]);
+    store(&cluster, &keys(24));
+    cluster.master.terminate();
+    let of_others = Cluster::new(1, &["--replicas", "1"]);
+    store(&of_others, &keys(1));
+    let path = |name: &str| cluster.tempdir.path().join(name);
+    let (fresh, unknown) = (Volume::start(&path("fresh")), Volume::start(&path("unknown")));
+    let closed = Volume::start_for("192.0.2.1", &path("closed"));
+    fs::create_dir_all(unknown.dir().join("sv00/ab/cd")).unwrap();
+    fs::write(unknown.dir().join("sv00/ab/cd/L2tleQ=="), "value").unwrap();
+    let aside = unmount(&cluster.volumes[1]);
+    cluster.volumes[2].kill();
+    cluster.volumes[3].pause();
+    let expected = [
+        (cluster.volumes[0].addr(), "INFO verified "),
+        (fresh.addr(), "INFO adopted: "),
+        (cluster.volumes[1].addr(), "its disk isn't mounted"),
+        (cluster.volumes[2].addr(), "WARN down: "),
+        (cluster.volumes[3].addr(), "WARN down: "),
+        (closed.addr(), "refused with 403: is this master in the volume's MASTER?"),
+        (of_others.volumes[0].addr(), "it belongs to the store "),
+        (unknown.addr(), "this index has nothing there"),
+    ];
+    let addresses: Vec<_> = expected.iter().map(|(address, _)| address.clone()).collect();
+    let master = Master::start(&path("db"), &addresses, &["--replicas", "2"]);
+    // by then, all that take no part were looked at again
+    cluster.volumes[3].resume();
+    let hung = format!("verified volume={:?}", addresses[4]);
+    eventually("the volume that hung takes part", PATIENCE, || master.log().contains(&hung));
+    mount(&cluster.volumes[1], &aside);
+    let log = master.log();
+    for (address, words) in &expected {
+        let lines: Vec<_> =
+            log.lines().filter(|line| line.contains(&format!("volume={address:?}"))).collect();
+        let more = usize::from(*address == addresses[4]);
+        assert!(lines.len() == 1 + more && lines[0].contains(words), "{words}: {lines:#?}");
+    }
 }

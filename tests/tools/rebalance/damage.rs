@@ -4,7 +4,6 @@ use std::fs;
 
 use davkv::key::Name;
 use davkv::record::State;
-use md5::{Digest as _, Md5};
 
 use crate::rig::{Model, Random, Rig, contents, key};
 
@@ -33,24 +32,66 @@ fn a_torn_replica_is_repaired() {
     rig.assert_tidy(&rig.addresses(), &model);
 }
 
-#[test]
-fn a_wrong_replica_is_not_copied() {
+/// A store of `/key`, whose value is `value`, with these replicas in the places of its own, by rank: `None` for a file
+/// that is missing.
+fn damaged(replicas: [Option<&[u8]>; 3]) -> (Rig, Model) {
     let mut rig = Rig::new(3);
     rig.serve(&[]);
     rig.expect("PUT", &key("/key"), b"value", 201);
     rig.end_master();
-    let model = Model::from([(key("/key"), (State::Live, b"value".to_vec()))]);
-    // the first is missing, the second has other bytes of the same length, and the third is good
-    let stored = |rank| rig.stored(&key("/key"), &rig.replica(&key("/key"), rank, Name::Plain));
-    fs::write(rig.file(&stored(0)), b"wrong").unwrap();
-    fs::remove_file(rig.file(&stored(1))).unwrap();
-    rig.rebalance(&rig.addresses(), &[]);
-    let made_good = &contents(&rig.db()).records[&key("/key")].replicas[1];
-    assert_eq!(fs::read(rig.file(&rig.stored(&key("/key"), made_good))).unwrap(), b"value");
-    assert_eq!(
-        contents(&rig.db()).records[&key("/key")].md5,
-        Some(Md5::digest(&model[&key("/key")].1).into())
-    );
+    for (rank, bytes) in replicas.into_iter().enumerate() {
+        let file = rig.file(&rig.stored(&key("/key"), &rig.replica(&key("/key"), rank, Name::Plain)));
+        match bytes {
+            Some(bytes) => fs::write(file, bytes).unwrap(),
+            None => fs::remove_file(file).unwrap(),
+        }
+    }
+    (rig, Model::from([(key("/key"), (State::Live, b"value".to_vec()))]))
+}
+
+#[test]
+fn a_rotten_source_is_not_copied_and_is_replaced() {
+    // sources are read in the order of the record
+    for (rotten, bad) in [(0, 1), (0, 2), (1, 0)] {
+        for lost in [None, Some(&b"torn"[..])] {
+            let mut replicas = [Some(&b"value"[..]); 3];
+            (replicas[rotten], replicas[bad]) = (Some(&b"wrong"[..]), lost);
+            let (rig, model) = damaged(replicas);
+            let ended = rig.rebalance(&rig.addresses(), &[]);
+            assert_eq!((ended.assert_done().figure("repaired"), ended.figure("dropped")), (2, 2));
+            rig.assert_tidy(&rig.addresses(), &model);
+        }
+    }
+}
+
+#[test]
+fn a_rotten_source_on_a_drained_volume_is_dropped() {
+    let mut rig = Rig::new(4);
+    let model = rig.fill(12, &mut Random::new());
+    for (file, value) in rig.volumes[3].files() {
+        let rotten: Vec<u8> = value.iter().map(|byte| !byte).collect();
+        fs::write(rig.volumes[3].dir().join(file), rotten).unwrap();
+    }
+    let left = &rig.addresses()[..3];
+    assert_eq!(rig.rebalance(left, &[]).assert_done().figure("repaired"), 0);
+    rig.assert_tidy(left, &model);
+}
+
+#[test]
+fn a_value_of_which_only_rotten_replicas_are_left_fails_and_is_kept() {
+    let (rotten, torn) = (Some(&b"wrong"[..]), Some(&b"torn"[..]));
+    for replicas in [[rotten, None, rotten], [None, None, rotten], [rotten, torn, torn]] {
+        let (rig, _) = damaged(replicas);
+        let (before, files) = (contents(&rig.db()), rig.files());
+        let ended = rig.rebalance(&rig.addresses(), &[]);
+        assert_eq!((ended.code, ended.figure("failures")), (Some(1), 1), "{ended:?}");
+        let lines = ended.said();
+        let lines: Vec<_> = lines.iter().filter(|line| line.starts_with("failed: /key: ")).collect();
+        assert!(lines.len() == 1 && lines[0].contains("damaged"), "{ended:?}");
+        // the intent of the copy stays for a while
+        assert_eq!(contents(&rig.db()).records, before.records);
+        assert!(rig.files() == files);
+    }
 }
 
 #[test]

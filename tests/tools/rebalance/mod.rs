@@ -3,6 +3,7 @@
 mod damage;
 mod down;
 mod dry_run;
+mod full;
 mod interrupted;
 mod moves;
 mod refused;
