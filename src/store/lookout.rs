@@ -27,7 +27,7 @@ impl Core {
         standings: &[(String, Standing)],
     ) -> impl Future<Output = ()> + use<> {
         let out = standings.iter().filter(|(_, standing)| !standing.is_verified());
-        let out = out.map(|(name, standing)| (name.clone(), standing.to_string())).collect();
+        let out = out.map(|(name, standing)| (name.clone(), standing.kind())).collect();
         self.look_after(out)
     }
 

@@ -187,7 +187,7 @@ impl Volume {
         }
         // one that was lost, or is behind, or couldn't be written before; a volume without room goes on without it
         match self.own(&expected).await {
-            Err(error @ VolumeError::Refused(_)) => {
+            Err(error @ (VolumeError::Refused(_) | VolumeError::NoRoom(_) | VolumeError::NotAllowed)) => {
                 tracing::debug!(volume = self.name, %error, "its owner file isn't written");
                 Ok(())
             }
