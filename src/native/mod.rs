@@ -69,7 +69,7 @@ impl Api {
     async fn route(&self, context: &RequestContext, head: &Parts, body: Incoming) -> Result<Answer, Refusal> {
         // from here on the body is read to its end or away, however this turns out
         let body = ClientBody::new(body, head.headers.contains_key(EXPECT));
-        check_framing(head.version, &head.headers)?;
+        check_framing(head)?;
         let key = key(head.uri.path())?;
         let query = head.uri.query().filter(|query| !query.is_empty());
         if let Some(operation) = operation(&head.method, query) {

@@ -3,9 +3,9 @@
 
 use futures_util::FutureExt as _;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 
-use super::answer::Answer;
+use super::answer::{Answer, empty};
 use super::query::QueryError;
 use crate::error::Error;
 use crate::index::IndexError;
@@ -104,6 +104,10 @@ fn refuse(refusal: &Refusal, context: &RequestContext) -> Answer {
         // asking is no failure, and anybody can ask for anything
         _ if status == StatusCode::NOT_FOUND => {}
         _ => log_request!(info, context, status, { why, }, "refused"),
+    }
+    // as minikeyvalue answers
+    if status == StatusCode::NOT_FOUND && matches!(*context.method(), Method::GET | Method::HEAD) {
+        return empty(status);
     }
     let mut answer = Response::new(Outgoing::Text(Some(format!("{why}\n").into())));
     *answer.status_mut() = status;

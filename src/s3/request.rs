@@ -12,7 +12,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
 use percent_encoding::percent_decode_str;
 use s3s::dto::Range;
-use s3s::{S3Request, S3Result, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 
 use super::authorization::{check_region, is_signed};
 use super::checksum::Algorithm;
@@ -44,8 +44,8 @@ pub(super) fn prepare(
     let length = body.size_hint().exact();
     // from here on the body is read or discarded to its end, whatever happens
     let body = ClientBody::new(body, head.headers.contains_key(EXPECT));
-    check_framing(head.version, &head.headers)
-        .map_err(|_why| s3_error!(InvalidRequest, "the request's framing is invalid in HTTP/1.1"))?;
+    check_framing(&head)
+        .map_err(|why| S3Error::with_message(S3ErrorCode::InvalidRequest, why.to_string()))?;
     if unrestricted {
         remove_signature(&mut head)?;
     } else if presigned::has_header(&head) {

@@ -215,12 +215,3 @@ fn characters_that_urls_do_not_allow_are_400() {
     }
     assert!(keys(&cluster, "/?list").is_empty());
 }
-
-#[test]
-fn a_fragment_is_not_part_of_the_key() {
-    // RFC 3986 section 3.5: clients don't send fragments, and the library that parses the target drops them
-    let cluster = cluster();
-    put(&cluster, "/key", b"value");
-    assert_eq!(cluster.fetch("/key#fragment").text(), "value");
-    assert_eq!(cluster.fetch("/key%23fragment").status, 404);
-}

@@ -61,6 +61,16 @@ fn malformed_requests_are_4xx_and_do_no_harm() {
         // heads
         "GET /key HTTP/1.1\r\n\r\n",
         "GET /key HTTP/1.1\r\nHost : x\r\n\r\n",
+        "GET /key HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+        "GET /key HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n",
+        "GET http://x/key HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        "GET /key HTTP/1.1\r\nHost: x y\r\n\r\n",
+        "GET /key HTTP/1.1\r\nHost: x/y\r\n\r\n",
+        "GET /key HTTP/1.1\r\nHost: x@y\r\n\r\n",
+        "GET /key HTTP/1.1\r\nHost: x, y\r\n\r\n",
+        "GET /key HTTP/1.1\r\nHost: x#y\r\n\r\n",
+        "GET /key HTTP/1.1\r\nHost: ÿ\r\n\r\n",
+        "GET /key HTTP/1.1\r\nHost: x\u{7f}\r\n\r\n",
         "GET /key HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n",
         "GET /key HTTP/1.1\r\nHost: x\r\nnonsense\r\n\r\n",
         "GET /key HTTP/1.1\r\nHost: x\r\nA\0B: c\r\n\r\n",
@@ -77,7 +87,25 @@ fn malformed_requests_are_4xx_and_do_no_harm() {
         "CONNECT /key HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET evil:80 HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /% HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /key#part HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /key# HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /#key HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET #/key HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /?list#part HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /?alive#part HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET http://x/key#part HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET http://x#/key HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /key#part HTTP/1.0\r\n\r\n",
+        "\r\nGET /key#part HTTP/1.1\r\nHost: x\r\n\r\n",
+        "DELETE /key#part HTTP/1.1\r\nHost: x\r\n\r\n",
+        "UNLINK /key#part HTTP/1.1\r\nHost: x\r\n\r\n",
+        "PUT /new#part HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nvalue",
+        "PUT /new#part HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nvalue\r\n0\r\n\r\n",
         "GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /key  HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /key x HTTP/1.1\r\nHost: x\r\n\r\n",
+        "DELETE /key\u{1} HTTP/1.1\r\nHost: x\r\n\r\n",
+        "DELETE /key\u{7f} HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /a\tb HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /a\0b HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET  HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -156,6 +184,62 @@ fn bytes_beyond_the_content_length_are_not_run_as_a_request() {
     assert_eq!(answer.status, 201);
     assert!(!rest.contains("302"), "{rest}");
     assert_eq!(cluster.fetch("/key").text(), "he");
+}
+
+/// hyper drops a fragment without a word; each answer is the one to the request as it was sent, in whatever pieces.
+#[test]
+fn a_fragment_is_refused_with_its_remedy_and_the_connection_goes_on() {
+    let cluster = cluster_with(&["/a", "/a#b"]);
+    let mut connection = Connection::open(None, &cluster.master.addr()).unwrap();
+    let mut ask = |method: &str, rest: &str| {
+        for piece in format!("{method} {rest}").into_bytes().chunks(7) {
+            connection.send(piece).unwrap();
+        }
+        connection.receive(method).unwrap()
+    };
+    for method in ["GET", "DELETE", "GET"] {
+        let answer = ask(method, "/a#b HTTP/1.1\r\nHost: x\r\n\r\n");
+        refused(&answer, 400);
+        assert!(answer.text().contains("%23"), "{}", answer.text());
+        assert_eq!(ask("GET", "/a HTTP/1.1\r\nHost: x\r\nX: #\r\n\r\n").status, 302);
+        assert_eq!(ask("GET", "/a%23b HTTP/1.1\r\nHost: x\r\n\r\n").status, 302);
+        let put = "/a#c HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nvalue\r\n\r\n";
+        refused(&ask("PUT", put), 400);
+    }
+    assert_eq!(keys(&cluster, "/?list"), ["/a", "/a#b"]);
+    assert_eq!(ask("PUT", "/c HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n#\n#").status, 201);
+    assert_eq!(ask("GET", "/c HTTP/1.1\r\nHost: x\r\n\r\n").status, 302);
+    let chunks = "/d HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n#\n#\r\n0\r\n\r\n";
+    assert_eq!(ask("PUT", chunks).status, 201);
+    assert_eq!(ask("GET", "/d HTTP/1.1\r\nHost: x\r\n\r\n").status, 302);
+    refused(&ask("GET", "/d#e HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
+}
+
+/// Where it isn't known how the next request began, it isn't run.
+#[test]
+fn a_request_that_came_with_the_end_of_another_one_is_not_run() {
+    let cluster = cluster_with(&["/a"]);
+    for first in [
+        "GET /a HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1",
+        "PUT /b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1",
+        "PUT /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n",
+    ] {
+        let both = format!("{first}DELETE /a#b HTTP/1.1\r\nHost: x\r\n\r\n");
+        let (answer, rest) = raw(&cluster.master.addr(), both.as_bytes()).unwrap();
+        assert!(matches!(answer.status, 201 | 302), "{first}: {answer:?}");
+        assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 400"), "{first}: {rest}");
+        assert_eq!(cluster.fetch("/a").text(), "/a");
+    }
+}
+
+#[test]
+fn an_empty_host_and_an_address_are_hosts() {
+    let cluster = cluster_with(&["/key"]);
+    for host in ["", "x", "x:80", "127.0.0.1:3000", "[::1]:3000", "a-b.c_d%41"] {
+        let request = format!("GET /key HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(raw(&cluster.master.addr(), request.as_bytes()).unwrap().0.status, 302, "{host:?}");
+    }
 }
 
 #[test]

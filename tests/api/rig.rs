@@ -48,7 +48,19 @@ pub(crate) fn refused(answer: &Response, status: u16) {
 
 #[track_caller]
 pub(crate) fn refuses(cluster: &Cluster, method: &str, target: &str, body: &[u8], status: u16) {
-    refused(&cluster.request(method, target, body), status);
+    let answer = cluster.request(method, target, body);
+    if status == 404 && matches!(method, "GET" | "HEAD") {
+        missing(&answer);
+    } else {
+        refused(&answer, status);
+    }
+}
+
+/// Asserts that a GET or a HEAD found nothing: as minikeyvalue says it, without a body.
+#[track_caller]
+pub(crate) fn missing(answer: &Response) {
+    assert_eq!((answer.status, answer.header("content-length")), (404, Some("0")), "{answer:?}");
+    assert_eq!((answer.header("content-type"), answer.text()), (None, String::new()));
 }
 
 /// A master over an index of these rows, whose volumes need not exist.

@@ -50,6 +50,20 @@ const KEYS: [&str; 38] = [
     "\u{1f600}",
 ];
 
+/// The HTTP library would drop it, and what follows it.
+#[test]
+fn a_raw_number_sign_is_refused_and_touches_no_other_object() {
+    let (_cluster, s3) = open();
+    s3.put("/bucket/a", b"value");
+    for target in ["/bucket/a#b", "/bucket/#a", "/bucket#/a", "/bucket/a?x-id=GetObject#b"] {
+        for (method, body) in [("GET", &b""[..]), ("DELETE", b""), ("PUT", b"other"), ("POST", b"<a/>")] {
+            fails(&s3.ask(method, target, &[("x-amz-a", "b")], body), 400, "InvalidRequest");
+        }
+    }
+    assert_eq!(s3.bytes("/bucket/a"), b"value");
+    fails(&s3.get("/bucket/a%23b"), 404, "NoSuchKey");
+}
+
 #[test]
 fn unusual_keys_are_valid() {
     let guarded = Guarded::new(ROOT, &[]);
@@ -208,9 +222,12 @@ fn names_of_buckets() {
 fn the_host_never_names_a_bucket() {
     let (_cluster, s3) = open();
     s3.put("/bucket/a", b"value");
-    for host in ["bucket.s3.example.com", "other", "other.localhost:3000", "[::1]", "x y", "\"", "*"] {
+    for host in ["bucket.s3.example.com", "other", "other.localhost:3000", "[::1]", "", "*"] {
         let answer = s3.ask("GET", "/bucket/a", &[("host", host)], b"");
         assert_eq!((answer.status, answer.text().as_str()), (200, "value"), "{host}");
+    }
+    for host in ["x y", "\"", "bucket/a"] {
+        fails(&s3.ask("GET", "/bucket/a", &[("host", host)], b""), 400, "InvalidRequest");
     }
     // a request in HTTP/1.0 has no `Host`
     let mut connection = Connection::open(None, &s3.addr).unwrap();

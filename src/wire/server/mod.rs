@@ -2,6 +2,7 @@
 
 mod listener;
 mod places;
+mod request_line;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod write_timeout;
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryFutureExt as _;
@@ -28,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use listener::listen;
 use places::Places;
+pub(super) use request_line::RawLine;
+use request_line::RequestLines;
 pub use workers::Workers;
 use write_timeout::WriteTimeout;
 
@@ -136,18 +140,24 @@ async fn serve_connection<A, F, B>(
     let client_gone = gone.clone();
     // however the connection ends, what its last request left waiting ends as well
     let _gone = gone.clone().drop_guard();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let lines = Arc::<RequestLines>::default();
+    let seen = Arc::clone(&lines);
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let asks_first = request.headers().contains_key(EXPECT);
         let is_empty = request.body().is_end_stream();
-        let context = RequestContext::new(client, client_gone.clone(), &request);
+        if let Some(wrong) = seen.begin(request.method(), request.body().size_hint().exact()) {
+            request.extensions_mut().insert(wrong);
+        }
+        let (context, seen) = (RequestContext::new(client, client_gone.clone(), &request), Arc::clone(&seen));
         answer(context, request).map_ok(move |mut answer| {
-            if asks_first && (is_empty || is_refusal(&answer)) {
-                instead_of_100(&mut answer);
+            let is_refusal = is_refusal(&answer);
+            if seen.is_last(is_refusal) || asks_first && (is_empty || is_refusal) {
+                close(&mut answer);
             }
             answer
         })
     });
-    let (stream, presence) = stream::split(stream);
+    let (stream, presence) = stream::split(stream, lines);
     let stream = TokioIo::new(WriteTimeout::new(stream, pauses::READER));
     let connection = http.serve_connection(stream, service);
     tokio::pin!(connection);
@@ -183,11 +193,12 @@ fn is_refusal<B>(answer: &Response<B>) -> bool {
     answer.status().is_client_error() || answer.status().is_server_error()
 }
 
-/// Ends the connection with an answer that comes instead of the 100 that was asked for. After a refusal, the
-/// client may or may not send its body: without a `Connection: close`, its next request could be read as that
-/// body. A client that asks but has nothing to send gets no 100 either; boto3 and the AWS command line would
-/// then misread the answer to their next request, if it came over the same connection.
-fn instead_of_100<B>(answer: &mut Response<B>) {
+/// Ends the connection with this answer: where it isn't known which bytes are the next request's, and where the answer
+/// comes instead of the 100 that was asked for. After a refusal, the client may or may not send its body: without a
+/// `Connection: close`, its next request could be read as that body. A client that asks but has nothing to send gets no
+/// 100 either; boto3 and the AWS command line would then misread the answer to their next request, if it came over the
+/// same connection.
+fn close<B>(answer: &mut Response<B>) {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 

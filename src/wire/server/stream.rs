@@ -16,9 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::request_line::RequestLines;
+
 /// What is read and written.
 pub(super) struct ClientStream {
     read: OwnedReadHalf,
+    /// Sees what is read.
+    lines: Arc<RequestLines>,
     write: Arc<OwnedWriteHalf>,
 }
 
@@ -26,11 +30,11 @@ pub(super) struct ClientStream {
 pub(super) struct Presence(Arc<OwnedWriteHalf>);
 
 /// The two parts of a connection.
-pub(super) fn split(stream: TcpStream) -> (ClientStream, Presence) {
+pub(super) fn split(stream: TcpStream, lines: Arc<RequestLines>) -> (ClientStream, Presence) {
     let (read, write) = stream.into_split();
     // the writing half is shared, because reading from a shared one would cost a system call more per request
     let write = Arc::new(write);
-    (ClientStream { read, write: Arc::clone(&write) }, Presence(write))
+    (ClientStream { read, lines, write: Arc::clone(&write) }, Presence(write))
 }
 
 impl Presence {
@@ -66,7 +70,10 @@ impl AsyncRead for ClientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.read).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.read).poll_read(context, buffer))?;
+        self.lines.read(buffer.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
     }
 }
 
