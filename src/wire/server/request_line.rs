@@ -4,10 +4,9 @@
 //! would read, write or delete another key. So the bytes that hyper reads are looked at on their way, those of heads
 //! alone: of a body, only the length is counted.
 //!
-//! Where the next head begins is known after a request with a length. Bytes that came together with the end of a head
-//! and go beyond its body are the next request's already, and hyper has them: such a connection is closed after the
-//! answer, and the client sends that request again. A body in chunks is taken to have ended once its request was
-//! carried out.
+//! Where the next head begins is known once hyper has read the one before it. What came together with the end of a
+//! head is therefore kept until then: it may have further requests. A body in chunks is taken to have ended once its
+//! request was carried out; a request that came together with its end is refused, and the client sends it again.
 
 use std::io::BufRead as _;
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +15,10 @@ use hyper::Method;
 
 /// So many bytes of a line are kept, to tell that it is the one that hyper has read.
 const KEPT: usize = 8;
+
+/// So many bytes are kept that came together with the end of a head: more than are read at once, unless a body is
+/// among them.
+const MOST_BEYOND: usize = 16 * 1024;
 
 /// What the first line of a request is like, where that is a reason to refuse it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ struct State {
     /// The length of the line so far, without the empty lines before it.
     length: usize,
     has_fragment: bool,
+    /// What came together with the end of the head.
+    beyond: Vec<u8>,
     /// Whether a body in chunks is read to its end if the request is carried out.
     stores: bool,
 }
@@ -49,7 +54,7 @@ enum At {
     /// In the headers, and whether the present line is empty so far.
     Headers { is_empty: bool },
     /// After the headers; so many bytes were read beyond them.
-    End { beyond: u64 },
+    End { beyond: usize },
     /// In the body, or so many bytes before its end.
     Body { left: u64 },
     /// In a body whose length isn't known.
@@ -105,7 +110,9 @@ impl State {
                     }
                 }
                 At::End { beyond } => {
-                    *beyond += bytes.len() as u64;
+                    *beyond += bytes.len();
+                    let kept = bytes.len().min(MOST_BEYOND.saturating_sub(self.beyond.len()));
+                    self.beyond.extend(bytes.iter().take(kept));
                     return;
                 }
                 At::Body { .. } | At::Chunks | At::Lost => return,
@@ -138,13 +145,19 @@ impl State {
         };
         let found = self.has_fragment.then_some(RawLine::Fragment);
         self.stores = matches!(*method, Method::PUT | Method::POST);
-        self.at = match body {
-            None => At::Chunks,
-            Some(length) if beyond > length => At::Lost,
-            Some(length) => At::Body { left: length - beyond },
+        let kept = std::mem::take(&mut self.beyond);
+        let Some(length) = body else {
+            self.at = At::Chunks;
+            return found;
         };
-        if matches!(self.at, At::Body { left: 0 }) {
-            *self = Self::default();
+        match length.checked_sub(beyond as u64) {
+            Some(left) if left > 0 => self.at = At::Body { left },
+            _ if kept.len() < beyond => self.at = At::Lost,
+            _ => {
+                *self = Self::default();
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                self.read(kept.get(length..).unwrap_or_default());
+            }
         }
         found
     }
@@ -204,10 +217,25 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_come_at_once_are_told_apart() {
+        let lines = RequestLines::default();
+        lines.read(b"PUT /a HTTP/1.1\r\n\r\n#\n#\nGET /b HTTP/1.1\r\n\r\nGET /c#d HTTP/1.1\r\n\r\nGET ");
+        assert_eq!(lines.begin(&Method::PUT, Some(4)), None);
+        assert!(!lines.is_last(false));
+        assert_eq!(lines.begin(&Method::GET, Some(0)), None);
+        assert_eq!(lines.begin(&Method::GET, Some(0)), Some(RawLine::Fragment));
+        lines.read(b"/e HTTP/1.1\r\n\r\n");
+        assert_eq!(lines.begin(&Method::GET, Some(0)), None);
+        assert!(!lines.is_last(false));
+    }
+
+    #[test]
     fn a_request_whose_line_was_not_seen_is_refused_and_the_last_one() {
         let lines = RequestLines::default();
-        lines.read(b"GET /a HTTP/1.1\r\n\r\nGET /b#c HTTP/1.1\r\n\r\n");
-        assert_eq!(lines.begin(&Method::GET, Some(0)), None);
+        lines.read(b"PUT /a HTTP/1.1\r\n\r\n");
+        lines.read(&[b'v'; MOST_BEYOND]);
+        lines.read(b"GET /b#c HTTP/1.1\r\n\r\n");
+        assert_eq!(lines.begin(&Method::PUT, Some(MOST_BEYOND as u64)), None);
         assert!(lines.is_last(false));
         assert_eq!(lines.begin(&Method::GET, Some(0)), Some(RawLine::Unseen));
         let chunks = RequestLines::default();
