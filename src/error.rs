@@ -41,6 +41,8 @@ pub enum Error {
     },
     /// Fewer volumes have room for the value than it needs replicas.
     Full,
+    /// Too many answers wait in memory for their clients to read them.
+    NoMemory,
     /// A volume that is needed is down or doesn't answer.
     Unreachable,
     /// All volumes answered, and no replica is whole.
@@ -77,6 +79,9 @@ impl fmt::Display for Error {
                 write!(f, "{needed} healthy volumes are needed, {able} can take the value now: try again")
             }
             Self::Full => f.write_str("the volumes don't take the value: they are full, or can't be written"),
+            Self::NoMemory => {
+                f.write_str("too many answers wait for their clients to read them: try again later")
+            }
             Self::Unreachable => f.write_str("a volume that is needed can't be reached now: try again"),
             Self::Damaged => {
                 f.write_str("the value is damaged: all its volumes answer, but no replica is whole")
