@@ -48,6 +48,8 @@ pub enum Error {
         /// The volume's name.
         full: String,
     },
+    /// Too many answers wait in memory for their clients to read them.
+    NoMemory,
     /// A volume that is needed is down or doesn't answer.
     Unreachable,
     /// All volumes answered, and no replica is whole.
@@ -89,6 +91,9 @@ impl fmt::Display for Error {
                 f,
                 "the value stays where it is, with all its replicas: the volume {full} is full, or can't be written"
             ),
+            Self::NoMemory => {
+                f.write_str("too many answers wait for their clients to read them: try again later")
+            }
             Self::Unreachable => f.write_str("a volume that is needed can't be reached now: try again"),
             Self::Damaged => {
                 f.write_str("the value is damaged: all its volumes answer, but no replica is whole")

@@ -24,6 +24,7 @@
 //! | [`error`] | the reasons why a request fails, independent of HTTP; the APIs choose the statuses |
 //! | [`identity`] | pure: who a store and its volumes are, and what follows where a volume isn't the one that the index means |
 //! | [`record`], [`placement`], [`key`] | pure: what the index stores for a key, which volumes hold it, what its files are called |
+//! | [`memory`] | what the allocator keeps, and what it gives back |
 //! | [`pauses`] | how long clients, volumes and readers may pause in the middle of a value |
 //! | [`clock`] | wall time, in milliseconds. Intervals are measured with the runtime's clock |
 //! | [`runtime`], [`logs`], [`progress`] | the async runtime and blocking work; log lines; the progress of a run |
@@ -39,6 +40,7 @@ pub mod index;
 pub mod key;
 pub mod leveldb;
 pub mod logs;
+pub mod memory;
 pub mod native;
 pub mod pauses;
 pub mod placement;

@@ -9,6 +9,7 @@ use davkv::config::{self, Master};
 use davkv::front::Front;
 use davkv::index::Index;
 use davkv::logs;
+use davkv::memory;
 use davkv::native;
 use davkv::runtime;
 #[cfg(feature = "s3")]
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     logs::start(flags.common.verbose);
+    memory::prepare();
     match runtime::run_here(serve(flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -63,6 +65,7 @@ async fn serve(flags: Master) -> Result<(), String> {
     if access.is_unrestricted() {
         tracing::warn!("no --credentials: anybody may read, write and delete everything");
     }
+    tokio::spawn(memory::give_back());
     tokio::spawn(reload(access.clone(), hangup));
     tracing::info!("listening on {}", address(&listener)?);
     let taken_over = store.taken_over();

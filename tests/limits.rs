@@ -13,9 +13,10 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use common::http::{Connection, head};
-use common::{Cluster, Master};
+use common::{Cluster, Master, eventually, may_open};
 use davkv::clock::Timestamp;
 use davkv::index::{Index, Loaded, Options, load_dump};
 use davkv::key::{Key, Name};
@@ -193,4 +194,58 @@ fn memory_is_bounded_during_a_dump_of_a_million_keys() {
     load_dump(&*dump, &tempdir.path().join("again"), options, |more| rows += more).unwrap();
     // plus the row of the store
     assert_eq!(rows, KEYS as u64 + 1);
+}
+
+/// Clients that ask for a list and read nothing of it.
+const SILENT: usize = 1500;
+
+/// Upper bound on the memory of their answers, connections and requests.
+const MOST_UNREAD: u64 = 128 * MIB;
+
+/// Upper bound on what is kept of that once they are gone, …
+const MOST_KEPT: u64 = 32 * MIB;
+/// … and how long that takes: the allocator is looked after every 20 seconds.
+const GIVEN_BACK: Duration = Duration::from_secs(50);
+
+#[test]
+fn memory_is_bounded_while_clients_do_not_read_their_lists_and_given_back_when_they_leave() {
+    let _alone = alone();
+    if !may_open(SILENT as u64 + 500) {
+        return;
+    }
+    let tempdir = tempfile::tempdir_in(fast_directory()).unwrap();
+    let volumes = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(str::to_owned);
+    let db = tempdir.path().join("db");
+    load(&db, &volumes);
+    let master = Master::start(&db, &volumes, &[]);
+    let addr = master.addr();
+    assert_eq!(count_keys(&addr, "/7/?list"), KEYS / 10);
+    let before = master.resident_memory();
+    let silent: Vec<Connection> = (0..SILENT)
+        .map(|_| {
+            let mut connection = Connection::open_within(Duration::from_mins(1), None, &addr).unwrap();
+            connection.send(&head(&addr, "GET", b"/?list", &[], 0)).unwrap();
+            connection
+        })
+        .collect();
+    let mut statuses = std::collections::BTreeMap::<String, usize>::new();
+    let silent: Vec<Connection> = silent
+        .into_iter()
+        .map(|mut connection| {
+            let status = connection.line().unwrap();
+            *statuses.entry(status).or_default() += 1;
+            connection
+        })
+        .collect();
+    let peak = master.peak_memory() - before;
+    eprintln!("answers: {statuses:?}; {} MiB before, {} MiB more", before / MIB, peak / MIB);
+    assert!(
+        statuses.keys().all(|status| status.contains(" 200 ") || status.contains(" 503 ")),
+        "{statuses:?}"
+    );
+    assert!(peak < MOST_UNREAD, "{} MiB more than before", peak / MIB);
+    drop(silent);
+    eventually("the memory is given back", GIVEN_BACK, || master.resident_memory() < before + MOST_KEPT);
+    eprintln!("{} MiB in the end", master.resident_memory() / MIB);
+    assert_eq!(count_keys(&addr, "/7/?list"), KEYS / 10);
 }

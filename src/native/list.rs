@@ -1,7 +1,8 @@
 //! Listings: `{"next":"…","keys":[…]}`, however many keys, in the memory of a few pages.
 //!
 //! The index writes the text of a page, key by key, on a thread of its own, while the page before it
-//! is on its way to the client.
+//! is on its way to the client. Clients that don't read keep their pages in memory, so each page takes its share of
+//! what all answers may take.
 
 use std::borrow::Cow;
 
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::error::Error;
 use crate::key::Key;
 use crate::store::{Listed, Store};
-use crate::wire::{BodyError, Outgoing, caught};
+use crate::wire::{BodyError, Outgoing, Share, caught};
 
 use super::answer::Answer;
 use super::query::Query;
@@ -21,6 +22,10 @@ use super::refusal::Refusal;
 
 /// Pages that wait for the client while the next is made.
 const WINDOW: usize = 1;
+
+/// The memory that a page takes until its length is known, in bytes: a page of the index ends with the key that fills
+/// it.
+const PAGE: usize = 288 * 1024;
 
 /// The answer to a query for the keys that begin with this one; without a body unless it is `wanted`.
 ///
@@ -32,6 +37,7 @@ pub(super) async fn answer(
     wanted: bool,
 ) -> Result<Answer, Refusal> {
     let Query { state, start, limit } = query;
+    let share = Share::take(PAGE).await.ok_or(Error::NoMemory)?;
     let prefix = prefix.as_bytes().to_vec();
     let end = match limit {
         0 => None,
@@ -45,7 +51,7 @@ pub(super) async fn answer(
     let mut answer = Response::new(Outgoing::Pages(body));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if wanted {
-        tokio::spawn(listing.run(page, pages));
+        tokio::spawn(listing.run(page, share, pages));
     }
     Ok(answer)
 }
@@ -64,8 +70,8 @@ type Page = (Vec<u8>, Option<Vec<u8>>);
 type Pages = mpsc::Sender<Result<Bytes, BodyError>>;
 
 impl Listing {
-    async fn run(self, first: Page, pages: Pages) {
-        match caught(self.send(first, &pages)).await {
+    async fn run(self, first: Page, share: Share, pages: Pages) {
+        match caught(self.send(first, share, &pages)).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => tracing::error!(%error, "a listing broke off"),
             Err(panicked) => tracing::error!(error = %panicked, "a listing broke off"),
@@ -75,15 +81,25 @@ impl Listing {
     }
 
     /// Sends the first page and all that follow, or as many as the client waits for.
-    async fn send(mut self, (mut text, mut next): Page, pages: &Pages) -> Result<(), Error> {
+    async fn send(
+        mut self,
+        (mut text, mut next): Page,
+        mut share: Share,
+        pages: &Pages,
+    ) -> Result<(), Error> {
         loop {
             if next.is_none() {
                 text.extend(b"]}\n");
             }
-            if pages.send(Ok(text.into())).await.is_err() {
+            share.shrink(text.len());
+            if pages.send(Ok(share.hold(text))).await.is_err() {
                 return Ok(());
             }
             let Some(start) = next else { return Ok(()) };
+            share = tokio::select! {
+                share = Share::wait(PAGE) => share,
+                () = pages.closed() => return Ok(()),
+            };
             (text, next) = self.page(Vec::new(), &start).await?;
         }
     }

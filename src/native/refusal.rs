@@ -134,9 +134,11 @@ fn status_of(error: &Error) -> StatusCode {
         Error::Empty => StatusCode::LENGTH_REQUIRED,
         Error::InvalidKey(_) | Error::WrongMd5 | Error::CutShort => StatusCode::BAD_REQUEST,
         Error::Stalled => StatusCode::REQUEST_TIMEOUT,
-        Error::TooManyWaiters | Error::TooFewVolumes { .. } | Error::Unreachable | Error::Unsettled => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Error::TooManyWaiters
+        | Error::TooFewVolumes { .. }
+        | Error::NoMemory
+        | Error::Unreachable
+        | Error::Unsettled => StatusCode::SERVICE_UNAVAILABLE,
         Error::Full | Error::Unbalanced { .. } => StatusCode::INSUFFICIENT_STORAGE,
         Error::Damaged | Error::Index(_) | Error::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
     }

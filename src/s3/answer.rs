@@ -17,7 +17,7 @@ use super::authorization::REGION;
 use super::errors::words;
 use super::objects::Bytestream;
 use crate::error::Error;
-use crate::wire::{BodyError, RequestContext, log_request};
+use crate::wire::{BodyError, RequestContext, Share, log_request};
 
 const REQUEST_ID: &str = "x-amz-request-id";
 
@@ -153,6 +153,13 @@ pub(super) fn refusal(error: S3Error) -> s3s::HttpResponse {
         *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         answer
     })
+}
+
+/// Has a page take its share of the memory until it is sent.
+pub(super) fn hold(answer: &mut s3s::HttpResponse, share: Share) {
+    if let Some(page) = answer.body().bytes() {
+        *answer.body_mut() = s3s::Body::from(share.hold(page));
+    }
 }
 
 /// Logs that s3s couldn't write its answer to the end.

@@ -19,7 +19,7 @@ pub(super) fn refused(error: Error) -> S3Error {
         Error::NoUpload => S3ErrorCode::NoSuchUpload,
         Error::Exists | Error::Changed => S3ErrorCode::PreconditionFailed,
         Error::Busy => S3ErrorCode::OperationAborted,
-        Error::TooManyWaiters => S3ErrorCode::SlowDown,
+        Error::TooManyWaiters | Error::NoMemory => S3ErrorCode::SlowDown,
         Error::Protected => S3ErrorCode::AccessDenied,
         Error::InvalidKey(KeyError::Length(_)) => S3ErrorCode::KeyTooLongError,
         Error::InvalidKey(_) => S3ErrorCode::InvalidArgument,

@@ -42,16 +42,22 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use crate::access::Access;
+use crate::error::Error;
 use crate::store::Store;
-use crate::wire::{self, RequestContext, caught};
+use crate::wire::{self, RequestContext, Share, caught};
 
 use answer::Asked;
 pub use answer::Body;
 use api::Operations;
 use buckets::{Buckets, Names};
 pub use cors::Origins;
+use errors::refused;
 use keys::Keys;
 use xml::LONGEST_XML;
+
+/// The memory that a page takes until its length is known, in bytes: a thousand items with names of some hundred bytes,
+/// and what it is made from.
+const PAGE: usize = 1 << 20;
 
 /// How the S3 API behaves.
 #[derive(Clone, Debug, Default)]
@@ -114,13 +120,33 @@ impl Api {
         let origin = self.origins.of(&head);
         let preflight = is_preflight.then(|| self.origins.preflight(&head));
         let answer = match preflight {
-            Some(answer) => answer,
-            None => self.run(head, body).await,
+            Some(answer) => answer.map(|answer| (answer, None)),
+            None => self.run_within_share(head, body).await,
         };
-        let mut answer = answer.unwrap_or_else(answer::refusal);
+        let (mut answer, share) = answer.unwrap_or_else(|error| (answer::refusal(error), None));
         asked.end(&mut answer);
+        if let Some(share) = share {
+            answer::hold(&mut answer, share);
+        }
         self.origins.tell(&mut answer, origin);
         Ok(answer::finish(answer, asked))
+    }
+
+    /// Runs a request. If its answer is a page, it takes its share of the memory for pages first.
+    async fn run_within_share(
+        &self,
+        head: Parts,
+        body: Incoming,
+    ) -> S3Result<(s3s::HttpResponse, Option<Share>)> {
+        if !recognition::asks_for_page(&head) {
+            return Ok((self.run(head, body).await?, None));
+        }
+        let none = || refused(Error::NoMemory);
+        let share = Share::take(PAGE).await.ok_or_else(none)?;
+        let answer = self.run(head, body).await?;
+        let length = answer.body().bytes().map_or(0, |page| page.len());
+        let share = share.fit(length).await.ok_or_else(none)?;
+        Ok((answer, Some(share)))
     }
 
     async fn run(&self, head: Parts, body: Incoming) -> S3Result<s3s::HttpResponse> {

@@ -1,7 +1,8 @@
 //! Recognizes S3 requests on the port that both APIs share.
 
-use hyper::Request;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request};
 
 use super::query::{is_signature, names};
 
@@ -73,4 +74,12 @@ fn is_s3s_query(query: &str) -> bool {
             || name.starts_with("response-")
             || SUBRESOURCES.binary_search(&&*name).is_ok()
     })
+}
+
+/// Whether a request asks for a list, and not for an object: of buckets, of what a bucket holds, or of parts.
+pub(super) fn asks_for_page(head: &Parts) -> bool {
+    let bucket = head.uri.path().trim_start_matches('/');
+    let has_key = bucket.split_once('/').is_some_and(|(_, key)| !key.is_empty());
+    let lists_parts = |query| names(query).any(|name| matches!(&*name, "uploadId" | "attributes"));
+    head.method == Method::GET && (!has_key || head.uri.query().is_some_and(lists_parts))
 }

@@ -7,6 +7,7 @@ mod escape;
 mod framing;
 mod panics;
 pub mod server;
+mod share;
 pub mod target;
 
 pub use body::{BodyError, Outgoing};
@@ -15,3 +16,4 @@ pub(crate) use context::log_request;
 pub use context::{Api, RequestContext};
 pub(crate) use framing::{FramingError, check_framing};
 pub(crate) use panics::caught;
+pub(crate) use share::Share;

@@ -37,7 +37,7 @@ pub use fake::{Fake, Recorded, Reply};
 pub use gate::{Gate, Order, Stage};
 pub use http::{Response, request, request_from};
 pub use master::Master;
-pub use process::free_port;
+pub use process::{free_port, may_open};
 pub use random::Random;
 pub use volume::{MARKER, OWNER_FILE, Volume, template};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 
 /// A port of 127.0.0.1 on which nothing listens.
 ///
@@ -24,6 +24,18 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// Raises this process's limit on descriptors to allow so many; false, with a line that says so, if the system refuses.
+pub fn may_open(descriptors: u64) -> bool {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let may = limit.maximum.is_none_or(|maximum| maximum >= descriptors);
+    if !may {
+        eprintln!("skipped: this needs {descriptors} descriptors, and the hard limit is lower (ulimit -Hn)");
+    }
+    may
 }
 
 /// Sends a signal. It is fine if the process is gone.

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
+use crate::common::may_open;
 use crate::target::Target;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,14 +26,6 @@ const SLOW_COST: u64 = 192 * 1024;
 /// Descriptors that the test process needs for other purposes.
 const OTHERS: usize = 500;
 
-/// Raises the limit on descriptors to allow this many connections; false if the system refuses.
-fn may_have(connections: usize) -> bool {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).unwrap();
-    limit.maximum.is_none_or(|maximum| maximum >= (connections + OTHERS) as u64)
-}
-
 /// Connects from one of several local addresses, so that none runs out of ports.
 fn connect(target: &Target, number: usize) -> TcpStream {
     let to: SocketAddr = target.cluster.master.addr().parse().unwrap();
@@ -47,11 +39,7 @@ fn connect(target: &Target, number: usize) -> TcpStream {
 
 #[test]
 fn ten_thousand_idle_connections_do_not_block_others() {
-    if !may_have(IDLE) {
-        println!(
-            "skipped: this needs {} descriptors, and the hard limit is lower (ulimit -Hn)",
-            IDLE + OTHERS
-        );
+    if !may_open((IDLE + OTHERS) as u64) {
         return;
     }
     let target = Target::new(&[]);
@@ -69,8 +57,7 @@ fn ten_thousand_idle_connections_do_not_block_others() {
 
 #[test]
 fn incomplete_heads_do_not_block_others() {
-    if !may_have(SLOW) {
-        println!("skipped: this needs {} descriptors", SLOW + OTHERS);
+    if !may_open((SLOW + OTHERS) as u64) {
         return;
     }
     let target = Target::new(&[]);

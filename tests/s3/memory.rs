@@ -1,14 +1,16 @@
 //! The master's memory is bounded, however many and large the objects.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use md5::{Digest as _, Md5};
 
 use crate::common::http::{Connection, Response, head};
-use crate::common::{Cluster, Master};
+use crate::common::{Cluster, Master, may_open};
 use crate::rig::{Client, check, etag};
 use crate::signer::{CHUNKS_TRAILER, hex};
 use crate::xml;
@@ -167,4 +169,49 @@ fn memory_is_bounded_during_uploads_in_parts_and_copies() {
     assert_eq!(xml::text(&copied.text(), "ETag").as_ref(), Some(&whole));
     assert_eq!(download(&s3, "/bucket/a"), whole);
     assert_small(&cluster.master);
+}
+
+/// Clients that ask for a page of a list at the same time, and read nothing of it.
+const SILENT: usize = 400;
+
+/// Upper bound on the master's peak memory with their pages.
+const MOST_UNREAD: u64 = 160 * MIB as u64;
+
+#[test]
+fn memory_is_bounded_while_clients_do_not_read_their_lists() {
+    let _alone = alone();
+    if !may_open(SILENT as u64 + 500) {
+        return;
+    }
+    let (cluster, s3) = cluster();
+    let long = "x".repeat(500);
+    all_at_once(|n| {
+        (0..1000 / usize::from(OBJECTS))
+            .for_each(|m| drop(s3.put(&format!("/bucket/{long}{n}/{m}"), b"value")));
+    });
+    let silent: Vec<Connection> = (0..SILENT)
+        .map(|_| {
+            let mut connection = Connection::open_within(Duration::from_mins(1), None, &s3.addr).unwrap();
+            let target = b"/bucket?list-type=2";
+            connection.send(&head(&s3.addr, "GET", target, &[("x-amz-a", "b")], 0)).unwrap();
+            connection
+        })
+        .collect();
+    let mut statuses = BTreeMap::<String, usize>::new();
+    let silent: Vec<Connection> = silent
+        .into_iter()
+        .map(|mut connection| {
+            *statuses.entry(connection.line().unwrap()).or_default() += 1;
+            connection
+        })
+        .collect();
+    let peak = cluster.master.peak_memory();
+    println!("answers: {statuses:?}; peak memory: {} MiB", peak / MIB as u64);
+    assert!(
+        statuses.keys().all(|status| status.contains(" 200 ") || status.contains(" 503 ")),
+        "{statuses:?}"
+    );
+    assert!(peak < MOST_UNREAD, "{} MiB were resident", peak / MIB as u64);
+    drop(silent);
+    assert_eq!(s3.keys("bucket").len(), 992);
 }
