@@ -111,8 +111,9 @@ enum State {
     Down {
         outage: Outage,
         held_until: Instant,
-        /// It went down because of failing files, and still answers.
-        answers: bool,
+        /// Requests in a row that had no answer: with fewer than take a volume down, it went down because of failing
+        /// files, and still answers.
+        unanswered: u32,
     },
 }
 
@@ -174,7 +175,11 @@ impl Machine {
 
     /// Whether the volume is down and doesn't answer.
     pub(super) fn is_silent(&self) -> bool {
-        matches!(self.state, State::Out | State::Down { answers: false, .. })
+        match self.state {
+            State::Out => true,
+            State::Up { .. } => false,
+            State::Down { unanswered, .. } => unanswered >= DOWN_AFTER,
+        }
     }
 
     /// Whether the volume is up and answered its last request.
@@ -223,12 +228,12 @@ impl Machine {
                 if self.failed_files.failed(file, now) {
                     self.want_probe(now);
                 }
-                self.count(true, now, &mut actions);
+                self.count(now, &mut actions);
             }
             Event::Unanswered => {
                 self.want_probe(now);
                 self.missed();
-                self.count(false, now, &mut actions);
+                self.count(now, &mut actions);
             }
             Event::Late => self.want_probe(now),
             Event::Full => {
@@ -243,7 +248,7 @@ impl Machine {
             Event::Probed(false) => {
                 self.probe_again(now);
                 self.missed();
-                self.count(false, now, &mut actions);
+                self.count(now, &mut actions);
             }
         }
         let is_earlier = self.due().is_some_and(|due| due_before.is_none_or(|before| due < before));
@@ -317,21 +322,24 @@ impl Machine {
     }
 
     fn answered(&mut self) {
-        if let State::Up { unanswered, .. } = &mut self.state {
-            *unanswered = 0;
+        match &mut self.state {
+            State::Up { unanswered, .. } => *unanswered = 0,
+            // of a silent one, only a probe says that it is back
+            State::Down { unanswered, .. } if *unanswered < DOWN_AFTER => *unanswered = 0,
+            State::Down { .. } | State::Out => {}
         }
     }
 
     fn missed(&mut self) {
         match &mut self.state {
             State::Up { unanswered, .. } => *unanswered = unanswered.saturating_add(1),
-            State::Down { answers, .. } => *answers = false,
+            State::Down { unanswered, .. } => *unanswered = unanswered.saturating_add(1).min(DOWN_AFTER),
             State::Out => {}
         }
     }
 
     /// Takes the volume down if the failures in a row are too many.
-    fn count(&mut self, answers: bool, now: Instant, actions: &mut Actions) {
+    fn count(&mut self, now: Instant, actions: &mut Actions) {
         let State::Up { unanswered, trial } = self.state else { return };
         if unanswered.saturating_add(self.failed_files.in_row(now)) < DOWN_AFTER {
             return;
@@ -343,7 +351,7 @@ impl Machine {
             }
         };
         let held_until = now + outage.hold;
-        self.state = State::Down { outage, held_until, answers };
+        self.state = State::Down { outage, held_until, unanswered };
         (self.probe_due, self.return_due) = (Some(held_until), None);
         self.failed_files.begin_row();
         actions.went_down = true;
@@ -391,7 +399,7 @@ impl Machine {
 /// without its room.
 #[cfg(test)]
 pub(super) type Shape = (
-    (bool, u32, Option<Duration>, Duration, Option<Duration>, bool),
+    (bool, u32, Option<Duration>, Duration, Option<Duration>),
     (bool, Option<Duration>, Option<Duration>, Duration),
     Vec<(File, Duration, bool)>,
 );
@@ -413,12 +421,12 @@ impl Machine {
         let state = match self.state {
             State::Up { unanswered, trial } => {
                 let hold = trial.map_or(Duration::ZERO, |trial| trial.outage.hold);
-                (true, unanswered, trial.map(|trial| left(trial.until)), hold, None, false)
+                (true, unanswered, trial.map(|trial| left(trial.until)), hold, None)
             }
-            State::Down { outage, held_until, answers } => {
-                (false, 0, None, outage.hold, Some(left(held_until)), answers)
+            State::Down { outage, held_until, unanswered } => {
+                (false, unanswered, None, outage.hold, Some(left(held_until)))
             }
-            State::Out => (false, 1, None, Duration::ZERO, None, false),
+            State::Out => (false, 1, None, Duration::ZERO, None),
         };
         let may_return = self.last_return.map_or(Duration::ZERO, |last| left(last + RETURN_EVERY));
         let times = (self.watched, self.probe_due.map(left), self.return_due.map(left), may_return);

@@ -359,6 +359,32 @@ fn a_volume_that_fails_for_all_files_goes_down_even_if_it_answers_its_probes() {
     });
 }
 
+/// A replica that no other volume has may still be read there.
+#[test]
+fn a_volume_that_is_down_for_failing_files_is_silent_after_three_lost_requests_in_a_row() {
+    let down = |fails: usize| {
+        let mut world = World::new();
+        for path in ["/a", "/b", "/c"].into_iter().take(fails) {
+            world.make(Move::Happens(Event::FileFailed(File::read(path))));
+        }
+        (fails..3).for_each(|_| assert!(world.make(Move::Happens(Event::Unanswered))));
+        assert!(world.machine.is_down());
+        world
+    };
+    for fails in 1..=3 {
+        let mut world = down(fails);
+        assert!(!world.machine.is_silent(), "{fails}");
+        world.make(Move::Happens(Event::Answered));
+        for _ in 0..2 {
+            world.make(Move::Happens(Event::Unanswered));
+            assert!(!world.machine.is_silent(), "{fails}");
+        }
+        world.make(Move::Happens(Event::Unanswered));
+        assert!(world.machine.is_silent(), "{fails}");
+    }
+    assert!(down(0).machine.is_silent());
+}
+
 /// The log lines of a volume that fails for further files as soon as it is up and answers every probe, for a
 /// number of outages.
 fn flap(world: &mut World, outages: usize) -> Vec<Line> {

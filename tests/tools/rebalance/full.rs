@@ -73,7 +73,8 @@ fn what_a_full_disk_does_not_take_stays_where_it_is() {
     rig.volumes.push(Volume::start(&disk.dir().join("volume")));
     let ballast = disk.dir().join("ballast");
     // so that it has its markers
-    rig.rebalance(&rig.addresses(), &["--dry-run"]).assert_done();
+    rig.serve(&[]);
+    rig.end_master();
     fill(&ballast);
     let ended = rig.rebalance(&rig.addresses(), &[]);
     assert!(ended.assert_done().figure("unbalanced") > 0, "{ended:?}");
