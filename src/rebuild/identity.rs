@@ -16,7 +16,7 @@ pub(super) struct Identity {
     store: Id,
     volumes: BTreeMap<String, Known>,
     /// The last runs that had them.
-    pub(super) owners: Vec<Run>,
+    owners: Vec<Run>,
     /// Whether the volumes were written since with another index than the older one: what its intents say of files may be
     /// out of date.
     pub(super) is_older_outdated: bool,
@@ -106,16 +106,32 @@ async fn is_to_be_adopted(
     }
 }
 
+/// Checks that the volumes are those from before the walk.
+///
+/// # Errors
+///
+/// One line for the operator.
+pub(super) fn check_unchanged(before: Option<&Identity>, now: Option<&Identity>) -> Result<(), String> {
+    let agree = match (before, now) {
+        (Some(before), Some(now)) => now.agrees(before),
+        (Some(_), None) => false,
+        (None, _) => true,
+    };
+    if agree { Ok(()) } else { Err("a disk was mounted or unmounted meanwhile: run this again".into()) }
+}
+
 impl Identity {
     /// Whether the volumes of both are the same ones, as far as both were looked at.
-    pub(super) fn agrees(&self, earlier: &Self) -> bool {
+    fn agrees(&self, earlier: &Self) -> bool {
         let same = |(name, known): (&String, &Known)| self.volumes.get(name).is_none_or(|now| now == known);
         self.store == earlier.store && earlier.volumes.iter().all(same)
     }
 
-    /// Notes whose it is in the new index, which knows of what the runs of `ancestors` have done.
-    pub(super) async fn note(&self, index: &Index, ancestors: Vec<Run>) -> Result<(), IndexError> {
+    /// Notes whose it is in the new index. It knows of what was done before the walk: a master that ran meanwhile may have
+    /// stored values that the walk missed.
+    pub(super) async fn note(&self, index: &Index, before: Option<Self>) -> Result<(), IndexError> {
         let run = Run { line: Id::random(), number: 0 };
+        let ancestors = before.map(|before| before.owners).unwrap_or_default();
         let (since, home) = (Timestamp::now(), index.home()?);
         let owner = Owner { store: self.store, since, run, home, ended: true, own_from: 0, ancestors };
         for (name, known) in &self.volumes {

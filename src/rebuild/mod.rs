@@ -150,14 +150,7 @@ pub async fn rebuild(
     run.find_uploads().await?;
     let (files, newest) = run.list().await?;
     let identity = identity::find(options, run.old.as_deref()).await?;
-    let agree = match (&identity, &before) {
-        (Some(now), Some(before)) => now.agrees(before),
-        (None, Some(_)) => false,
-        (_, None) => true,
-    };
-    if !agree {
-        return Err("a disk was mounted or unmounted meanwhile: run this again".into());
-    }
+    identity::check_unchanged(before.as_ref(), identity.as_ref())?;
     let new_path = place.directory.join("index");
     let index = open(new_path.clone(), index::Options { create: true, ..options.index }).await?;
     if !options.is_for_minikeyvalue() {
@@ -171,9 +164,7 @@ pub async fn rebuild(
     run.judge_all(&index, files).await?;
     run.keep_old(&index).await?;
     if let Some(identity) = identity.filter(|_| options.records == Form::Current) {
-        // a master that ran meanwhile may have stored values that the walk missed
-        let owners = before.map(|before| before.owners).unwrap_or_default();
-        identity.note(&index, owners).await.map_err(text)?;
+        identity.note(&index, before).await.map_err(text)?;
     }
     let Run { summary, old, .. } = run;
     blocking(move || {

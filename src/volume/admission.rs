@@ -1,6 +1,7 @@
 //! Whether a volume takes part: it is let in once it is known whose it is, looked at now and then, and kept out as soon
 //! as that is in doubt.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use hyper::Method;
@@ -62,8 +63,11 @@ impl Volume {
                 }
             }
         }
-        // it is in the first of them, or was when there were others
-        for directory in seen.markers().map(|marker| marker.directory.clone()).collect::<Vec<_>>() {
+        // It is in the first of all subvolumes that the markers name, also of those that nobody asked for: in others may
+        // be one from when there were fewer.
+        let all: BTreeSet<String> =
+            seen.markers().flat_map(|marker| marker.directories.iter().cloned()).collect();
+        for directory in all {
             seen.owner = self.link.owner_file(&directory).await?;
             if seen.owner.is_some() {
                 break;

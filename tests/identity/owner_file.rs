@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::common::{Cluster, Gate, MARKER, Master, OWNER_FILE, Order, Volume, eventually, request};
+use crate::common::http::try_request;
+use crate::common::{Cluster, Gate, MARKER, Master, OWNER_FILE, Order, Stage, Volume, eventually, request};
 use crate::rig::*;
 
 /// The markers of all volumes, with their inodes: a file that is written again gets another one.
@@ -169,4 +170,59 @@ fn a_master_that_is_stopped_while_it_waits_for_another_ends_at_once_and_cleanly(
     let master = Master::start(&moved, &volumes, &[]);
     assert!(!master.log().contains("waiting"), "{}", master.log());
     assert_all_there(&master, &keys);
+}
+
+#[test]
+fn a_run_whose_writes_were_cut_off_does_not_say_that_it_has_ended() {
+    let mut cluster = Cluster::new(3, &[]);
+    cluster.master.terminate();
+    let gate = Gate::before(&cluster.volumes[0]);
+    let mut volumes: Vec<_> = cluster.volumes.iter().map(Volume::addr).collect();
+    volumes[0] = format!("{}={}", volumes[0], gate.addr());
+    let flags = ["--grace", "500ms", "--streamtimeout", "10m"];
+    let db = cluster.tempdir.path().join("db");
+    let mut master = Master::start(&db, &volumes, &flags);
+    gate.order("PUT", Order::Nothing);
+    let address = master.addr();
+    let put = std::thread::spawn(move || try_request(None, &address, "PUT", b"/key", &[], b"value"));
+    eventually("the value is on its way", PATIENCE, || gate.count("PUT", Stage::Arrived) == 1);
+    assert!(master.terminate().success());
+    assert!(master.log().contains("writes were cut off"), "{}", master.log());
+    assert!(put.join().unwrap().map_or(true, |answer| answer.status != 201));
+    assert_eq!(cluster.volumes.iter().map(owner).collect::<Vec<_>>(), [(3, false); 3]);
+    // so a copy of the index waits
+    gate.open();
+    let copied = cluster.tempdir.path().join("copy");
+    copy(&db, &copied);
+    let mut later = Starting::new(&copied, &addresses(&cluster.volumes), &[]);
+    eventually("it waits", PATIENCE, || later.log().contains("waiting until it has noticed"));
+    later.signal(Signal::TERM);
+    assert!(later.end().success(), "{}", later.log());
+}
+
+/// The first subvolume, which has the owner file, is another one then.
+#[test]
+fn the_owner_file_follows_when_the_subvolumes_change() {
+    let mut cluster = Cluster::new(3, &[]);
+    let keys = keys(6);
+    store(&cluster, &keys);
+    cluster.master.terminate();
+    let (db, old) = (cluster.tempdir.path().join("db"), cluster.tempdir.path().join("old"));
+    copy(&db, &old);
+    let volumes: Vec<_> = cluster.volumes.iter().map(Volume::addr).collect();
+    let mut master = Master::start(&db, &volumes, &["--subvolumes", "1"]);
+    assert!(!master.log().contains("waiting"), "{}", master.log());
+    assert_all_there(&master, &keys);
+    let number = |path: &str| {
+        let file = fs::read(cluster.volumes[0].dir().join(path).join(OWNER_FILE)).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&file).unwrap()["run"]["number"].as_u64().unwrap()
+    };
+    assert!(number("") > number("sv00"));
+    assert!(master.terminate().success());
+    let mut outdated = Starting::new(&old, &volumes.join(","), &[]);
+    assert_eq!(outdated.end().code(), Some(1));
+    assert!(outdated.log().contains("out of date"), "{}", outdated.log());
+    cluster.master.restart();
+    assert!(!cluster.master.log().contains("waiting"), "{}", cluster.master.log());
+    assert_all_there(&cluster.master, &keys);
 }

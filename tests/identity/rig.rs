@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -63,7 +63,18 @@ pub(crate) fn run(program: &str, db: &Path, volumes: &str, flags: &[&str]) -> Ou
     if program == env!("CARGO_BIN_EXE_davkv") {
         command.args(["--address", "127.0.0.1", "--port", &free_port().to_string()]);
     }
-    command.stdin(Stdio::null()).output().unwrap()
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > end {
+            // a master that wasn't refused runs for ever
+            child.kill().unwrap();
+            panic!("it goes on: {:?}", child.wait_with_output().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap()
 }
 
 #[track_caller]
