@@ -134,3 +134,28 @@ fn a_volume_that_is_down_is_not_told_for_each_request() {
     // one for the first value that it didn't take, and one for its being down
     assert_eq!(told(&log), 2, "{log}");
 }
+
+#[test]
+fn a_rebalance_to_a_full_volume_says_so_and_changes_nothing() {
+    let rig = gated(4, &[]);
+    rig.gates[0]
+        .rule(|method, target| (method == "PUT" && !target.contains(MARKER)).then_some(Order::Answer(507)));
+    let mut unbalanced = 0;
+    for number in 0..10 {
+        let key = format!("/key{number}");
+        assert_eq!(rig.send("PUT", &key, b"value").status, 201);
+        let before = rig.send("GET", &key, b"");
+        let answer = rig.send("REBALANCE", &key, b"");
+        if before.header("key-balance") == Some("balanced") {
+            assert_eq!(answer.status, 204);
+            continue;
+        }
+        unbalanced += 1;
+        refused(&answer, 507);
+        let text = answer.text();
+        assert!(text.contains(&rig.gates[0].addr()) && text.contains("full"), "{text}");
+        let after = rig.send("GET", &key, b"");
+        assert_eq!(after.header("key-volumes"), before.header("key-volumes"));
+    }
+    assert!(unbalanced > 0);
+}

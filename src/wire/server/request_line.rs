@@ -103,10 +103,14 @@ impl State {
             match &mut self.at {
                 At::Line => self.read_line(line),
                 At::Headers { is_empty } => {
-                    *is_empty &= line.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-                    if line.ends_with(b"\n") {
-                        self.at =
-                            if *is_empty { At::End { beyond: 0 } } else { At::Headers { is_empty: true } };
+                    let is_blank = *is_empty && is_blank(line);
+                    match (line.ends_with(b"\n"), is_blank) {
+                        (false, _) => *is_empty = is_blank,
+                        (true, false) => *is_empty = true,
+                        // The last chunk of a body whose request was carried out before that came: a request whose
+                        // length was announced in another way.
+                        (true, true) if self.kept.starts_with(b"0") => *self = Self::default(),
+                        (true, true) => self.at = At::End { beyond: 0 },
                     }
                 }
                 At::End { beyond } => {
@@ -123,7 +127,7 @@ impl State {
 
     /// Reads a part of the first line. hyper passes over empty lines before it.
     fn read_line(&mut self, line: &[u8]) {
-        if self.length == 0 && line.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
+        if self.length == 0 && is_blank(line) {
             return;
         }
         for (kept, byte) in self.kept.iter_mut().skip(self.length).zip(line) {
@@ -161,6 +165,10 @@ impl State {
         }
         found
     }
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 /// The length of the first line with its end, or of all bytes if it has none.
@@ -242,6 +250,13 @@ mod tests {
         chunks.read(b"DELETE /a HTTP/1.1\r\n\r\n");
         assert_eq!(chunks.begin(&Method::DELETE, None), None);
         assert!(chunks.is_last(false), "its body may not have been read");
+        let late = RequestLines::default();
+        late.read(b"PUT /a HTTP/1.1\r\n\r\n1\r\n1\r\n");
+        assert_eq!(late.begin(&Method::PUT, None), None);
+        assert!(!late.is_last(false));
+        late.read(b"0\r\n\r\n");
+        late.read(b"GET /a#b HTTP/1.1\r\n\r\n");
+        assert_eq!(late.begin(&Method::GET, Some(0)), Some(RawLine::Fragment));
         // two requests in a body of chunks
         let chunks = RequestLines::default();
         chunks.read(b"PUT /a HTTP/1.1\r\n\r\n0\r\n\r\nGET /b#c HT");
