@@ -141,12 +141,10 @@ impl Api {
         if !recognition::asks_for_page(&head) {
             return Ok((self.run(head, body).await?, None));
         }
-        let none = || refused(Error::NoMemory);
-        let share = Share::take(PAGE).await.ok_or_else(none)?;
+        let share = Share::take(PAGE).await.ok_or_else(|| refused(Error::NoMemory))?;
         let answer = self.run(head, body).await?;
         let length = answer.body().bytes().map_or(0, |page| page.len());
-        let share = share.fit(length).await.ok_or_else(none)?;
-        Ok((answer, Some(share)))
+        Ok((answer, Some(share.fit(length))))
     }
 
     async fn run(&self, head: Parts, body: Incoming) -> S3Result<s3s::HttpResponse> {

@@ -133,6 +133,11 @@ impl<'a> Attempt<'a> {
     /// the files that it replaces in, and the note out that ends with it. Where the key doesn't hold by then
     /// what the attempt requires, the attempt is abandoned.
     pub(super) async fn take_effect(self, record: Record) -> Result<()> {
+        if self.store.taken.is_cancelled() {
+            // the other program's index wouldn't have it
+            self.leave_to_the_reaper();
+            return Err(Error::Unreachable);
+        }
         let claim = match self.claimed().await {
             Ok(claim) => claim,
             Err(error) => {

@@ -70,7 +70,8 @@ impl Core {
         let first = places.iter().take(self.options.placement.replicas);
         let tried =
             first.filter(|place| volume(place).is_full()).find(|place| volume(place).shall_try()).cloned();
-        places.sort_by_key(|place| volume(place).is_full() && tried.as_ref() != Some(place));
+        // cached, as the answer may change meanwhile
+        places.sort_by_cached_key(|place| volume(place).is_full() && tried.as_ref() != Some(place));
         places.into()
     }
 

@@ -67,10 +67,12 @@ impl Core {
 
     async fn recheck_file(self: &Arc<Self>, key: &Key, file: &Replica) -> Outcome {
         let Ok(entry) = self.index.entry(key).await else { return Outcome::Open };
-        let Some(record) = entry.record.filter(|record| record.replicas.contains(file)) else {
-            // a record may come to name it, as long as its attempt is under way
-            let mut ids = entry.intents.iter().filter(|intent| intent.files.contains(file)).map(|one| one.id);
-            let is_open = ids.any(|id| self.under_way.contains(id) || self.claims.is_requested(key));
+        // A record may come to name it, as long as its attempt is under way; the row is read after that, as one that
+        // has just ended has written it.
+        let mut ids = entry.intents.iter().filter(|intent| intent.files.contains(file)).map(|one| one.id);
+        let is_open = ids.any(|id| self.under_way.contains(id) || self.claims.is_requested(key));
+        let Ok(record) = self.index.look(key).await else { return Outcome::Open };
+        let Some(record) = record.filter(|record| record.replicas.contains(file)) else {
             return if is_open { Outcome::Open } else { Outcome::Settled };
         };
         match self.check(key, file, &record).await {
@@ -95,7 +97,7 @@ impl Core {
                 Outcome::Settled
             }
             Err(error) => {
-                tracing::warn!(%key, %place, %error, "its disk was away when it was stored, and it can't be repaired yet");
+                self.report_not_repaired(key, place, &error);
                 Outcome::Open
             }
         }

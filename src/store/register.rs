@@ -33,9 +33,10 @@ impl Core {
     pub(super) async fn identify(&self) -> Result<Vec<(String, Standing)>, IdentifyError> {
         let known = self.index.known_volumes().await?;
         let looks = self.look_at_all(&known).await;
+        let own_before = self.index.owner().await?.map_or(0, |owner| owner.own_from);
         let (owner, is_contested) = self.next_owner(&looks).await?;
         self.index.set_owner(&owner).await?;
-        let is_copy = owner.own_from > 0;
+        let is_copy = owner.own_from > own_before;
         self.set_owner(owner);
         let mut standings = Vec::new();
         for (name, look) in looks {
@@ -53,7 +54,9 @@ impl Core {
             );
         }
         if is_contested {
-            let wait = VERIFY_EVERY + 3 * self.options.timeouts.request;
+            // its look, a request for each marker, and then the pause until the next one
+            let markers = u32::try_from(self.options.placement.directories().len()).unwrap_or(u32::MAX);
+            let wait = VERIFY_EVERY + self.options.timeouts.request.saturating_mul(markers.saturating_add(2));
             let wait_for = humantime::format_duration(wait);
             tracing::warn!(%wait_for, "another program may still have the volumes: waiting until it has noticed");
             sleep(wait).await;
@@ -222,8 +225,8 @@ async fn mark(volume: &Arc<Volume>, owner: &Owner, known: &Known, seen: &Seen) -
         }
     }
     match volume.own(&expected).await {
-        // a volume without room can still be read, and what is deleted there makes room
-        Err(error) if error.is_full() => {
+        // a volume that takes nothing can still be read, and what is deleted there makes room
+        Err(error) if error.is_refusal() => {
             tracing::warn!(volume = volume.name(), %error, "its owner file can't be written: another master wouldn't notice");
             Ok(())
         }

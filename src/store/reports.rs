@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use crate::clock::Timestamp;
+use crate::error::Error;
 use crate::key::Key;
 use crate::placement::Place;
 use crate::record::Record;
@@ -18,6 +19,8 @@ enum About<'a> {
     Rot(&'a Key, &'a Place),
     Unreadable(&'a Key, &'a Place),
     CutOff(&'a Key, &'a Place),
+    /// All keys share it: others have the same cause, mostly.
+    NotRepaired(&'a str),
     /// All keys share it: it lies with the volume, for reasons of this kind.
     NotWritten(&'a str, mem::Discriminant<VolumeError>),
 }
@@ -60,6 +63,13 @@ impl Core {
     pub(super) fn report_cut_off(&self, key: &Key, place: &Place, why: &str) {
         let Some(left_out) = self.repeats.is_due(&About::CutOff(key, place)) else { return };
         tracing::warn!(%key, %place, why, more = left_out.more(), "a replica can't be read to its end");
+    }
+
+    /// Notes a value that was stored while the disk was away, and can't be repaired yet.
+    pub(super) fn report_not_repaired(&self, key: &Key, place: &Place, error: &Error) {
+        let Some(left_out) = self.repeats.is_due(&About::NotRepaired(place.volume())) else { return };
+        let more = left_out.more();
+        tracing::warn!(%key, %place, %error, more, "its disk was away when it was stored, and it can't be repaired yet");
     }
 
     /// Notes a replica that its volume didn't take.

@@ -171,10 +171,11 @@ impl Volume {
     pub(crate) async fn verify(&self) -> Outcome<()> {
         let Some(expected) = self.expected() else { return Err(VolumeError::Unverified) };
         let (was_down, so_far) = (self.is_down(), self.unseen.as_ref().map(Unseen::so_far));
+        // first, as another program that takes the volume waits only so long for this one to notice
+        let there = self.link.owner_file(expected.first_directory()).await?;
         if !self.link.is_meant(&self.name, &expected).await? {
             return Err(VolumeError::Unverified);
         }
-        let there = self.link.owner_file(expected.first_directory()).await?;
         // the number of the run may have risen meanwhile
         let Some(expected) = self.expected() else { return Err(VolumeError::Unverified) };
         if expected.is_taken(there) {
@@ -189,9 +190,9 @@ impl Volume {
         if there == expected.owner_file() {
             return Ok(());
         }
-        // one that was lost, or is behind, or couldn't be written before; a volume without room goes on without it
+        // one that was lost, or is behind, or couldn't be written before; a volume that takes nothing goes on without it
         match self.own(&expected).await {
-            Err(error @ (VolumeError::Refused(_) | VolumeError::NoRoom(_) | VolumeError::NotAllowed)) => {
+            Err(error) if error.is_refusal() => {
                 tracing::debug!(volume = self.name, %error, "its owner file isn't written");
                 Ok(())
             }

@@ -73,6 +73,12 @@ impl VolumeError {
         matches!(self, Self::Refused(StatusCode::RANGE_NOT_SATISFIABLE))
     }
 
+    /// Whether the volume answered that it doesn't do what it was asked for.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::NoRoom(_) | Self::NotAllowed)
+    }
+
     /// Whether the volume, asked to store something, had no room.
     #[must_use]
     pub fn is_full(&self) -> bool {

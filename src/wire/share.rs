@@ -53,15 +53,16 @@ impl Share {
         drop(self.0.split(self.0.num_permits().saturating_sub(units(bytes) as usize)));
     }
 
-    /// Gives back what so many bytes don't need, or takes what they need more; `None` as for [`Share::take`].
+    /// Gives back what so many bytes don't need, or takes what they need more and is left: the page exists already,
+    /// and if pages waited for more, each with what it has, none would be sent.
     #[cfg(any(feature = "s3", test))]
-    pub(crate) async fn fit(mut self, bytes: usize) -> Option<Self> {
+    pub(crate) fn fit(mut self, bytes: usize) -> Self {
         self.shrink(bytes);
         let missing = (units(bytes) as usize).saturating_sub(self.0.num_permits());
-        if missing > 0 {
-            self.0.merge(Self::take(missing * UNIT).await?.0);
+        if let Ok(more) = LEFT.try_acquire_many(units(missing * UNIT)) {
+            self.0.merge(more);
         }
-        Some(self)
+        self
     }
 
     /// The bytes, with the right to hold them.
@@ -94,11 +95,13 @@ mod tests {
         let (further, ()) = tokio::join!(Share::take(2 * UNIT), async { drop(part) });
         assert!(further.is_some() && left() == 8 * UNIT);
         let Some(further) = further else { return };
-        let Some(grown) = further.fit(9 * UNIT).await else { return };
+        let grown = further.fit(9 * UNIT);
         assert_eq!(left(), UNIT);
-        let Some(shrunk) = grown.fit(100).await else { return };
+        let shrunk = grown.fit(100);
         assert_eq!(left(), 9 * UNIT);
-        assert!(shrunk.fit(11 * UNIT).await.is_none() && left() == 10 * UNIT);
+        let too_long = shrunk.fit(11 * UNIT);
+        assert_eq!(left(), 9 * UNIT, "there isn't as much, and nothing is waited for");
+        drop(too_long);
         drop(most);
         assert_eq!(left(), all);
     }

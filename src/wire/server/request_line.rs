@@ -155,9 +155,10 @@ impl State {
             return found;
         };
         match length.checked_sub(beyond as u64) {
-            Some(left) if left > 0 => self.at = At::Body { left },
-            _ if kept.len() < beyond => self.at = At::Lost,
-            _ => {
+            Some(0) => *self = Self::default(),
+            Some(left) => self.at = At::Body { left },
+            None if kept.len() < beyond => self.at = At::Lost,
+            None => {
                 *self = Self::default();
                 let length = usize::try_from(length).unwrap_or(usize::MAX);
                 self.read(kept.get(length..).unwrap_or_default());
