@@ -24,7 +24,7 @@ fn an_index_is_out_of_date_soon_after_the_next_write_also_if_the_master_never_st
         let (copied, before) = rig.copy_index(&format!("copy{written}"));
         rig.replace(format!("value {written}").as_bytes(), Precondition::Always).unwrap();
         eventually("the number rises", PATIENCE, || rig.volumes.iter().all(|volume| number(volume) > before));
-        let started = rig.start_with(&copied);
+        let started = rig.start_with(&copied).map(drop);
         assert!(matches!(started, Err(IdentifyError::Outdated)), "{started:?}");
     }
     assert_eq!(rig.read(None).unwrap(), b"value 2");
@@ -44,4 +44,19 @@ fn the_number_stays_while_nothing_is_written() {
         last = now;
         same > 25
     });
+}
+
+/// The number that it would rise to is the one that the clone has begun with.
+#[test]
+fn a_store_whose_machine_was_cloned_ends_instead_of_raising_its_number() {
+    let rig = Rig::with(3, |options| options.raise_every = Duration::from_millis(100));
+    let (copied, before) = rig.copy_index("clone");
+    rig.settle_copy(&copied);
+    let clone = rig.start_with(&copied).unwrap();
+    rig.replace(b"value", Precondition::Always).unwrap();
+    let ended = rig.store().taken_over();
+    eventually("the first one ends", PATIENCE, || ended.is_cancelled());
+    assert!(rig.volumes.iter().all(|volume| number(volume) == before + 1));
+    assert!(!clone.taken_over().is_cancelled());
+    rig.runtime.block_on(clone.stop(PATIENCE));
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use davkv::error::Result;
+use davkv::identity::Owner;
 use davkv::index::{self, Index};
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
@@ -107,13 +108,24 @@ impl Rig {
         (copied, owner.run.number)
     }
 
-    /// Starts another store over the same volumes with that index, and tells what came of it.
-    pub(crate) fn start_with(&self, db: &Path) -> std::result::Result<(), IdentifyError> {
+    /// Makes a copy of the index one that doesn't know that it is a copy, as that of a machine that was cloned.
+    pub(crate) fn settle_copy(&self, db: &Path) {
+        let options = index::Options { create: false, cache_bytes: 1 << 20, sync: false };
+        let index = Index::open(db, options).unwrap();
+        let owner = self.runtime.block_on(index.owner()).unwrap().unwrap();
+        let owner = Owner { home: index.home().unwrap(), ..owner };
+        self.runtime.block_on(index.set_owner(&owner)).unwrap();
+        index.close();
+    }
+
+    /// Starts another store over the same volumes with that index.
+    pub(crate) fn start_with(&self, db: &Path) -> std::result::Result<Store, IdentifyError> {
         let options = index::Options { create: false, cache_bytes: 1 << 20, sync: false };
         let (index, timeouts) = (Index::open(db, options).unwrap(), self.options.timeouts);
         self.runtime.block_on(async {
             let volumes = Volumes::new(Addresses::default(), timeouts).verified();
-            Store::new(index, volumes, self.options.clone()).start().await
+            let store = Store::new(index, volumes, self.options.clone());
+            store.start().await.map(|()| store)
         })
     }
 
