@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::sleep;
@@ -20,9 +19,6 @@ use crate::identity::{Found, Id, Known, Marker, Owner, Problem, Run, Verdict, ju
 use crate::index::{IndexError, number_floor};
 use crate::key::PARTS;
 use crate::volume::{Expected, VERIFY_EVERY, Volume, VolumeError};
-
-/// The pause between looks at volumes that take no part.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// So many values are looked for in each subvolume without a marker, and so many of a hundred must be there: damage is
 /// rare, and another disk of the same store has half of them at most.
@@ -94,7 +90,7 @@ impl Core {
                 if out.is_empty() {
                     std::future::pending::<()>().await;
                 } else {
-                    sleep(LOOK_EVERY).await;
+                    sleep(self.volumes.look_every()).await;
                 }
             };
             tokio::select! {
