@@ -23,7 +23,7 @@ impl Fact {
     pub(super) const VOLUMES: &'static [u8] = VOLUME;
 
     /// Its row in the index.
-    pub(super) fn row(&self) -> Vec<u8> {
+    pub(crate) fn row(&self) -> Vec<u8> {
         match self {
             Self::Owner => OWNER.to_vec(),
             Self::Volume(name) => [VOLUME, name.as_bytes()].concat(),

@@ -22,7 +22,7 @@
 mod contract;
 pub mod dump;
 mod error;
-mod facts;
+pub(crate) mod facts;
 pub mod fold;
 mod leveldb;
 pub mod notes;

@@ -64,6 +64,12 @@ pub(crate) trait Stage: Send + Sync {
     /// The first number that was never reserved.
     fn first_unreserved(&self) -> u64;
 
+    /// Moves the counter of numbers beyond that one.
+    fn reserve_beyond(&self, seen: u64) -> BoxFuture<'_, Result<(), IndexError>>;
+
+    /// Where the index is: a copy of it is elsewhere.
+    fn home(&self) -> String;
+
     /// Whether no write has failed since the index was opened.
     fn is_fresh(&self) -> bool;
 
@@ -124,9 +130,9 @@ impl Simulated {
         self.0.number().await
     }
 
-    #[allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "the interface of all engines")]
+    #[allow(clippy::unnecessary_wraps, reason = "the interface of all engines")]
     pub(super) fn home(&self) -> Result<String, IndexError> {
-        Ok("memory".into())
+        Ok(self.0.home())
     }
 
     #[allow(clippy::unused_async, reason = "the interface of all engines")]
@@ -302,9 +308,8 @@ impl Simulated {
         Err(IndexError::new("rebuilds are of real indexes"))
     }
 
-    #[allow(clippy::unused_async, reason = "the interface of all engines")]
-    pub(super) async fn reserve_beyond(&self, _seen: u64) -> Result<(), IndexError> {
-        Err(IndexError::new("rebuilds are of real indexes"))
+    pub(super) async fn reserve_beyond(&self, seen: u64) -> Result<(), IndexError> {
+        self.0.reserve_beyond(seen).await
     }
 
     pub(super) fn close(self) {
@@ -410,6 +415,18 @@ impl Stage for Calm {
 
     fn first_unreserved(&self) -> u64 {
         self.0.lock().map_or(1, |all| all.numbers + 1)
+    }
+
+    fn reserve_beyond(&self, seen: u64) -> BoxFuture<'_, Result<(), IndexError>> {
+        Box::pin(async move {
+            let mut all = self.0.lock().map_err(|_poisoned| IndexError::new("a test panicked"))?;
+            all.numbers = all.numbers.max(seen);
+            Ok(())
+        })
+    }
+
+    fn home(&self) -> String {
+        "memory".into()
     }
 
     fn is_fresh(&self) -> bool {

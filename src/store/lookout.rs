@@ -13,9 +13,9 @@ use super::core::Core;
 use super::standing::Standing;
 use crate::volume::VolumeError;
 
-/// Pauses between looks at a volume that is refused double from the first to the last of these while it is refused
-/// for the same reason. Any other volume is looked at after the first.
-const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+/// How much longer the pauses between looks at a volume that is refused become, each twice as long as the last, while it
+/// is refused for the same reason. Any other volume is looked at after the first pause.
+const LONGER: u32 = 10;
 
 /// A volume that is looked after, until it takes part or another program has taken it.
 type Looking = BoxFuture<'static, (String, Standing)>;
@@ -66,7 +66,8 @@ impl Core {
     /// `told`: the kind of what was said of the volume last; nothing if it is to be looked at now.
     fn look_until_settled(self: Arc<Self>, name: String, mut told: String) -> Looking {
         Box::pin(async move {
-            let mut pause = PAUSES[0];
+            let first = self.volumes.look_every();
+            let mut pause = first;
             if !told.is_empty() {
                 sleep(pause).await;
             }
@@ -81,7 +82,7 @@ impl Core {
                 if standing.is_verified() || matches!(standing, Standing::Taken) {
                     return (name, standing);
                 }
-                pause = next_pause(pause, &standing, is_same);
+                pause = next_pause(first, pause, &standing, is_same);
                 sleep(pause).await;
             }
         })
@@ -99,10 +100,10 @@ impl Core {
     }
 }
 
-fn next_pause(last: Duration, standing: &Standing, is_same: bool) -> Duration {
+fn next_pause(first: Duration, last: Duration, standing: &Standing, is_same: bool) -> Duration {
     match standing {
-        Standing::Refused { .. } if is_same => (last * 2).min(PAUSES[1]),
-        _ => PAUSES[0],
+        Standing::Refused { .. } if is_same => (last * 2).min(first * LONGER),
+        _ => first,
     }
 }
 
@@ -114,14 +115,15 @@ mod tests {
     #[test]
     fn a_volume_that_stays_refused_is_looked_at_less_and_less_often() {
         let refused = Standing::Refused { problem: Problem::Unknown, replaced: String::new() };
-        let mut pauses = vec![PAUSES[0]];
+        let first = Duration::from_secs(1);
+        let mut pauses = vec![first];
         for _ in 0..6 {
-            pauses.push(next_pause(pauses.last().copied().unwrap_or_default(), &refused, true));
+            pauses.push(next_pause(first, pauses.last().copied().unwrap_or_default(), &refused, true));
         }
         assert_eq!(pauses, [1, 2, 4, 8, 10, 10, 10].map(Duration::from_secs));
         // at once when it changes, as when its disk is mounted and the next step fails
-        assert_eq!(next_pause(PAUSES[1], &refused, false), PAUSES[0]);
+        assert_eq!(next_pause(first, first * LONGER, &refused, false), first);
         let down = Standing::Down(VolumeError::Unverified);
-        assert_eq!(next_pause(PAUSES[1], &down, true), PAUSES[0]);
+        assert_eq!(next_pause(first, first * LONGER, &down, true), first);
     }
 }

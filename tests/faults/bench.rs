@@ -12,7 +12,7 @@ pub const VOLUMES: usize = 5;
 pub const REPLICAS: usize = 3;
 
 /// The first volumes have gates in front; the master contacts the others directly, and they have small disks.
-const GATED: usize = 3;
+pub const GATED: usize = 3;
 
 /// Longer than any request can take to arrive: delays, frozen processes, and the timeouts below.
 const QUARANTINE: &str = "10s";
@@ -40,6 +40,10 @@ pub enum Fault {
     Flaky(usize),
     /// The index can't be written.
     IndexFull,
+    /// The volume's disk vanishes: its nginx goes on over the empty mount point.
+    DiskAway(usize),
+    /// The same, and the master is killed and starts meanwhile.
+    DiskAwayAtStart(usize),
 }
 
 /// How a server that replaces a volume behaves.
@@ -80,7 +84,7 @@ impl Fault {
         let index = |number: u64| usize::try_from(number).unwrap();
         let any = index(random.below(VOLUMES as u64));
         let (gated, direct) = (any % GATED, GATED + any % (VOLUMES - GATED));
-        match random.below(12) {
+        match random.below(14) {
             0 => Self::MasterKilled,
             1 => Self::MasterFrozen,
             2 | 3 => Self::VolumeKilled(any),
@@ -88,6 +92,8 @@ impl Fault {
             6 if bench.has_small_disks() => Self::VolumeFull(direct),
             7 if bench.has_small_disks() => Self::IndexFull,
             8 | 9 => Self::Flaky(gated),
+            10 => Self::DiskAway(gated),
+            11 => Self::DiskAwayAtStart(gated),
             _ => Self::VolumeReplaced(gated, *random.pick(FACES)),
         }
     }
@@ -100,8 +106,17 @@ impl Fault {
             | Self::VolumeFrozen(number)
             | Self::VolumeFull(number)
             | Self::VolumeReplaced(number, _)
-            | Self::Flaky(number) => Some(number),
+            | Self::Flaky(number)
+            | Self::DiskAway(number)
+            | Self::DiskAwayAtStart(number) => Some(number),
         }
+    }
+
+    /// Whether both can't be at once: the end of one would end the other, or a master can't start.
+    pub fn clashes(self, other: Self) -> bool {
+        let is_of_master =
+            |fault: Self| fault.volume().is_none() || matches!(fault, Self::DiskAwayAtStart(_));
+        is_of_master(self) && is_of_master(other) || self.volume() == other.volume()
     }
 
     /// Its kind, for counting.
@@ -141,12 +156,11 @@ impl Bench {
     /// Begins a fault.
     pub fn begin(&mut self, fault: Fault, random: &mut Random, load: &Load) {
         match fault {
-            Fault::MasterKilled => {
-                let since = load.now();
-                self.master.kill();
-                load.master_died();
-                self.master.restart();
-                load.master_was_away(since);
+            Fault::MasterKilled => self.kill_master(load),
+            Fault::DiskAway(number) => self.take_disk(number),
+            Fault::DiskAwayAtStart(number) => {
+                self.take_disk(number);
+                self.kill_master(load);
             }
             Fault::MasterFrozen => self.master.pause(),
             Fault::VolumeKilled(number) => self.volumes[number].kill(),
@@ -173,10 +187,35 @@ impl Bench {
         }
     }
 
+    fn kill_master(&mut self, load: &Load) {
+        let since = load.now();
+        self.master.kill();
+        load.master_died();
+        self.master.restart();
+        load.master_was_away(since);
+    }
+
+    /// Takes the volume's disk away, from one moment to the next. (The gated volumes lie in plain directories.)
+    fn take_disk(&self, number: usize) {
+        let dir = self.volumes[number].dir();
+        fs::rename(dir, aside(dir)).unwrap();
+        fs::create_dir(dir).unwrap();
+    }
+
+    /// Mounts it again. Nothing may have been written to its mount point.
+    fn bring_disk(&self, number: usize) {
+        let dir = self.volumes[number].dir();
+        let bare: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(bare.is_empty(), "written to the mount point: {bare:?}");
+        fs::remove_dir(dir).unwrap();
+        fs::rename(aside(dir), dir).unwrap();
+    }
+
     /// Ends a fault that began at `since`.
     pub fn end(&mut self, fault: Fault, since: u64, load: &Load) {
         match fault {
             Fault::MasterKilled => {}
+            Fault::DiskAway(number) | Fault::DiskAwayAtStart(number) => self.bring_disk(number),
             Fault::MasterFrozen => {
                 self.master.resume();
                 load.master_was_away(since);
@@ -213,6 +252,11 @@ fn misfortune(random: &mut Random) -> Option<Order> {
         15..17 => Some(Order::Delay(Duration::from_millis(20))),
         _ => None,
     }
+}
+
+/// Where the disk of a volume is while it is away.
+fn aside(dir: &Path) -> PathBuf {
+    dir.with_extension("away")
 }
 
 /// Fills the file system that holds the directory.

@@ -29,7 +29,7 @@ mod s3;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bench::{Bench, Fault, VOLUMES};
+use bench::{Bench, Fault, GATED, VOLUMES};
 use common::{Gate, Master, Order, Random, Volume, eventually, request};
 use load::Load;
 use report::report;
@@ -60,10 +60,17 @@ fn a_master_killed_at_random_moments_loses_no_write_and_leaves_no_stray_file() {
     let mut bench = Bench::new();
     let load = Load::new(bench.master.addr(), LONGEST);
     let mut faults = BTreeMap::new();
-    for _ in 0..rounds(6) {
+    for round in 0..rounds(6) {
         let mut since = 0;
+        // in each third round, a disk is away from before the end of the old master until after the start of the new
+        let disk = Fault::DiskAway(round / 3 % GATED);
+        let is_away = round % 3 == 2;
         load.run(&mut random, |random| {
             load.wait_for(usize::try_from(random.below(500)).unwrap());
+            if is_away {
+                bench.begin(disk, random, &load);
+                load.wait_for(usize::try_from(random.below(100)).unwrap());
+            }
             since = load.now();
             bench.master.kill();
             load.master_died();
@@ -71,6 +78,10 @@ fn a_master_killed_at_random_moments_loses_no_write_and_leaves_no_stray_file() {
         bench.master.restart();
         load.master_was_away(since);
         *faults.entry(Fault::MasterKilled.kind()).or_default() += 1;
+        if is_away {
+            bench.end(disk, since, &load);
+            *faults.entry(disk.kind()).or_default() += 1;
+        }
         bench.assert_tidy_and_explained(&load, audit::TIDY);
     }
     bench.audit(&load);
@@ -180,8 +191,7 @@ fn nothing_is_lost_or_left_over_with_several_faults_at_once() {
                 bench.end(fault, since, &load);
             }
             let fault = Fault::draw(random, &bench);
-            // the end of one fault of the master would end all faults of the master
-            let clashes = raging.iter().any(|(other, _, _)| other.volume() == fault.volume());
+            let clashes = raging.iter().any(|(other, _, _)| fault.clashes(*other));
             if raging.len() < VOLUMES && !clashes && Instant::now() < end {
                 let since = load.now();
                 bench.begin(fault, random, &load);

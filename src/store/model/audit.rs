@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, files_of};
+use super::disks::is_marker;
 use super::step::{Shape, Step};
 use super::terms::{Held, KEYS, Over, PARTS, Request, Told, number_of};
-use super::world::State;
+use super::world::{Looks, State};
 use crate::key::Key;
 use crate::record::{self, Record};
 
@@ -50,11 +51,12 @@ impl Case {
         }
         let mut world = self.world.state();
         let left: Vec<String> = world.left_parts().map(|part| format!("{part} has no upload")).collect();
-        let parts = world.rows.iter().filter(|(key, _)| key.as_part().is_some());
+        let parts = world.index.rows.iter().filter(|(key, _)| key.as_part().is_some());
         named.extend(parts.flat_map(|(key, entry)| entry.record.iter().flat_map(|r| files_of(key, r))));
         world.violations.extend(left);
-        let State { files, violations, gone, .. } = &mut *world;
-        let orphans = files.keys().filter(|file| !named.contains(*file) && !gone.contains(&file.0));
+        let State { files, violations, gone, revived, .. } = &mut *world;
+        let values = files.keys().filter(|file| !is_marker(&file.1) && !revived.contains(*file));
+        let orphans = values.filter(|file| !named.contains(*file) && !gone.contains(&file.0));
         violations.extend(orphans.map(|orphan| format!("nothing names {orphan:?}")));
     }
 
@@ -91,7 +93,7 @@ impl Case {
         };
         self.demand(uploads.into_iter().map(end).collect());
         self.look();
-        if !self.world.state().notes.is_empty() {
+        if !self.world.state().index.notes.is_empty() {
             self.violation("an upload that ended is still there".into());
         }
     }
@@ -117,7 +119,7 @@ impl Case {
         }
         self.demand(steps);
         self.look();
-        if self.world.state().rows.values().any(|entry| entry.record.is_some()) {
+        if self.world.state().index.rows.values().any(|entry| entry.record.is_some()) {
             self.violation("a deleted key is still there".into());
         }
     }
@@ -129,6 +131,9 @@ impl Case {
         world.armed.clear();
         world.full.clear();
         world.sick.clear();
+        if world.looks == Looks::Rarely {
+            world.looks = Looks::Never;
+        }
         drop(world);
         let (steps, demanded): (Vec<Step>, Vec<Told>) = steps.into_iter().unzip();
         self.let_do([steps.clone()]);

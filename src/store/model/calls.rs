@@ -7,12 +7,17 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::disks::is_marker;
 use super::fault::{Fault, Kind, Landing};
-use super::world::{Call, Change, Late, Script, State, Whereabouts};
+use super::world::{Call, Change, File, Late, Script, State, Whereabouts};
 
-/// All clones are the same one.
+/// All clones are the same one, seen by the owner of the same index.
 #[derive(Clone, Default)]
-pub(super) struct World(Arc<Shared>);
+pub(super) struct World {
+    shared: Arc<Shared>,
+    /// The number of the index of whoever calls.
+    who: usize,
+}
 
 #[derive(Default)]
 struct Shared {
@@ -33,11 +38,22 @@ const SCAN: u32 = 50;
 
 impl World {
     pub(super) fn of(state: State) -> Self {
-        Self(Arc::new(Shared { state: Mutex::new(state), stopped: Notify::new(), failed: Notify::new() }))
+        let shared = Shared { state: Mutex::new(state), stopped: Notify::new(), failed: Notify::new() };
+        Self { shared: Arc::new(shared), who: 0 }
+    }
+
+    /// The same world, for the owner of a copy of the index.
+    pub(super) fn seen_by(&self, who: usize) -> Self {
+        Self { shared: Arc::clone(&self.shared), who }
+    }
+
+    pub(super) fn who(&self) -> usize {
+        self.who
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.0.state.lock().unwrap();
+        let mut state = self.shared.state.lock().unwrap();
+        state.turn_to(self.who);
         state.land();
         state
     }
@@ -47,6 +63,8 @@ impl World {
         let mut state = self.state();
         state.open();
         state.begun = Some(Instant::now());
+        state.started_at = None;
+        state.suspects.clear();
         state.script = script;
         state.calls.clear();
         state.stopped = false;
@@ -63,33 +81,33 @@ impl World {
     /// Returns when the store has stopped.
     pub(super) async fn stopped(&self) {
         while !self.state().stopped {
-            self.0.stopped.notified().await;
+            self.shared.stopped.notified().await;
         }
     }
 
     /// Returns when a write of the index has failed.
     pub(super) async fn write_failed(&self) {
         while !self.state().is_read_only() {
-            self.0.failed.notified().await;
+            self.shared.failed.notified().await;
         }
     }
 
     /// Tells whoever waits for it that a write of the index may have failed.
     pub(super) fn wrote_one(&self) {
-        self.0.failed.notify_one();
+        self.shared.failed.notify_one();
     }
 
     /// Stops the store, from within one of its calls.
     pub(super) async fn stop(&self) -> ! {
         self.state().stopped = true;
-        self.0.stopped.notify_one();
+        self.shared.stopped.notify_one();
         pending().await
     }
 
     /// Stops the store once a call of its returns.
     pub(super) fn stop_now(&self) {
         self.state().stopped = true;
-        self.0.stopped.notify_one();
+        self.shared.stopped.notify_one();
     }
 
     /// Numbers a call, and tells what befalls it.
@@ -101,7 +119,7 @@ impl World {
         let fault = state.meet(Call { kind, volume: volume.to_owned() });
         if fault == Some(Fault::Stop) {
             state.stopped = true;
-            self.0.stopped.notify_one();
+            self.shared.stopped.notify_one();
             return Err(Stopped);
         }
         Ok(fault)
@@ -150,8 +168,8 @@ impl State {
             }
             Some(_) => return,
         };
-        let due = self.now() + after;
-        self.on_their_way.push(Late { due, to, change });
+        let (due, by) = (self.now() + after, self.who);
+        self.on_their_way.push(Late { due, to, change, by });
         self.land();
     }
 
@@ -165,17 +183,27 @@ impl State {
             std::mem::take(&mut self.on_their_way).into_iter().partition(|late| late.due <= now);
         self.on_their_way = later;
         due.sort_by_key(|late| late.due);
-        for Late { to, change, .. } in due {
+        let who = self.who;
+        for Late { to, change, by, .. } in due {
+            self.turn_to(by);
+            self.check_disk(&to);
+            if !is_marker(&to.1) && self.lets_change(&to) {
+                self.check_copies(&to);
+            }
             match change {
+                Change::Put(file) if is_marker(&to.1) => drop(self.files.insert(to, file)),
+                // the disk vanished meanwhile
+                _ if !self.lets_change(&to) => {}
                 Change::Put(file) => {
                     self.check_landing(&to, &file);
-                    self.files.insert(to, file);
+                    self.files.insert(to, File { by, ..file });
                 }
                 Change::Delete => {
                     self.check_delete(&to);
                     self.files.remove(&to);
                 }
             }
+            self.turn_to(who);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::calls::World;
 use super::history::History;
 use super::step::Step;
 use super::terms::{KEYS, REPLICAS, Request, Told};
-use super::world::Whereabouts;
+use super::world::{Looks, Whereabouts};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::record::Record;
@@ -63,6 +63,7 @@ impl Case {
     pub(super) fn new(options: Options) -> Self {
         let world = World::default();
         world.state().quarantine = options.quarantine;
+        world.state().looks = Looks::Rarely;
         Self {
             world,
             options,

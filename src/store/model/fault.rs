@@ -19,8 +19,8 @@ pub(super) enum Kind {
     Reopen,
     /// Volume: a new connection.
     Connect,
-    /// Volume: whether it is healthy.
-    Probe,
+    /// Volume: a look at a marker.
+    Look,
     /// Volume: a file's size.
     Head,
     /// Volume: the beginning of a file's GET.
@@ -89,6 +89,10 @@ pub(super) enum Fault {
     StrayLater,
     /// The volume closes the connection after the answer, without saying so in it.
     Closes,
+    /// The disk of the volume of that rank vanishes, and the call goes on.
+    Vanish(usize),
+    /// The index is copied, and the call goes on.
+    CopyIndex,
 }
 
 /// What is to befall a call of some number.
@@ -118,7 +122,7 @@ impl Kind {
             Self::Reserve | Self::Commit => &[Stop, StopAfter(Now), Fails, FailsButKeeps],
             Self::Reopen => &[Stop, StopAfter(Now), Fails, StaysClosed],
             Self::Connect => &[Stop, Unreachable, Silent(Never)],
-            Self::Probe | Self::Head | Self::Open => &[Stop, Unreachable, BROKEN, Unanswered(Never)],
+            Self::Look | Self::Head | Self::Open => &[Stop, Unreachable, BROKEN, Unanswered(Never)],
             Self::Read => &[Stop, Unanswered(Never)],
             Self::Delete => &[
                 Stop,
@@ -172,8 +176,7 @@ impl Kind {
             | Self::Commit
             | Self::Reopen
             | Self::Connect => vec![],
-            Self::Probe => vec![Silent(Never), refused, CutSent(byte), CutAnswer(byte)],
-            Self::Head | Self::Open => {
+            Self::Look | Self::Head | Self::Open => {
                 vec![Silent(Never), refused, CutSent(byte), CutAnswer(byte), harmless]
             }
             // in the middle of a file it would be bytes of the file

@@ -1,10 +1,12 @@
 //! Requests and answers of HTTP/1.1, as bytes.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use hyper::StatusCode;
 
+use super::disks::{Files, is_marker};
 use super::world::File;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,13 @@ pub(super) struct Asked {
     /// Seconds since 1970.
     pub(super) date: Option<u64>,
     pub(super) range: Option<Range<usize>>,
+}
+
+impl Asked {
+    /// Whether it asks for a marker, or for what is in a directory.
+    pub(super) fn is_look(&self) -> bool {
+        is_marker(&self.path) || self.path.ends_with('/')
+    }
 }
 
 /// The request at the beginning of these bytes, and the length of its head. Whatever doesn't belong there
@@ -89,6 +98,34 @@ pub(super) fn found(file: &File, range: Option<Range<usize>>) -> (Vec<u8>, Range
         }
         _ => (head("200 OK", size, String::new()), 0..size),
     }
+}
+
+/// The answer that has the whole file.
+pub(super) fn whole(file: &File) -> Vec<u8> {
+    let (head, part) = found(file, None);
+    [head.as_slice(), &file.bytes[part]].concat()
+}
+
+/// The answer that lists a directory, whose path ends in `/`, of a volume that shows these files.
+pub(super) fn listing(files: &Files, path: &str) -> Vec<u8> {
+    let mut entries = BTreeMap::new();
+    for (file, content) in files {
+        let Some(rest) = file.strip_prefix(path) else { continue };
+        let (name, size) = match rest.split_once('/') {
+            Some((directory, _)) => (directory, None),
+            None => (rest, Some(content.bytes.len())),
+        };
+        entries.insert(name, size);
+    }
+    if entries.is_empty() && path != "/" {
+        return answer(Method::Get, StatusCode::NOT_FOUND, "");
+    }
+    let entry = |(name, size): (&str, Option<usize>)| match size {
+        None => format!(r#"{{ "name":"{name}", "type":"directory" }}"#),
+        Some(size) => format!(r#"{{ "name":"{name}", "type":"file", "size":{size} }}"#),
+    };
+    let entries: Vec<String> = entries.into_iter().map(entry).collect();
+    answer(Method::Get, StatusCode::OK, &format!("[\n{}\n]", entries.join(",\n")))
 }
 
 /// How far a body has come that is sent in chunks.

@@ -22,7 +22,7 @@ impl Stage for World {
             if self.meet(kind, "").await.is_some() {
                 return Err(IndexError::new(failure));
             }
-            if self.state().index == world::Opened::Closed {
+            if self.state().index.opened == world::Opened::Closed {
                 return Err(IndexError::new("the index is closed"));
             }
             if read == Read::Page {
@@ -57,22 +57,33 @@ impl Stage for World {
 
     fn number(&self) -> BoxFuture<'_, Result<u64, IndexError>> {
         Box::pin(async move {
-            if self.state().reserved.is_empty() {
+            if self.state().index.reserved.is_empty() {
                 let fault = self.meet(Kind::Reserve, "").await;
                 let first = self.first_unreserved();
                 let end = first + NUMBER_BLOCK;
                 self.wrote(fault, |world| world.reserve(end, fault)).await?;
-                self.state().reserved = first..end;
+                self.state().index.reserved = first..end;
             } else {
                 self.meet(Kind::Generation, "").await;
             }
-            let next = self.state().reserved.next();
+            let next = self.state().index.reserved.next();
             Ok(next.expect("some are reserved"))
         })
     }
 
     fn first_unreserved(&self) -> u64 {
-        self.state().first_unreserved.max(1)
+        self.state().index.first_unreserved.max(1)
+    }
+
+    fn reserve_beyond(&self, seen: u64) -> BoxFuture<'_, Result<(), IndexError>> {
+        Box::pin(async move {
+            let fault = self.meet(Kind::Reserve, "").await;
+            self.wrote(fault, |world| world.reserve(seen + NUMBER_BLOCK, fault)).await
+        })
+    }
+
+    fn home(&self) -> String {
+        format!("place {}", self.who())
     }
 
     fn is_fresh(&self) -> bool {
@@ -90,7 +101,7 @@ impl Stage for World {
             match fault {
                 Some(Fault::Fails) => return Err(IndexError::new("the disk is full")),
                 Some(Fault::StaysClosed) => {
-                    self.state().index = world::Opened::Closed;
+                    self.state().index.opened = world::Opened::Closed;
                     return Err(IndexError::new("the disk is full, and the index closed"));
                 }
                 _ => self.state().open(),

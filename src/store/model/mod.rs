@@ -7,6 +7,7 @@
 //! | [`fault`] | what the store calls, and what can befall each call |
 //! | [`world`] | what outlives the store: rows, files, requests on their way |
 //! | [`invariants`] | what must hold at each request that changes a volume |
+//! | [`disks`] | disks that vanish, come back, or are mounted where they don't belong |
 //! | [`calls`] | the world as calls meet it: numbers, faults, and requests that land |
 //! | [`index`] | the stage of the index's simulated engine |
 //! | [`network`], [`nginx`], [`http`] | what the real `crate::volume` sees of it, byte by byte: connections, and volumes behind them |
@@ -17,6 +18,9 @@
 //! | [`case`], [`run`] | clients and what they were told, over one or more runs of the store |
 //! | [`audit`] | what must hold when all is quiet |
 //! | [`scenarios`], [`every_call`] | each scenario again and again, each time with another call failing, or the last |
+//! | [`foreign`] | the disks of another store |
+//! | [`every_disk`] | at every call of some scenarios a disk vanishes, and comes back |
+//! | [`copies`] | two stores with copies of one index |
 //! | [`every_byte`] | exchanges with a volume that are cut at every byte |
 //! | [`reading`] | a read that takes longer than its value is there |
 //! | [`recovery`] | the index is opened again while the reaper works |
@@ -36,9 +40,13 @@ mod any_order;
 mod audit;
 mod calls;
 mod case;
+mod copies;
+mod disks;
 mod every_byte;
 mod every_call;
+mod every_disk;
 mod fault;
+mod foreign;
 mod history;
 mod http;
 mod index;

@@ -35,8 +35,17 @@ impl seam::Network for Network {
     ) -> BoxFuture<'a, Result<Box<dyn seam::Stream>, seam::ConnectError>> {
         async move {
             // probes of a volume that is down go on and on: they are no calls
-            let down = self.0.state().down.contains(host);
-            match if down { Some(Fault::Unreachable) } else { self.0.meet(Kind::Connect, host).await } {
+            let (down, is_call) = {
+                let world = self.0.state();
+                (world.down.contains(host), world.counts_connections())
+            };
+            match if down {
+                Some(Fault::Unreachable)
+            } else if is_call {
+                self.0.meet(Kind::Connect, host).await
+            } else {
+                None
+            } {
                 None => Ok(Box::new(Stream::to(&self.0, host)) as Box<dyn seam::Stream>),
                 Some(Fault::Unreachable) => Err(seam::ConnectError::Failed("connection refused".to_owned())),
                 Some(Fault::Silent(_)) => pending().await,

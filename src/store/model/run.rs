@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::pending;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -12,14 +13,17 @@ use super::case::Case;
 use super::setup::store;
 use super::step::{Step, happen};
 use super::terms::{KEYS, Request, Told, number_of};
-use super::world::{Call, Script};
+use super::world::{Call, Looks, Script};
 use crate::error::Error;
 use crate::key::Key;
 use crate::record;
-use crate::store::{Precondition, Store};
+use crate::store::{IdentifyError, Precondition, Store};
 
 /// So many quarantines must do for everything to settle.
 const PATIENCE: u32 = 12;
+
+/// Within this time, a store notices that another one has its volumes.
+const LONG: Duration = Duration::from_secs(30);
 
 /// No case has so many runs of the store.
 const MANY_RUNS: usize = 100;
@@ -34,6 +38,8 @@ pub(super) enum Ended {
     Quiet,
     /// All steps were made.
     Done,
+    /// Another store has the volumes.
+    Taken,
 }
 
 impl Case {
@@ -46,9 +52,13 @@ impl Case {
             assert!(runs.len() < MANY_RUNS, "the store never comes to rest");
             let script = scripts.next();
             let calm = script.is_none();
-            let (ended, calls) = self.live(script.unwrap_or_default(), self.master.is_none());
+            // while everything settles, no disk vanishes: another run does it, which looks at few markers
+            let looks_often = self.world.state().looks == Looks::Often;
+            let (ended, calls) = self.live(script.unwrap_or_default(), self.master.is_none() && !looks_often);
             runs.push(calls);
-            if !calm && !self.options.forgotten.0.is_empty() {
+            if ended == Ended::Done && looks_often {
+                self.world.state().looks = Looks::Rarely;
+            } else if !calm && !self.options.forgotten.0.is_empty() {
                 // the operator insists: without --forget, the files on a volume that is gone are waited for
                 self.let_do(self.steps.clone());
             } else if let Some(master) = self.master.take() {
@@ -65,6 +75,11 @@ impl Case {
         while self.clients.iter().any(|client| !client.borrow().is_empty()) {
             self.live(Script::new(), false);
         }
+    }
+
+    /// One run of the store, at most until all steps are made.
+    pub(super) fn run_to_the_last_step(&self, script: Script) -> Vec<Call> {
+        self.live(script, false).1
     }
 
     /// One run of the store, at most until all is quiet, or until all steps are made.
@@ -85,8 +100,13 @@ impl Case {
 
     async fn serve(&self, quiet: bool) -> Ended {
         let store = store(&self.world, self.options.clone());
-        if self.master.is_none() && store.start().await.is_err() {
-            return Ended::Failed;
+        match self.start(&store).await {
+            Ok(()) => {}
+            Err(IdentifyError::Index(_)) => return Ended::Failed,
+            Err(IdentifyError::Outdated | IdentifyError::WithoutIdentity { .. }) => {
+                self.violation("the index is taken for an old one".into());
+                return Ended::Quiet;
+            }
         }
         join_all(self.clients.iter().map(|client| self.act(&store, client))).await;
         if !quiet {
@@ -99,9 +119,36 @@ impl Case {
             sleep(self.options.quarantine).await;
         }
         let mut world = self.world.state();
-        let left = format!("intents are left: {:?}", world.rows);
+        let left = format!("intents are left: {:?}", world.index.rows);
         world.violations.push(left);
         Ended::Quiet
+    }
+
+    /// The store until another one has taken its volumes over, or until it has stood still for long.
+    pub(super) async fn serve_until_taken(&self) -> Ended {
+        let store = store(&self.world, self.options.clone());
+        if self.start(&store).await.is_err() {
+            return Ended::Taken;
+        }
+        let act = async {
+            join_all(self.clients.iter().map(|client| self.act(&store, client))).await;
+            sleep(LONG).await;
+            Ended::Done
+        };
+        let taken = store.taken_over();
+        tokio::select! {
+            biased;
+            () = taken.cancelled() => Ended::Taken,
+            ended = act => ended,
+        }
+    }
+
+    async fn start(&self, store: &Store) -> Result<(), IdentifyError> {
+        if self.master.is_none() {
+            return self.world.start(store).await;
+        }
+        // the offline tool
+        self.world.starting(store.identify()).await.map(drop)
     }
 
     async fn act(&self, store: &Store, steps: &RefCell<VecDeque<Step>>) {

@@ -11,7 +11,9 @@ use http_body_util::StreamBody;
 use md5::{Digest, Md5};
 use tokio::time::sleep;
 
+use super::disks::Template;
 use super::fault::{Fault, Kind};
+use super::foreign::foreign_disk;
 use super::terms::{KEYS, Over, Request, VOLUMES, number_of, value};
 use super::world::{Call, State, Whereabouts};
 use crate::clock::Timestamp;
@@ -62,6 +64,24 @@ pub(super) enum Step {
     Dress,
     /// The first key's record is as minikeyvalue wrote it.
     Age,
+    /// The volume's disk vanishes, …
+    Vanish(usize),
+    /// … and is mounted again.
+    Return(usize),
+    /// All disks are mounted where they belong.
+    MountAll,
+    /// The volume's disk is lost, and an empty one is in its place: the operator will say so.
+    Replace(usize),
+    /// The disks of two volumes are mounted in each other's place.
+    Swap(usize, usize),
+    /// A disk of another store is mounted in the place of the volume's.
+    MountForeign(usize),
+    /// Somebody copies the volume's disk, …
+    CopyDisk(usize),
+    /// … and puts the copy in its place.
+    RestoreDisk(usize),
+    /// The volumes have minikeyvalue's template.
+    Unguard,
     /// What befalls the next call of that kind to that volume.
     Next(Kind, usize, Fault),
     /// The index fails at its next write.
@@ -175,7 +195,7 @@ pub(super) fn happen(world: &mut State, happening: &Step, dressed: &mut BTreeMap
         }
         Step::Dress => {
             let number = number_of(&world.files[&replica_on(world, 0)].bytes).unwrap();
-            let record = world.rows.get_mut(&KEYS[0]).unwrap().record.as_mut().unwrap();
+            let record = world.index.rows.get_mut(&KEYS[0]).unwrap().record.as_mut().unwrap();
             record.headers.push(("Content-Type".into(), "text/plain".into()));
             record.modified = Some(Timestamp::from_seconds(1));
             dressed.insert(number, record.clone());
@@ -184,9 +204,20 @@ pub(super) fn happen(world: &mut State, happening: &Step, dressed: &mut BTreeMap
             }
         }
         Step::Age => {
-            let record = world.rows.get_mut(&KEYS[0]).unwrap().record.as_mut().unwrap();
+            let record = world.index.rows.get_mut(&KEYS[0]).unwrap().record.as_mut().unwrap();
             (record.size, record.modified) = (None, None);
         }
+        Step::Vanish(rank) => world.vanish(&VOLUMES[*rank]),
+        Step::Return(rank) => world.come_back(&VOLUMES[*rank]),
+        Step::MountAll => world.mount_all(),
+        Step::Replace(rank) => world.replace_disk(&VOLUMES[*rank]),
+        Step::Swap(one, other) => world.swap_disks(&VOLUMES[*one], &VOLUMES[*other]),
+        Step::MountForeign(rank) => {
+            world.mount_another(&VOLUMES[*rank], foreign_disk(*rank));
+        }
+        Step::CopyDisk(rank) => world.copy_disk(&VOLUMES[*rank]),
+        Step::RestoreDisk(rank) => world.restore_disk(&VOLUMES[*rank]),
+        Step::Unguard => world.disks.template = Template::Minikeyvalue,
         Step::Next(kind, rank, fault) => {
             world.armed.push((Call { kind: *kind, volume: VOLUMES[*rank].clone() }, *fault));
         }
@@ -199,7 +230,7 @@ pub(super) fn happen(world: &mut State, happening: &Step, dressed: &mut BTreeMap
 
 /// Where the first key's replica on that volume lies.
 fn replica_on(world: &State, rank: usize) -> Whereabouts {
-    let record = world.rows[&KEYS[0]].record.as_ref().unwrap();
+    let record = world.index.rows[&KEYS[0]].record.as_ref().unwrap();
     let replica = record.replicas.iter().find(|replica| replica.place.volume() == VOLUMES[rank]).unwrap();
     (VOLUMES[rank].clone(), path(&KEYS[0], replica))
 }

@@ -20,7 +20,7 @@ pub(super) static KEYS: LazyLock<[Key; 2]> = LazyLock::new(|| [Key::new(b"/key")
 /// All volumes, by their rank for the first key.
 pub(super) static VOLUMES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let volumes = (0..5).map(|number| format!("volume{number}:80")).collect();
-    let placement = Placement::new(volumes, REPLICAS, 10);
+    let placement = Placement::new(volumes, REPLICAS, 1);
     placement.rank(&KEYS[0]).iter().map(|place| place.volume().to_owned()).collect()
 });
 

@@ -182,5 +182,5 @@ async fn one_that_has_begun_waits_for_what_is_left_of_the_minute_and_leaves_its_
     assert_eq!(store.0.queue.ids().len(), 1);
     drop(held);
     sleep(QUARANTINE * 2).await;
-    assert!(world.state().files.is_empty() && world.state().entry(key).intents.is_empty());
+    assert!(!world.state().has_values() && world.state().entry(key).intents.is_empty());
 }

@@ -51,7 +51,7 @@ impl Case {
                 // the store aborts it when it likes, and tells nobody
                 self.ask(key, Request::Abort(upload));
                 let note = Note::Upload(KEYS[key].clone(), number);
-                if let Some(record) = self.world.state().notes.get_mut(&note) {
+                if let Some(record) = self.world.state().index.notes.get_mut(&note) {
                     record.modified = Some(Timestamp::default());
                 }
             }
@@ -124,7 +124,7 @@ impl Case {
 
     /// The uploads to the key that go on, with the values that their parts are of.
     pub(super) fn uploads_to(&self, key: usize) -> BTreeMap<usize, BTreeMap<u16, usize>> {
-        let notes = self.world.state().notes.clone();
+        let notes = self.world.state().index.notes.clone();
         let mut uploads = BTreeMap::new();
         for (note, record) in notes {
             let Note::Upload(to, number) = note else { unreachable!("no buckets are made") };
@@ -137,7 +137,7 @@ impl Case {
     }
 
     fn parts_of(&self, upload: u64) -> BTreeMap<u16, usize> {
-        let rows = self.world.state().rows.clone();
+        let rows = self.world.state().index.rows.clone();
         let parts = rows.iter().filter_map(|(key, entry)| Some((key, entry.record.as_ref()?)));
         let of_upload = parts.filter(|(key, _)| key.as_part().is_some_and(|(of, _)| of == upload));
         let whole = of_upload.filter_map(|(key, record)| {

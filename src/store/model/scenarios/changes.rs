@@ -22,6 +22,12 @@ fn deletes() -> Vec<Scenario> {
         Scenario::new("DELETE, and PUT", [ask(Request::Delete), put(2, Shape::Whole)], [Done, Done])
             .given([put(1, Shape::Whole)]),
         Scenario::new(
+            "DELETE, and a PUT that takes the same name later",
+            [ask(Request::Delete), wait(150), put(2, Shape::Whole)],
+            [Done, Done],
+        )
+        .given([put(1, Shape::Whole)]),
+        Scenario::new(
             "DELETE with a volume down that comes back",
             [Step::Down(1), ask(Request::Delete), wait(90), Step::Up(1)],
             [Done],

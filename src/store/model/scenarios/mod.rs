@@ -1,6 +1,7 @@
 //! What every call of is tried.
 
 mod changes;
+mod disks;
 mod puts;
 mod recovery;
 mod restarts;
@@ -18,6 +19,7 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend(uploads::all());
     all.extend(changes::all());
     all.extend(restarts::all());
+    all.extend(disks::all());
     all.extend(recovery::all());
     for (scenario, turn) in all.iter_mut().zip((0..).step_by(TURNS)) {
         scenario.turn = turn;

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use crate::identity::Known;
+use crate::index::facts::Fact;
 use crate::store::Options;
 use crate::store::model::case::Case;
 use crate::store::model::fault::Fault;
 use crate::store::model::setup::options;
 use crate::store::model::step::{Shape, Step};
 use crate::store::model::terms::{Request, Told};
+use crate::store::model::world::{Looks, State};
 
 /// Steps of one client, of which every call shall fail, or be the last.
 pub(in super::super) struct Scenario {
@@ -28,6 +31,10 @@ pub(in super::super) struct Scenario {
     adapt: fn(&mut Options),
     /// Whether the steps are those of the offline tool.
     tool: bool,
+    /// Whether all that the store asks of volumes when it starts are calls.
+    counts_looks: bool,
+    /// Whether it looks at markers as often as outside of the model.
+    looks_often: bool,
     /// What the client is told when nothing fails.
     pub(in super::super) told: Vec<Told>,
 }
@@ -53,6 +60,8 @@ impl Scenario {
             volumes: ALL,
             adapt: |_| {},
             tool: false,
+            counts_looks: false,
+            looks_often: false,
             told: told.into(),
         }
     }
@@ -79,6 +88,16 @@ impl Scenario {
         Self { tool: true, ..self }
     }
 
+    /// From the store's first question to its volumes on.
+    pub(super) fn counting_its_start(self) -> Self {
+        Self { counts_looks: true, ..self }
+    }
+
+    /// In which a disk may vanish, so that somebody has to notice it.
+    pub(super) fn looking_often(self) -> Self {
+        Self { looks_often: true, ..self }
+    }
+
     pub(in super::super) fn has_one_client(&self) -> bool {
         self.beside.is_empty()
     }
@@ -94,11 +113,24 @@ impl Scenario {
             case.options.reader_grace = Duration::ZERO;
         }
         (self.adapt)(&mut case.options);
+        case.options.replaced.extend(replaced(&case.world.state()));
         case.world.state().gone.extend(case.options.forgotten.0.iter().cloned());
         case.world.state().latencies.clone_from(&self.latencies);
+        case.world.state().counts_looks = self.counts_looks;
+        if self.looks_often {
+            case.world.state().looks = Looks::Often;
+        }
         case.let_do([self.when.clone(), self.beside.clone()]);
         case
     }
+}
+
+/// What the operator says of disks that were lost.
+fn replaced(world: &State) -> impl Iterator<Item = String> {
+    world.disks.replaced.iter().map(|volume| {
+        let known = Known::decode(&world.index.facts[&Fact::Volume(volume.clone()).row()]).unwrap();
+        format!("{volume}/{}", known.volume)
+    })
 }
 
 pub(super) fn put(number: usize, shape: Shape) -> Step {

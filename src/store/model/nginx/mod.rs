@@ -3,6 +3,8 @@
 //! It takes requests byte by byte, and numbers each as a call when its head is there, when a piece of its
 //! body is, and when that is whole; what befalls the call shows in bytes.
 
+mod reply;
+
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
@@ -14,34 +16,15 @@ use hyper::StatusCode;
 use tokio::time::Instant;
 
 use super::calls::{Stopped, World};
-use super::fault::{Fault, Kind, Landing};
+use super::disks::{Template, is_marker};
+use super::fault::{Fault, Kind};
 use super::http::{self, Asked, Chunks, Method};
 use super::world::{Change, File, Whereabouts};
-
-/// A path that no file has.
-const PROBE: &str = "/00/00/probe";
 
 /// How long a slow volume takes for an answer: within the deadline of a small request, …
 const SLOW: Duration = Duration::from_millis(600);
 /// … and past it, for one that stores a value.
 const SLOW_TO_STORE: Duration = Duration::from_millis(1500);
-
-/// How long a sick volume takes to fail: if it did so in no time, it could be asked again and again, and no
-/// time would ever pass.
-const SICK: Duration = Duration::from_millis(20);
-
-/// Between two bytes of an answer that comes byte by byte.
-const DRIP: Duration = Duration::from_millis(1);
-
-/// What a volume says without being asked.
-const STRAY: [&[u8]; 6] = [
-    b"\r\n",
-    b"x",
-    b"HTTP/1.1 204 No Content\r\n\r\n",
-    b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-    b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
-    b"HTTP/1.1 500 Internal Server Error\r\n",
-];
 
 /// What is heard of a volume.
 pub(super) enum Heard {
@@ -64,6 +47,9 @@ pub(super) struct Nginx {
     file: VecDeque<Bytes>,
     /// It closes the connection once all is said.
     closes: bool,
+    /// It was opened when the store started, and for that alone: so that the store's first requests open connections,
+    /// as they do when they come late.
+    of_start: bool,
 }
 
 enum Phase {
@@ -84,6 +70,10 @@ struct Taking {
     to: Whereabouts,
     attempt: u64,
     modified: u64,
+    /// How often something had been mounted there when it began.
+    mounts: u32,
+    /// Whether what it does are calls.
+    is_call: bool,
     bytes: Vec<u8>,
     framing: Framing,
 }
@@ -129,6 +119,7 @@ impl Nginx {
             answer: VecDeque::new(),
             file: VecDeque::new(),
             closes: false,
+            of_start: !world.state().counts_connections(),
         }
     }
 
@@ -140,6 +131,7 @@ impl Nginx {
     /// Takes bytes, and tells how many.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.notice_outage();
+        self.notice_start();
         let mut taken = 0;
         while taken < bytes.len() {
             let rest = &bytes[taken..];
@@ -167,6 +159,7 @@ impl Nginx {
     pub(super) fn say(&mut self, most: usize, reads_on: bool) -> Heard {
         self.notice_outage();
         self.store_if_whole();
+        self.notice_start();
         if self.world.state().has_stopped() {
             return Heard::Nothing(None);
         }
@@ -202,6 +195,13 @@ impl Nginx {
         }
     }
 
+    fn notice_start(&mut self) {
+        let is_idle = matches!(self.phase, Phase::Idle) && self.answer.is_empty() && self.file.is_empty();
+        if self.of_start && is_idle && self.world.state().counts_connections() {
+            self.closes = true;
+        }
+    }
+
     /// Numbers a call, and tells what befalls it.
     fn meet(&self, kind: Kind) -> Result<Option<Fault>, Stopped> {
         self.world.meet_now(kind, &self.volume)
@@ -211,13 +211,14 @@ impl Nginx {
     fn take_head(&mut self, bytes: &[u8]) -> usize {
         let (asked, length) = http::parse(bytes).expect("a request, from its first byte on");
         let kind = match asked.method {
-            Method::Head if asked.path == PROBE => Kind::Probe,
+            Method::Get if asked.is_look() => Kind::Look,
             Method::Head => Kind::Head,
             Method::Get => Kind::Open,
             Method::Delete => Kind::Delete,
             Method::Put => Kind::Put,
         };
-        let Ok(fault) = self.meet(kind) else { return 0 };
+        let is_call = self.world.state().is_call(&self.volume, &asked);
+        let Ok(fault) = (if is_call { self.meet(kind) } else { Ok(None) }) else { return 0 };
         match fault {
             Some(Fault::Unreachable) => {
                 self.world.state().refuse_next(&self.volume);
@@ -231,7 +232,8 @@ impl Nginx {
             _ => {}
         }
         match asked.method {
-            Method::Put => self.begin_put(&asked, fault),
+            Method::Put => self.begin_put(&asked, is_call, fault),
+            Method::Get if asked.is_look() => self.show_marker(&asked, fault),
             Method::Head | Method::Get => self.show(&asked, fault),
             Method::Delete => self.delete(&asked, fault),
         }
@@ -246,7 +248,10 @@ impl Nginx {
     fn show(&mut self, asked: &Asked, fault: Option<Fault>) {
         let file = self.world.state().files.get(&self.file(asked)).cloned();
         let found = match file {
-            None => http::answer(asked.method, StatusCode::NOT_FOUND, ""),
+            None => {
+                self.world.state().suspects.insert(self.volume.clone());
+                http::answer(asked.method, StatusCode::NOT_FOUND, "")
+            }
             Some(file) => {
                 let (head, part) = http::found(&file, asked.range.clone());
                 if asked.method == Method::Get {
@@ -260,18 +265,36 @@ impl Nginx {
         self.reply(asked.method, fault, found, SLOW);
     }
 
+    /// A look at a marker, or at what is in a directory.
+    fn show_marker(&mut self, asked: &Asked, fault: Option<Fault>) {
+        let world = self.world.state();
+        let shown = match world.files.get(&self.file(asked)) {
+            _ if asked.path.ends_with('/') => http::listing(&world.shown(&self.volume), &asked.path),
+            Some(marker) => http::whole(marker),
+            None => http::answer(Method::Get, StatusCode::NOT_FOUND, ""),
+        };
+        drop(world);
+        self.reply(Method::Get, fault, shown, SLOW);
+    }
+
     fn delete(&mut self, asked: &Asked, fault: Option<Fault>) {
         let file = self.file(asked);
         let mut world = self.world.state();
-        let status =
-            if world.files.contains_key(&file) { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND };
+        let status = match world.files.contains_key(&file) {
+            _ if !world.lets_change(&file) => StatusCode::SERVICE_UNAVAILABLE,
+            true => StatusCode::NO_CONTENT,
+            false => {
+                world.suspects.insert(self.volume.clone());
+                StatusCode::NOT_FOUND
+            }
+        };
         world.check_delete(&file);
         world.send(file, Change::Delete, fault);
         drop(world);
         self.reply(asked.method, fault, http::answer(asked.method, status, ""), SLOW);
     }
 
-    fn begin_put(&mut self, asked: &Asked, fault: Option<Fault>) {
+    fn begin_put(&mut self, asked: &Asked, is_call: bool, fault: Option<Fault>) {
         match fault {
             Some(Fault::Continue) => self.say_continue(),
             None => {}
@@ -280,10 +303,25 @@ impl Nginx {
                 return;
             }
         }
-        let to = self.file(asked);
-        let attempt = self.world.state().check_put(&to);
-        let (modified, framing) = (asked.date.expect("a PUT has a Date"), Framing::of(asked));
-        self.phase = Phase::Taking(Taking { to, attempt, modified, bytes: Vec::new(), framing });
+        let (to, framing) = (self.file(asked), Framing::of(asked));
+        let mut world = self.world.state();
+        let is_value = !is_marker(&to.1);
+        let attempt = if is_value { world.check_put(&to) } else { 0 };
+        let refusal = match world.full.contains(&self.volume) {
+            _ if is_value && !world.lets_change(&to) => Some(StatusCode::SERVICE_UNAVAILABLE),
+            true if !is_value => Some(StatusCode::INSUFFICIENT_STORAGE),
+            _ => None,
+        };
+        let mounts = world.mounts(&self.volume);
+        drop(world);
+        if let Some(status) = refusal {
+            self.refuse(framing, Some(Fault::Refused(status)));
+            return;
+        }
+        let modified = asked.date.unwrap_or_default();
+        assert!(asked.date.is_some() || !is_value, "a PUT of a value has a Date");
+        self.phase =
+            Phase::Taking(Taking { to, attempt, modified, mounts, is_call, bytes: Vec::new(), framing });
         self.store_if_whole();
     }
 
@@ -293,7 +331,8 @@ impl Nginx {
         let (taken, piece) = taking.framing.take(bytes);
         if !piece.is_empty() {
             taking.bytes.extend_from_slice(&bytes[piece]);
-            let fault = match self.world.meet_now(Kind::Take, &self.volume) {
+            let met = if taking.is_call { self.world.meet_now(Kind::Take, &self.volume) } else { Ok(None) };
+            let fault = match met {
                 Ok(None) => None,
                 Ok(Some(Fault::Continue)) => {
                     self.say_continue();
@@ -331,13 +370,25 @@ impl Nginx {
 
     /// Answers a PUT whose body is whole.
     fn store_if_whole(&mut self) {
-        if self.is_busy() || !matches!(&self.phase, Phase::Taking(taking) if taking.framing.is_whole()) {
+        let is_call = match &self.phase {
+            Phase::Taking(taking) if taking.framing.is_whole() && !self.is_busy() => taking.is_call,
+            _ => return,
+        };
+        let Ok(fault) = (if is_call { self.meet(Kind::Stored) } else { Ok(None) }) else { return };
+        let Phase::Taking(taking) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        let Taking { to, attempt, modified, mounts, bytes, .. } = taking;
+        let mut world = self.world.state();
+        // what was taken so far lies on the disk that is gone
+        if world.disks.template == Template::Ours && world.mounts(&self.volume) != mounts {
+            drop(world);
+            self.reply(
+                Method::Put,
+                Some(Fault::Refused(StatusCode::INTERNAL_SERVER_ERROR)),
+                Vec::new(),
+                SLOW,
+            );
             return;
         }
-        let Ok(fault) = self.meet(Kind::Stored) else { return };
-        let Phase::Taking(taking) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
-        let Taking { to, attempt, modified, bytes, .. } = taking;
-        let mut world = self.world.state();
         let there = world.files.contains_key(&to);
         world.send(to, Change::Put(File::new(bytes.into(), modified, attempt)), fault);
         drop(world);
@@ -350,83 +401,6 @@ impl Nginx {
         let Ok(fault) = self.meet(Kind::Read) else { return };
         let Some(piece) = self.file.pop_front() else { return };
         self.reply(Method::Get, fault, piece.to_vec(), SLOW);
-    }
-
-    /// Says what the fault makes of an answer.
-    fn reply(&mut self, method: Method, fault: Option<Fault>, answer: Vec<u8>, slow: Duration) {
-        let now = Instant::now() + self.world.state().latency();
-        match fault {
-            None => self.answer.push_back((now, answer.into())),
-            Some(Fault::Continue) => {
-                self.say_continue();
-                self.answer.push_back((now, answer.into()));
-            }
-            Some(Fault::Slow) => self.answer.push_back((now + slow, answer.into())),
-            Some(Fault::Drip) => {
-                let bytes =
-                    answer.iter().zip(1..).map(|(byte, turn)| (now + DRIP * turn, vec![*byte].into()));
-                self.answer.extend(bytes);
-            }
-            Some(Fault::Stray(which)) => {
-                let stray = STRAY[which % STRAY.len()];
-                // in the middle of a file there is no answer's end
-                let stray = if self.file.is_empty() { stray } else { b"" };
-                self.answer.push_back((now, [&answer, stray].concat().into()));
-            }
-            Some(Fault::StrayLater) => {
-                self.answer.push_back((now, answer.into()));
-                if self.file.is_empty() {
-                    self.answer.push_back((now + DRIP, Bytes::from_static(b"x")));
-                }
-            }
-            Some(Fault::Closes) => {
-                self.answer.push_back((now, answer.into()));
-                self.closes = true;
-            }
-            Some(Fault::CutAnswer(at)) => {
-                let bytes = Bytes::from(answer);
-                self.file.clear();
-                self.lose(bytes.slice(..at % bytes.len()));
-            }
-            Some(Fault::Refused(status)) => {
-                self.file.clear();
-                let sick = self.world.state().sick.contains(&self.volume);
-                let after = if sick { SICK } else { Duration::ZERO };
-                self.answer.push_back((now + after, http::answer(method, status, "it doesn't").into()));
-            }
-            Some(Fault::Unanswered(_)) => self.lose(Bytes::new()),
-            Some(Fault::Silent(_) | Fault::Stalls) => {
-                self.file.clear();
-                self.phase = Phase::Deaf;
-            }
-            Some(Fault::StopAfter(_)) => self.world.stop_now(),
-            Some(fault) => unreachable!("{fault:?} befalls no request to a volume"),
-        }
-    }
-
-    /// The connection ends. A value that was sent to its end is stored, whether or not anybody waits for the
-    /// answer.
-    fn end(&mut self) {
-        if let Phase::Taking(taking) = std::mem::replace(&mut self.phase, Phase::Lost)
-            && taking.framing.is_whole()
-        {
-            let Taking { to, attempt, modified, bytes, .. } = taking;
-            let file = File::new(bytes.into(), modified, attempt);
-            self.world.state().send(to, Change::Put(file), Some(Fault::Unanswered(Landing::Soon)));
-        }
-    }
-
-    /// Says that much, and loses the connection.
-    fn lose(&mut self, last: Bytes) {
-        self.file.clear();
-        if !last.is_empty() {
-            self.answer.push_back((Instant::now(), last));
-        }
-        self.phase = Phase::Lost;
-    }
-
-    fn say_continue(&mut self) {
-        self.answer.push_back((Instant::now(), Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n")));
     }
 
     /// Takes nothing more for as long as the call takes that was numbered last.
