@@ -344,9 +344,10 @@ impl State {
             }
             fault => fault,
         };
+        let goes_on = fault.is_none_or(Fault::is_harmless);
         match fault {
-            None if sick => Some(Fault::Refused(StatusCode::INTERNAL_SERVER_ERROR)),
-            None if full => Some(Fault::Refused(StatusCode::INSUFFICIENT_STORAGE)),
+            _ if goes_on && sick => Some(Fault::Refused(StatusCode::INTERNAL_SERVER_ERROR)),
+            _ if goes_on && full => Some(Fault::Refused(StatusCode::INSUFFICIENT_STORAGE)),
             fault => {
                 if fault.is_some_and(|fault| !fault.is_carried_out()) {
                     self.suspects.insert(volume);

@@ -307,15 +307,12 @@ impl Nginx {
         let mut world = self.world.state();
         let is_value = !is_marker(&to.1);
         let attempt = if is_value { world.check_put(&to) } else { 0 };
-        let refusal = match world.full.contains(&self.volume) {
-            _ if is_value && !world.lets_change(&to) => Some(StatusCode::SERVICE_UNAVAILABLE),
-            true if !is_value => Some(StatusCode::INSUFFICIENT_STORAGE),
-            _ => None,
-        };
+        // where there is no room for a value, there is for a marker
+        let is_refused = is_value && !world.lets_change(&to);
         let mounts = world.mounts(&self.volume);
         drop(world);
-        if let Some(status) = refusal {
-            self.refuse(framing, Some(Fault::Refused(status)));
+        if is_refused {
+            self.refuse(framing, Some(Fault::Refused(StatusCode::SERVICE_UNAVAILABLE)));
             return;
         }
         let modified = asked.date.unwrap_or_default();
