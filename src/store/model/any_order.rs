@@ -11,7 +11,7 @@ use super::fault::{Fate, Fault};
 use super::setup::{READER_GRACE, options};
 use super::step::{Shape, Step};
 use super::terms::{KEYS, Over, PARTS, Request, VOLUMES};
-use super::world::Script;
+use super::world::{Looks, Script};
 
 /// Unless `PROPTEST_CASES` says otherwise: some ten seconds of them.
 const CASES: u32 = 2500;
@@ -184,7 +184,7 @@ fn story() -> impl Strategy<Value = Story> {
 impl Story {
     /// Tells it. What is wrong at its end, in lines.
     fn tell(&self) -> Vec<String> {
-        let mut case = Case::new(options(&[]));
+        let mut case = Case::new(options(&[]), Looks::Never);
         for (key, before) in self.before.iter().enumerate().filter(|(_, before)| before.written) {
             case.options = options(if before.misplaced { &[1, 2, 3, 4] } else { &[0, 1, 2, 3, 4] });
             let unlink = before.unlinked.then_some(Step::Ask(key, Request::Unlink));

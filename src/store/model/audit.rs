@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, files_of};
-use super::disks::is_marker;
+use super::disks::{Template, is_marker};
 use super::step::{Shape, Step};
 use super::terms::{Held, KEYS, Over, PARTS, Request, Told, number_of};
 use super::world::{Looks, State};
@@ -133,6 +133,8 @@ impl Case {
         world.sick.clear();
         if world.looks == Looks::Rarely {
             world.looks = Looks::Never;
+            // also where a volume never got its marker
+            world.disks.template = Template::Minikeyvalue;
         }
         drop(world);
         let (steps, demanded): (Vec<Step>, Vec<Told>) = steps.into_iter().unzip();

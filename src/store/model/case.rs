@@ -7,6 +7,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 
 use super::calls::World;
+use super::disks::Template;
 use super::history::History;
 use super::step::Step;
 use super::terms::{KEYS, REPLICAS, Request, Told};
@@ -60,10 +61,14 @@ impl Clone for Case {
 
 impl Case {
     /// A new world.
-    pub(super) fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options, looks: Looks) -> Self {
         let world = World::default();
         world.state().quarantine = options.quarantine;
-        world.state().looks = Looks::Rarely;
+        world.state().looks = looks;
+        if looks == Looks::Never {
+            // no marker is written there
+            world.state().disks.template = Template::Minikeyvalue;
+        }
         Self {
             world,
             options,

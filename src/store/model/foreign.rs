@@ -9,6 +9,7 @@ use super::disks::Files;
 use super::setup::options;
 use super::step::{Shape, Step};
 use super::terms::VOLUMES;
+use super::world::Looks;
 
 /// A value that only that store has.
 const FOREIGN: usize = 8000;
@@ -16,7 +17,7 @@ const FOREIGN: usize = 8000;
 static DISKS: LazyLock<BTreeMap<String, Files>> = LazyLock::new(|| {
     // in a thread of its own, because whoever asks may be within a runtime
     let lived = thread::spawn(|| {
-        let mut case = Case::new(options(&[0, 1, 2, 3, 4]));
+        let mut case = Case::new(options(&[0, 1, 2, 3, 4]), Looks::Rarely);
         case.let_do([vec![Step::Put(0, FOREIGN, Shape::Whole)]]);
         case.prepare();
         let world = case.world.state();

@@ -86,6 +86,10 @@ impl Stage for World {
         format!("place {}", self.who())
     }
 
+    fn take_written(&self) -> bool {
+        std::mem::take(&mut self.state().index.written)
+    }
+
     fn is_fresh(&self) -> bool {
         !self.state().is_read_only()
     }

@@ -93,6 +93,8 @@ pub(super) struct OneIndex {
     pub(super) notes: BTreeMap<Note, Record>,
     pub(super) facts: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) first_unreserved: u64,
+    /// Whether anything but facts was written since that was asked last.
+    pub(super) written: bool,
     /// Numbers that this run of the store has reserved and not given out.
     pub(super) reserved: Range<u64>,
     pub(super) opened: Opened,
@@ -257,6 +259,7 @@ impl State {
     }
 
     fn apply(&mut self, batch: Batch) {
+        self.index.written |= batch.entry.is_some() || batch.note.is_some();
         self.index.rows.extend(batch.entry);
         match batch.fact {
             Some((row, Some(value))) => drop(self.index.facts.insert(row, value)),
@@ -333,7 +336,10 @@ impl State {
         let volume = call.volume.clone();
         self.calls.push(call);
         let scripted = self.script.get(&number).map(|fate| fate.of(kind));
-        let fault = match scripted.or_else(|| armed.map(|armed| self.armed.remove(armed).1)) {
+        // what the steps say befalls it, unless something else does that matters
+        let armed = armed.filter(|_| scripted.is_none_or(Fault::is_harmless));
+        let armed = armed.map(|armed| self.armed.remove(armed).1);
+        let fault = match armed.or(scripted) {
             Some(Fault::Vanish(rank)) => {
                 self.vanish(&VOLUMES[rank]);
                 None

@@ -8,7 +8,7 @@ pub(super) fn all() -> Vec<Scenario> {
     let mut all = starts();
     all.extend(away());
     all.extend(others());
-    all
+    all.into_iter().map(Scenario::with_disks).collect()
 }
 
 /// What a store asks its volumes when it starts.
@@ -30,7 +30,7 @@ fn starts() -> Vec<Scenario> {
             .counting_its_start(),
         Scenario::new(
             "a start with a disk away that comes back",
-            [ask(Request::Delete), Step::Return(0), wait(5)],
+            [ask(Request::Delete), Step::Return(0), wait(15)],
             [Done],
         )
         .given([put(1, Shape::Whole), Step::Vanish(0)])
@@ -38,7 +38,7 @@ fn starts() -> Vec<Scenario> {
         .counting_its_start(),
         Scenario::new(
             "a start of which all disks are away",
-            [ask(Request::Get), Step::MountAll, wait(5), ask(Request::Delete), ask(Request::Get)],
+            [ask(Request::Get), Step::MountAll, wait(15), ask(Request::Delete), ask(Request::Get)],
             [Told::Refused, Done, NotFound],
         )
         .given([put(1, Shape::Whole), Step::Vanish(0), Step::Vanish(1), Step::Vanish(2)])
@@ -53,14 +53,14 @@ fn away() -> Vec<Scenario> {
     vec![
         Scenario::new(
             "DELETE where a disk has just vanished, and comes back",
-            [Step::Vanish(1), ask(Request::Delete), wait(20), Step::Return(1), wait(5)],
+            [Step::Vanish(1), ask(Request::Delete), wait(20), Step::Return(1), wait(15)],
             [Done],
         )
         .given([put(1, Shape::Whole)])
         .looking_often(),
         Scenario::new(
             "the same, and minikeyvalue's template",
-            [Step::Vanish(1), ask(Request::Delete), wait(20), Step::Return(1), wait(5)],
+            [Step::Vanish(1), ask(Request::Delete), wait(20), Step::Return(1), wait(15)],
             [Done],
         )
         .given([put(1, Shape::Whole), Step::Unguard])
@@ -74,7 +74,7 @@ fn away() -> Vec<Scenario> {
                 ask(Request::Get),
                 ask(Request::Read),
                 Step::MountAll,
-                wait(5),
+                wait(15),
                 ask(Request::Read),
             ],
             [Refused, Refused, Value(1)],
@@ -89,7 +89,7 @@ fn away() -> Vec<Scenario> {
                 put(1, Shape::Pieces),
                 wait(20),
                 Step::Return(0),
-                wait(5),
+                wait(15),
                 ask(Request::Read),
                 ask(Request::Rebalance),
             ],
@@ -110,9 +110,9 @@ fn others() -> Vec<Scenario> {
             over(3),
             ask(Request::Delete),
             put(4, Shape::Whole),
-            wait(5),
+            wait(15),
             Step::MountAll,
-            wait(5),
+            wait(15),
             ask(Request::Read),
         ]
     };

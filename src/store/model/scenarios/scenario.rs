@@ -31,10 +31,10 @@ pub(in super::super) struct Scenario {
     adapt: fn(&mut Options),
     /// Whether the steps are those of the offline tool.
     tool: bool,
+    /// How often markers are looked at.
+    looks: Looks,
     /// Whether all that the store asks of volumes when it starts are calls.
     counts_looks: bool,
-    /// Whether it looks at markers as often as outside of the model.
-    looks_often: bool,
     /// What the client is told when nothing fails.
     pub(in super::super) told: Vec<Told>,
 }
@@ -60,8 +60,8 @@ impl Scenario {
             volumes: ALL,
             adapt: |_| {},
             tool: false,
+            looks: Looks::Never,
             counts_looks: false,
-            looks_often: false,
             told: told.into(),
         }
     }
@@ -88,6 +88,12 @@ impl Scenario {
         Self { tool: true, ..self }
     }
 
+    /// In which disks aren't where they belong, or may not be: volumes take part only while verified. (The others go
+    /// without that, which saves most of their time.)
+    pub(super) fn with_disks(self) -> Self {
+        Self { looks: if self.looks == Looks::Never { Looks::Rarely } else { self.looks }, ..self }
+    }
+
     /// From the store's first question to its volumes on.
     pub(super) fn counting_its_start(self) -> Self {
         Self { counts_looks: true, ..self }
@@ -95,7 +101,7 @@ impl Scenario {
 
     /// In which a disk may vanish, so that somebody has to notice it.
     pub(super) fn looking_often(self) -> Self {
-        Self { looks_often: true, ..self }
+        Self { looks: Looks::Often, ..self }
     }
 
     pub(in super::super) fn has_one_client(&self) -> bool {
@@ -104,7 +110,12 @@ impl Scenario {
 
     /// The case at which the scenario begins.
     pub(in super::super) fn begin(&self) -> Case {
-        let mut case = Case::new(options(self.given_volumes));
+        self.begin_with(if self.looks == Looks::Often { Looks::Rarely } else { self.looks })
+    }
+
+    /// The same, looking so often at the volumes' markers.
+    pub(in super::super) fn begin_with(&self, looks: Looks) -> Case {
+        let mut case = Case::new(options(self.given_volumes), looks);
         case.let_do([self.given.clone()]);
         case.prepare();
         case.options = options(self.volumes);
@@ -117,7 +128,7 @@ impl Scenario {
         case.world.state().gone.extend(case.options.forgotten.0.iter().cloned());
         case.world.state().latencies.clone_from(&self.latencies);
         case.world.state().counts_looks = self.counts_looks;
-        if self.looks_often {
+        if self.looks == Looks::Often {
             case.world.state().looks = Looks::Often;
         }
         case.let_do([self.when.clone(), self.beside.clone()]);
