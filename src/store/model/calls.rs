@@ -168,6 +168,9 @@ impl State {
             }
             Some(_) => return,
         };
+        // The first marker of a volume, if it landed minutes after its store has died, would be taken for another
+        // volume's by the next store, which has adopted the volume meanwhile: nothing is lost, and an operator decides.
+        let after = if is_marker(&to.1) { Duration::ZERO } else { after };
         let (due, by) = (self.now() + after, self.who);
         self.on_their_way.push(Late { due, to, change, by });
         self.land();
