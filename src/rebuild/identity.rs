@@ -57,7 +57,9 @@ pub(super) async fn find(options: &Options, older_index: Option<&Index>) -> Resu
     let mut volumes = BTreeMap::new();
     for (name, seen) in looks {
         let refuse = |why: String| Err(format!("the volume {name}: {why}"));
-        match judge(store, &name, known.get(&name), &seen.found) {
+        // an index that is out of date may mean a disk that was replaced since: then the markers are right
+        let known = known.get(&name).filter(|_| !(is_older_outdated && seen.is_of(store)));
+        match judge(store, &name, known, &seen.found) {
             Verdict::Verified(known) => drop(volumes.insert(name, known)),
             Verdict::Refused(problem) => return refuse(problem.to_string()),
             Verdict::Named(other) => {

@@ -54,9 +54,7 @@ impl Core {
             );
         }
         if is_contested {
-            // its look, a request for each marker, and then the pause until the next one
-            let markers = u32::try_from(self.options.placement.directories().len()).unwrap_or(u32::MAX);
-            let wait = VERIFY_EVERY + self.options.timeouts.request.saturating_mul(markers.saturating_add(2));
+            let wait = VERIFY_EVERY + 3 * self.options.timeouts.request;
             let wait_for = humantime::format_duration(wait);
             tracing::warn!(%wait_for, "another program may still have the volumes: waiting until it has noticed");
             sleep(wait).await;

@@ -54,7 +54,8 @@ impl Volume {
         for directory in wanted {
             seen.found.push((directory.clone(), self.link.look(directory).await?));
         }
-        if !seen.found.iter().all(|(_, found)| matches!(found, Found::Marker(_))) {
+        // where nothing is wanted, as for a volume that only old records name, what is there tells
+        if wanted.is_empty() || !seen.found.iter().all(|(_, found)| matches!(found, Found::Marker(_))) {
             for directory in self.link.subvolumes().await?.into_iter().filter(|shown| !wanted.contains(shown))
             {
                 let look = self.link.look(&directory).await?;
@@ -89,8 +90,11 @@ impl Volume {
     /// Writes its owner file: this run has it from now on.
     pub(crate) async fn own(&self, expected: &Expected) -> Outcome<()> {
         match expected.owner_file() {
-            Some(file) => self.link.own(expected.first_directory(), file).await,
-            None => Ok(()),
+            // without a marker, nobody reads it
+            Some(file) if !expected.known.directories.is_empty() => {
+                self.link.own(expected.first_directory(), file).await
+            }
+            _ => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::SocketAddrV4;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt as _;
@@ -71,6 +72,8 @@ impl Network for Tcp {
             let address = address.map_err(|_error| ConnectError::Failed("it is no HOST:PORT".to_owned()))?;
             let stream = self.0.clone().call(address).await.map_err(|error| {
                 let lack = chain(&error).find_map(|cause| Lack::of(cause.downcast_ref()?));
+                // of a name with several addresses, one may be of a kind that this machine has none of
+                let lack = lack.filter(|lack| *lack != Lack::Ports || host.parse::<SocketAddrV4>().is_ok());
                 lack.map_or_else(|| ConnectError::Failed(causes(&error)), ConnectError::Lacking)
             })?;
             Ok(Box::new(stream.into_inner()) as Box<dyn Stream>)

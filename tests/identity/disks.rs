@@ -265,3 +265,32 @@ fn each_volume_has_exactly_one_line_at_a_start() {
         assert!(lines.len() == 1 + more && lines[0].contains(words), "{words}: {lines:#?}");
     }
 }
+
+/// The older index means the disk that is gone; that its markers say otherwise is no reason to refuse them.
+#[test]
+fn an_index_from_before_a_disk_was_replaced_helps_a_rebuild() {
+    let mut cluster = Cluster::new(4, &["--replicas", "2"]);
+    let keys = keys(24);
+    store(&cluster, &keys);
+    let path = |name: &str| cluster.tempdir.path().join(name);
+    let (db, older, new, all) = (path("db"), path("older"), path("new"), addresses(&cluster.volumes));
+    let volumes: Vec<_> = cluster.volumes.iter().map(Volume::addr).collect();
+    cluster.master.terminate();
+    copy(&db, &older);
+    unmount(&cluster.volumes[0]);
+    cluster.volumes[0].restart();
+    let mut refused = Master::start(&db, &volumes, &["--replicas", "2"]);
+    let log = refused.log();
+    let replaced =
+        log.split_once("start once with --replaced ").unwrap().1.split_whitespace().next().unwrap();
+    refused.terminate();
+    Master::start(&db, &volumes, &["--replicas", "2", "--replaced", replaced]).terminate();
+    let repaired = run(env!("CARGO_BIN_EXE_davkv-rebalance"), &db, &all, &["--replicas", "2"]);
+    assert!(repaired.status.success(), "{repaired:?}");
+    let outdated = run(env!("CARGO_BIN_EXE_davkv"), &older, &all, &["--replicas", "2"]);
+    assert_refused(&outdated, &["out of date", "davkv-rebuild --from"]);
+    let from = ["--replicas", "2", "--from", older.to_str().unwrap()];
+    let made = run(env!("CARGO_BIN_EXE_davkv-rebuild"), &new, &all, &from);
+    assert!(made.status.success(), "{made:?}");
+    assert_all_there(&Master::start(&new, &volumes, &["--replicas", "2"]), &keys);
+}

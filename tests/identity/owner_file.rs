@@ -179,7 +179,7 @@ fn a_run_whose_writes_were_cut_off_does_not_say_that_it_has_ended() {
     let gate = Gate::before(&cluster.volumes[0]);
     let mut volumes: Vec<_> = cluster.volumes.iter().map(Volume::addr).collect();
     volumes[0] = format!("{}={}", volumes[0], gate.addr());
-    let flags = ["--grace", "500ms", "--streamtimeout", "10m"];
+    let flags = ["--grace", "500ms", "--clienttimeout", "10s", "--streamtimeout", "49s"];
     let db = cluster.tempdir.path().join("db");
     let mut master = Master::start(&db, &volumes, &flags);
     gate.order("PUT", Order::Nothing);
