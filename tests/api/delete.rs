@@ -1,6 +1,6 @@
 //! DELETE, UNLINK, RELINK and REBALANCE.
 
-use std::fs;
+use std::fs::{self, File};
 
 use davkv::key::Key;
 
@@ -125,7 +125,10 @@ fn rotten(bytes: [&[u8]; 3]) -> Cluster {
     let cluster = cluster();
     put(&cluster, "/key", b"value");
     for (file, bytes) in replicas_on_disk(&cluster, "/key").into_iter().zip(bytes) {
-        fs::write(file, bytes).unwrap();
+        // with the time that it had: the system's clock for files may lag behind, and an older file would be stale
+        let modified = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, bytes).unwrap();
+        File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
     }
     cluster
 }
