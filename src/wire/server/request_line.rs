@@ -247,6 +247,12 @@ mod tests {
         assert_eq!(lines.begin(&Method::PUT, Some(MOST_BEYOND as u64)), None);
         assert!(lines.is_last(false));
         assert_eq!(lines.begin(&Method::GET, Some(0)), Some(RawLine::Unseen));
+        // nothing follows a body that ends with what was read, however long it is
+        let whole = RequestLines::default();
+        whole.read(b"PUT /a HTTP/1.1\r\n\r\n");
+        whole.read(&[b'v'; MOST_BEYOND + 1]);
+        assert_eq!(whole.begin(&Method::PUT, Some(MOST_BEYOND as u64 + 1)), None);
+        assert!(!whole.is_last(false));
         let chunks = RequestLines::default();
         chunks.read(b"DELETE /a HTTP/1.1\r\n\r\n");
         assert_eq!(chunks.begin(&Method::DELETE, None), None);
