@@ -250,7 +250,7 @@ mod tests {
         // nothing follows a body that ends with what was read, however long it is
         let whole = RequestLines::default();
         whole.read(b"PUT /a HTTP/1.1\r\n\r\n");
-        whole.read(&[b'v'; MOST_BEYOND + 1]);
+        whole.read(&vec![b'v'; MOST_BEYOND + 1]);
         assert_eq!(whole.begin(&Method::PUT, Some(MOST_BEYOND as u64 + 1)), None);
         assert!(!whole.is_last(false));
         let chunks = RequestLines::default();
