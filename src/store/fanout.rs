@@ -64,15 +64,16 @@ impl Core {
     /// keeps its rank, to show whether it has room again; only one for a value, so that its replica can be made good
     /// from the others.
     pub(super) fn candidates(&self, key: &Key) -> VecDeque<Place> {
-        let volume = |place: &Place| self.volumes.named(place.volume());
-        let mut places = self.options.placement.rank(key);
-        places.retain(|place| !volume(place).is_down());
-        let first = places.iter().take(self.options.placement.replicas);
-        let tried =
-            first.filter(|place| volume(place).is_full()).find(|place| volume(place).shall_try()).cloned();
-        // cached, as the answer may change meanwhile
-        places.sort_by_cached_key(|place| volume(place).is_full() && tried.as_ref() != Some(place));
-        places.into()
+        let ranked = self.options.placement.rank(key);
+        let ranked = ranked.into_iter().map(|place| (self.volumes.named(place.volume()), place));
+        let up: Vec<_> = ranked.filter(|(volume, _)| !volume.is_down()).collect();
+        let mut first = up.iter().take(self.options.placement.replicas);
+        let tried = first.position(|(volume, _)| volume.is_full() && volume.shall_try());
+        let (with_room, full): (Vec<_>, Vec<_>) = up
+            .into_iter()
+            .enumerate()
+            .partition(|(rank, (volume, _))| !volume.is_full() || Some(*rank) == tried);
+        with_room.into_iter().chain(full).map(|(_, (_, place))| place).collect()
     }
 
     /// Whether as many volumes as a value has replicas aren't full. One that is down may have room.

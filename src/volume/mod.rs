@@ -145,7 +145,7 @@ impl Volume {
                 Some(size) => Ok(Some(FileInfo { size, modified: answer.modified() })),
                 None => Err(self.unanswered(VolumeError::Unanswered("200 without a length".into()))),
             },
-            StatusCode::NOT_FOUND => self.confirm(path).await.map(|()| None),
+            StatusCode::NOT_FOUND => Box::pin(self.confirm(path)).await.map(|()| None),
             status => Err(VolumeError::Refused(status)),
         }
     }
@@ -159,7 +159,7 @@ impl Volume {
         let answer = self.ask(Method::DELETE, path).await?;
         match answer.status() {
             StatusCode::NO_CONTENT | StatusCode::OK => Ok(()),
-            StatusCode::NOT_FOUND => self.confirm(path).await,
+            StatusCode::NOT_FOUND => Box::pin(self.confirm(path)).await,
             status => Err(VolumeError::refused_to_a_master(status)),
         }
     }
@@ -181,8 +181,9 @@ impl Volume {
             drain(&mut answer, self.link.timeouts.request).await;
             Ok(status)
         };
+        // pinned here: the block below would have room for it twice
+        tokio::pin!(answer);
         let answered = async {
-            tokio::pin!(answer);
             tokio::select! {
                 biased;
                 status = &mut answer => return status,
@@ -243,7 +244,7 @@ impl Volume {
                 answer.part().filter(|(first, _)| *first == part.start).map(|(_, size)| size)
             }
             (StatusCode::NOT_FOUND, _) => {
-                self.confirm(path).await?;
+                Box::pin(self.confirm(path)).await?;
                 return Err(VolumeError::Refused(StatusCode::NOT_FOUND));
             }
             (status, _) => return Err(VolumeError::Refused(status)),

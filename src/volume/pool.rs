@@ -69,24 +69,11 @@ impl Pool {
             return Err(VolumeError::Unreachable("the path is none".into()));
         }
         let mut request = Request { method, host: &self.host, path, header, body };
-        let mut lacking_since = None;
         loop {
-            let idle = self.take();
-            let used = idle.is_some();
-            let connected = match idle {
-                Some(connection) => Ok(connection),
-                None => self.connect().await,
-            };
-            let mut connection = match connected {
-                // Descriptors and ports come back as requests end. The wait ends before the deadline of a small
-                // request, which would take it for the volume's.
-                Err(VolumeError::Lacking(_))
-                    if lacking_since.get_or_insert_with(Instant::now).elapsed() < self.limit / 2 =>
-                {
-                    sleep(LACK_PAUSE).await;
-                    continue;
-                }
-                connected => connected?,
+            let (mut connection, used) = match self.take() {
+                Some(connection) => (connection, true),
+                // boxed, so that all the requests that find one don't carry the memory that this takes
+                None => Box::pin(self.obtain()).await?,
             };
             match connection.ask(&mut request).await {
                 Ok(head) => {
@@ -98,6 +85,24 @@ impl Pool {
                     return Err(VolumeError::Unanswered("it closed the connection".into()));
                 }
                 Err(RequestError::Broken(why)) => return Err(VolumeError::Unanswered(why)),
+            }
+        }
+    }
+
+    /// A new connection, or one that was given back while none could be made; tells whether it was used.
+    async fn obtain(&self) -> Outcome<(Connection, bool)> {
+        let mut lacking_since = None;
+        loop {
+            match self.connect().await {
+                // Descriptors and ports come back as requests end. The wait ends before the deadline of a small
+                // request, which would take it for the volume's.
+                Err(VolumeError::Lacking(_))
+                    if lacking_since.get_or_insert_with(Instant::now).elapsed() < self.limit / 2 => {}
+                connected => return connected.map(|connection| (connection, false)),
+            }
+            sleep(LACK_PAUSE).await;
+            if let Some(connection) = self.take() {
+                return Ok((connection, true));
             }
         }
     }

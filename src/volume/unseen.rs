@@ -4,11 +4,13 @@
 //! are stored on the mount point, and are gone when the disk returns. So they are remembered until a look that began
 //! later finds the markers; if the volume was away, they are in doubt.
 
-use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// At most this many files are remembered: those of some seconds.
+/// At most this many files are remembered: those of some seconds. Of more, the first half is forgotten.
 const MOST: usize = 10_000;
+
+/// So much memory is kept, in bytes, when files are forgotten.
+const KEPT: usize = 64 * 1024;
 
 /// The files of one volume.
 #[derive(Debug, Default)]
@@ -16,13 +18,22 @@ pub(super) struct Unseen(Mutex<Files>);
 
 #[derive(Debug, Default)]
 struct Files {
-    /// Paths, in the order of their PUTs.
-    put: VecDeque<Box<str>>,
+    put: Paths,
     /// How many were put before these, and are forgotten.
     before: u64,
     in_doubt: InDoubt,
     /// Whether some of those that were put were forgotten because they were too many.
     lacks_some: bool,
+}
+
+/// Paths in the order of their PUTs, each with a line feed, which none of them has.
+///
+/// They share one piece of memory: each in its own, they would lie scattered among what short requests allocate and
+/// free, and make that slower.
+#[derive(Debug, Default)]
+struct Paths {
+    lines: String,
+    count: usize,
 }
 
 /// Files that may be missing, although they were stored.
@@ -38,26 +49,24 @@ impl Unseen {
     /// Notes that a file was put.
     pub(super) fn note(&self, path: &str) {
         let mut files = self.files();
-        if files.put.len() == MOST {
-            files.put.pop_front();
-            (files.before, files.lacks_some) = (files.before + 1, true);
+        if files.put.count == MOST {
+            files.forget(MOST / 2);
+            files.lacks_some = true;
         }
-        files.put.push_back(path.into());
+        files.put.push(path);
     }
 
     /// How many files were put so far: what a look that begins now can vouch for.
     pub(super) fn so_far(&self) -> u64 {
         let files = self.files();
-        files.before + files.put.len() as u64
+        files.before + files.put.count as u64
     }
 
     /// Forgets the files that were put before a look that found the markers.
     pub(super) fn seen(&self, so_far: u64) {
         let mut files = self.files();
         let seen = usize::try_from(so_far.saturating_sub(files.before)).unwrap_or(usize::MAX);
-        let seen = seen.min(files.put.len());
-        files.put.drain(..seen);
-        files.before += seen as u64;
+        files.forget(seen);
         files.lacks_some = false;
     }
 
@@ -65,8 +74,8 @@ impl Unseen {
     pub(super) fn doubt(&self) -> bool {
         let mut files = self.files();
         let put = std::mem::take(&mut files.put);
-        files.before += put.len() as u64;
-        files.in_doubt.paths.extend(put);
+        files.before += put.count as u64;
+        files.in_doubt.paths.extend(put.lines.lines().map(Into::into));
         files.in_doubt.lacks_some |= std::mem::take(&mut files.lacks_some);
         let surplus = files.in_doubt.paths.len().saturating_sub(MOST);
         files.in_doubt.paths.drain(..surplus);
@@ -81,6 +90,30 @@ impl Unseen {
 
     fn files(&self) -> MutexGuard<'_, Files> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files {
+    /// Forgets the first ones.
+    fn forget(&mut self, count: usize) {
+        let count = count.min(self.put.count);
+        self.put.forget(count);
+        self.before += count as u64;
+    }
+}
+
+impl Paths {
+    fn push(&mut self, path: &str) {
+        self.lines.push_str(path);
+        self.lines.push('\n');
+        self.count += 1;
+    }
+
+    fn forget(&mut self, count: usize) {
+        let forgotten: usize = self.lines.split_inclusive('\n').take(count).map(str::len).sum();
+        self.lines.drain(..forgotten);
+        self.lines.shrink_to(KEPT);
+        self.count -= count;
     }
 }
 
@@ -117,7 +150,10 @@ mod tests {
         }
         assert!(unseen.doubt());
         let InDoubt { paths, lacks_some } = unseen.take_in_doubt();
-        assert_eq!((paths.len(), paths.first().map(|path| &**path), lacks_some), (MOST, Some("1"), true));
+        let (first, last) = ((MOST / 2).to_string(), MOST.to_string());
+        assert_eq!(paths.first().map(|path| &**path), Some(&*first));
+        assert_eq!(paths.last().map(|path| &**path), Some(&*last));
+        assert_eq!((paths.len(), lacks_some), (MOST / 2 + 1, true));
         unseen.note("/a");
         assert!(unseen.doubt());
         assert_eq!(unseen.take_in_doubt(), in_doubt(&["/a"], false));
