@@ -125,9 +125,26 @@ impl Rig {
 
     /// Restores power after [`Rig::cut`]: the volumes run again, the master doesn't yet.
     fn come_back(&mut self) {
-        self.all_disks().for_each(|disk| disk.come_back(&copy_of(disk)));
+        self.come_back_without(None);
+    }
+
+    /// As [`Rig::come_back`], but the disk of that volume isn't mounted.
+    fn come_back_without(&mut self, away: Option<usize>) {
+        let away = away.and_then(|number| self.disks[number].as_ref()).map(Disk::dir);
+        self.all_disks().for_each(|disk| disk.restore(&copy_of(disk), away == Some(disk.dir())));
         let cut = self.volumes.iter_mut().zip(&self.disks).filter(|(_, disk)| disk.is_some());
         cut.for_each(|(volume, _)| volume.restart());
+    }
+
+    /// Mounts the disk of the volume, which was away. No value may have been written to its mount point.
+    fn bring_disk(&mut self, number: usize) {
+        let volume = &mut self.volumes[number];
+        volume.kill();
+        // nginx has its own files there
+        let bare = volume.paths();
+        assert!(bare.is_empty(), "written to the mount point: {bare:?}");
+        self.disks[number].as_ref().unwrap().return_again();
+        volume.restart();
     }
 
     /// Cuts and restores the power of all volumes that have disks, at once; the index has no disk.
@@ -205,17 +222,17 @@ fn ask(master: &str, method: &str, key: &str, value: &[u8]) -> Response {
 /// The bytes behind a redirect; they must match the answer's MD5.
 #[track_caller]
 fn follow(answer: &Response) -> Vec<u8> {
-    try_follow(answer).expect("the volume was healthy a moment ago")
+    let value = try_follow(answer).expect("the volume was healthy a moment ago");
+    value.unwrap_or_else(|status| panic!("the volume answered {status}"))
 }
 
-/// As [`follow`], but returns `None` if the volume is gone.
+/// As [`follow`], but returns `None` if the volume is gone, and its status if that isn't 200.
 #[track_caller]
-fn try_follow(answer: &Response) -> Option<Vec<u8>> {
+fn try_follow(answer: &Response) -> Option<Result<Vec<u8>, u16>> {
     let url = answer.header("location").unwrap().strip_prefix("http://").unwrap();
     let (volume, path) = url.split_at(url.find('/').unwrap());
     let value = try_request(None, volume, "GET", path.as_bytes(), &[], b"").ok()?;
-    assert_eq!(value.status, 200, "{url}");
-    Some(value.body)
+    Some(if value.status == 200 { Ok(value.body) } else { Err(value.status) })
 }
 
 fn hex_md5(bytes: &[u8]) -> String {
@@ -251,6 +268,8 @@ struct Client {
     random: Random,
     /// The states that each key may have after a cut, the newest last: no value, or a value.
     keys: BTreeMap<String, Vec<Option<Vec<u8>>>>,
+    /// Whether a volume may have no file at a moment, although it did when the master looked.
+    disks_vanish: bool,
 }
 
 impl Client {
@@ -275,8 +294,13 @@ impl Client {
             let Ok(answer) = try_request(None, master, method, name.as_bytes(), &[], &body) else { return };
             assert_eq!(answer.status, expected, "{method} {name}: {}", answer.text());
             if answer.status == 302 {
-                let Some(value) = try_follow(&answer) else { return };
-                assert!(Some(value) == before, "GET {name} returned wrong bytes");
+                match try_follow(&answer) {
+                    Some(Ok(value)) => assert!(Some(value) == before, "GET {name} returned wrong bytes"),
+                    // its disk has just vanished
+                    Some(Err(404)) if self.disks_vanish => continue,
+                    Some(Err(other)) => panic!("GET {name}: the volume answered {other}"),
+                    None => return,
+                }
             }
             if promise == Promise::Kept {
                 states.drain(..states.len() - 1);
@@ -333,7 +357,7 @@ impl Load {
     fn new(random: &mut Random, promise: Promise) -> Self {
         let mut client = |number| {
             let keys = (0..KEYS_PER_CLIENT).map(|key| (format!("/client{number}/key{key}"), vec![None]));
-            Client { random: Random(random.next()), keys: keys.collect() }
+            Client { random: Random(random.next()), keys: keys.collect(), disks_vanish: false }
         };
         Self { clients: (0..CLIENTS).map(&mut client).collect(), promise }
     }
@@ -362,6 +386,18 @@ impl Load {
 
     fn check(&mut self, master: &str) {
         self.clients.iter_mut().for_each(|client| client.check(master, self.promise));
+    }
+
+    /// Deletes a value of each client, if it has any.
+    fn delete_some(&mut self, master: &str) {
+        for client in &mut self.clients {
+            let has_value = |states: &&mut Vec<Option<Vec<u8>>>| states.last().unwrap().is_some();
+            let Some((name, states)) = client.keys.iter_mut().find(|(_, states)| has_value(states)) else {
+                continue;
+            };
+            assert_eq!(ask(master, "DELETE", name, b"").status, 204, "{name}");
+            *states = vec![None];
+        }
     }
 
     /// All allowed states of all keys.
@@ -466,6 +502,37 @@ mod the_master_loses_power {
 fn with_sync_everywhere_a_power_cut_of_all_machines_loses_no_acknowledged_write() {
     let Some(mut rig) = Rig::new(DEFAULT, &[Some("sync"); 3], &["--sync"]) else { return };
     lose_nothing_and_leave_nothing(&mut rig, rounds(3));
+}
+
+/// A disk vanishes under its running volume, and later all power; the disk is back with the power, or some time after
+/// it. What was deleted meanwhile stays so.
+#[test]
+fn with_sync_everywhere_a_disk_that_vanishes_before_a_power_cut_loses_and_revives_nothing() {
+    let Some(mut rig) = Rig::new(DEFAULT, &[Some("sync"); 4], &["--sync"]) else { return };
+    let mut random = Random::seeded();
+    let mut load = Load::new(&mut random, Promise::Kept);
+    load.clients.iter_mut().for_each(|client| client.disks_vanish = true);
+    let master = rig.master.addr();
+    for round in 0..rounds(4) {
+        let away = usize::try_from(random.below(4)).unwrap();
+        let (before, meanwhile) = (random.below(200), random.below(3) * random.below(200));
+        load.run(&master, |answers| {
+            wait_for(answers, before);
+            rig.disks[away].as_ref().unwrap().vanish();
+            wait_for(answers, before + meanwhile);
+            rig.cut();
+        });
+        let stays_away = round % 2 == 0;
+        rig.come_back_without(stays_away.then_some(away));
+        rig.master.restart();
+        load.check(&master);
+        if stays_away {
+            load.delete_some(&master);
+            rig.bring_disk(away);
+        }
+        eventually("the volumes hold only the values", PATIENCE, || rig.files() == 3 * load.values());
+        load.check(&master);
+    }
 }
 
 mod a_volume_loses_power {

@@ -6,6 +6,7 @@
 //! between two steps that they waited for; or the file system that holds the image is frozen, and the cut
 //! falls at an arbitrary moment.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +23,8 @@ pub struct Disk {
     options: String,
     /// The image under the file system; unused for a tmpfs.
     image: PathBuf,
+    /// Whether it isn't mounted, and `dir` is a bare mount point.
+    is_away: Cell<bool>,
 }
 
 /// A disk on which writes block until this value is dropped.
@@ -50,7 +53,12 @@ impl Disk {
     }
 
     fn new(image: &Path, dir: &Path, options: &str) -> Self {
-        Self { dir: dir.to_owned(), options: options.to_owned(), image: image.to_owned() }
+        Self {
+            dir: dir.to_owned(),
+            options: options.to_owned(),
+            image: image.to_owned(),
+            is_away: Cell::new(false),
+        }
     }
 
     pub fn dir(&self) -> &Path {
@@ -84,11 +92,28 @@ impl Disk {
         });
     }
 
-    /// Restores power: what the cut left is mounted in place of the old contents. No file on the disk may be
-    /// open.
-    pub fn come_back(&self, copy: &Path) {
-        run(Command::new("umount").arg(&self.dir)).unwrap();
+    /// Leaves the bare mount point, from one moment to the next, also to programs that have files open on the disk.
+    pub fn vanish(&self) {
+        run(Command::new("umount").arg("--lazy").arg(&self.dir)).unwrap();
+        self.is_away.set(true);
+    }
+
+    /// Restores power: what the cut left is on the disk, in place of the old contents. No file on it may be open. It is
+    /// mounted, unless it was away and stays so.
+    pub fn restore(&self, copy: &Path, stays_away: bool) {
+        if !self.is_away.replace(stays_away) {
+            run(Command::new("umount").arg(&self.dir)).unwrap();
+        }
+        eventually("the kernel has let the image go", PATIENCE, || !is_used(&self.image));
         copy_sparse(copy, &self.image);
+        if !stays_away {
+            mount_ext4(&self.image, &self.dir, &self.options).unwrap();
+        }
+    }
+
+    /// Mounts the disk that was away.
+    pub fn return_again(&self) {
+        assert!(self.is_away.replace(false), "it isn't away");
         mount_ext4(&self.image, &self.dir, &self.options).unwrap();
     }
 }
@@ -101,10 +126,20 @@ impl Drop for Frozen<'_> {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        if self.is_away.get() {
+            return;
+        }
         // lazily, because a process that is about to end may still have a file open there
         let unmounted = run(Command::new("umount").arg("--lazy").arg(&self.dir));
         assert!(unmounted.is_ok() || std::thread::panicking(), "{unmounted:?}");
     }
+}
+
+/// Whether a loop device is on the image.
+fn is_used(image: &Path) -> bool {
+    let blocks = fs::read_dir("/sys/block").unwrap();
+    let backing = blocks.map(|block| block.unwrap().path().join("loop/backing_file"));
+    backing.filter_map(|file| fs::read_to_string(file).ok()).any(|file| Path::new(file.trim_end()) == image)
 }
 
 fn copy_sparse(from: &Path, to: &Path) {
