@@ -21,6 +21,7 @@
 //! | [`foreign`] | the disks of another store |
 //! | [`every_disk`] | at every call of some scenarios a disk vanishes, and comes back |
 //! | [`copies`] | two stores with copies of one index |
+//! | [`taken`] | writes that are under way while another program takes the volumes over |
 //! | [`every_byte`] | exchanges with a volume that are cut at every byte |
 //! | [`reading`] | a read that takes longer than its value is there |
 //! | [`recovery`] | the index is opened again while the reaper works |
@@ -59,6 +60,7 @@ mod run;
 mod scenarios;
 mod setup;
 mod step;
+mod taken;
 mod terms;
 mod unclaimed;
 mod uploads;
