@@ -22,6 +22,8 @@
 //! | [`every_disk`] | at every call of some scenarios a disk vanishes, and comes back |
 //! | [`copies`] | two stores with copies of one index |
 //! | [`taken`] | writes that are under way while another program takes the volumes over |
+//! | [`owner_file`] | volumes that refuse their owner files |
+//! | [`recheck`] | values that are in doubt, as a disk was away, while others write them |
 //! | [`every_byte`] | exchanges with a volume that are cut at every byte |
 //! | [`reading`] | a read that takes longer than its value is there |
 //! | [`recovery`] | the index is opened again while the reaper works |
@@ -54,7 +56,9 @@ mod index;
 mod invariants;
 mod network;
 mod nginx;
+mod owner_file;
 mod reading;
+mod recheck;
 mod recovery;
 mod run;
 mod scenarios;
