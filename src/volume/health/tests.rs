@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::failed_files::{FAILED_FOR, File};
 use super::line::Line;
 use super::machine::{Actions, Event, Machine, Shape, Step, Watch};
+use super::room::Lacked;
 
 const FIRST_HOLD: Duration = Duration::from_millis(500);
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
@@ -290,8 +291,14 @@ fn in_every_order_of_events_one_task_watches_the_volume_until_it_is_up() {
     let [a, b, c] = ["/a", "/b", "/c"].map(File::read);
     let failures = [a, b, c].map(Event::FileFailed);
     let stored = Event::Stored(File::written("/a"));
-    let moves =
-        happens([Event::Served(a), stored, Event::Answered, Event::Unanswered, Event::Late, Event::Full]);
+    let moves = happens([
+        Event::Served(a),
+        stored,
+        Event::Answered,
+        Event::Unanswered,
+        Event::Late,
+        Event::Full(Lacked::Surely),
+    ]);
     let moves: Vec<Move> = failures.into_iter().map(Move::Happens).chain(moves).collect();
     let seen = explore(9, &moves, |world| {
         world.clone().check_recovers();
@@ -339,7 +346,8 @@ fn in_every_order_of_events_a_volume_takes_part_only_while_it_is_admitted() {
 fn one_failing_file_never_takes_a_volume_down() {
     let (read, written) = (File::read("/failing"), File::written("/failing"));
     let failures = [Event::FileFailed(read), Event::FileFailed(written)];
-    let others = [Event::Served(File::read("/other")), Event::Answered, Event::Late, Event::Full];
+    let others =
+        [Event::Served(File::read("/other")), Event::Answered, Event::Late, Event::Full(Lacked::Surely)];
     let mut moves = happens([failures[0], failures[1], others[0], others[1], others[2], others[3]]);
     moves.retain(|next| !matches!(next, Move::ProbeEnds(Event::Probed(false))));
     moves.push(Move::Pass(FAILED_FOR));
