@@ -133,23 +133,11 @@ impl<'a> Attempt<'a> {
     /// the files that it replaces in, and the note out that ends with it. Where the key doesn't hold by then
     /// what the attempt requires, the attempt is abandoned.
     pub(super) async fn take_effect(self, record: Record) -> Result<()> {
-        if self.store.taken.is_cancelled() {
-            // the other program's index wouldn't have it
-            self.leave_to_the_reaper();
-            return Err(Error::Unreachable);
-        }
-        let claim = match self.claimed().await {
-            Ok(claim) => claim,
+        let (claim, surplus) = match self.prepare_to_take_effect().await {
+            Ok(prepared) => prepared,
             Err(error) => {
                 self.leave_to_the_reaper();
                 return Err(error);
-            }
-        };
-        let surplus = match self.surplus().await {
-            Ok(surplus) => surplus,
-            Err(error) => {
-                self.leave_to_the_reaper();
-                return Err(error.into());
             }
         };
         let replicas = record.replicas.clone();
@@ -172,9 +160,12 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn surplus(&self) -> std::result::Result<Surplus, IndexError> {
+    async fn prepare_to_take_effect(&self) -> Result<(CurrentClaim<'a>, Surplus)> {
+        let claim = self.claimed().await?;
         let id = self.store.index.number().await?;
-        Ok(Surplus { id, forgotten: self.store.options.forgotten.0.clone() })
+        // last, as waiting for the claim may take a while
+        self.store.check_not_taken()?;
+        Ok((claim, Surplus { id, forgotten: self.store.options.forgotten.0.clone() }))
     }
 
     /// Deletes the files that the new record doesn't name, or queues them: those of the attempt, and those of the

@@ -110,6 +110,7 @@ impl Buckets {
         let (state, replicas, headers) = (State::Live, Vec::new(), Vec::new());
         let made =
             Record { state, replicas, md5: None, size: None, modified: Some(Timestamp::now()), headers };
+        self.store.check_not_taken()?;
         Ok(self.store.index.set_note(&note(bucket), Some(&made)).await?)
     }
 
@@ -142,6 +143,7 @@ impl Buckets {
                 None => break,
             }
         }
+        self.store.check_not_taken()?;
         Ok(self.store.index.set_note(&note(bucket), None).await?)
     }
 

@@ -135,6 +135,11 @@ impl Core {
         }
     }
 
+    /// Fails once another program has taken the volumes over: its index wouldn't have what this one acknowledges.
+    pub(super) fn check_not_taken(&self) -> Result<()> {
+        if self.taken.is_cancelled() { Err(Error::Unreachable) } else { Ok(()) }
+    }
+
     /// The key's record, where it is live.
     pub(super) async fn live(&self, key: &Key) -> Result<Record> {
         let record = self.index.look(key).await?;

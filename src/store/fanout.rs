@@ -68,7 +68,10 @@ impl Core {
         let ranked = ranked.into_iter().map(|place| (self.volumes.named(place.volume()), place));
         let up: Vec<_> = ranked.filter(|(volume, _)| !volume.is_down()).collect();
         let mut first = up.iter().take(self.options.placement.replicas);
-        let tried = first.position(|(volume, _)| volume.is_full() && volume.shall_try());
+        let tried = first.position(|(volume, place)| {
+            // whatever its name will be, its directory is that
+            volume.is_full() && volume.shall_try(|| format!("{}{}", place.directory(), key.path(Name::Plain)))
+        });
         let (with_room, full): (Vec<_>, Vec<_>) = up
             .into_iter()
             .enumerate()

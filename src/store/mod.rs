@@ -138,8 +138,8 @@ impl Store {
         self.0.inspect().await
     }
 
-    /// Is cancelled when another program with a copy of the index has taken the volumes over: nothing is written any
-    /// more.
+    /// Is cancelled when another program with a copy of the index has taken the volumes over: from then on, nothing that
+    /// is written is acknowledged, and every write fails with `Unreachable`.
     #[must_use]
     pub fn taken_over(&self) -> CancellationToken {
         self.0.taken.clone()

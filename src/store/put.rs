@@ -169,6 +169,7 @@ impl Core {
     /// Hides the key, or shows it again.
     pub(super) async fn set_state(self: &Arc<Self>, key: &Key, state: State, caller: &Caller) -> Result<()> {
         let set = move |store: Arc<Self>, claim: Claim| async move {
+            store.check_not_taken()?;
             carried_out(store.index.set_state(claim.key(), state).await?).map(drop)
         };
         self.write(key, caller, set).await
@@ -182,6 +183,7 @@ impl Core {
         let record = self.index.look(key).await?.ok_or(Error::NotFound)?;
         conditions.check(Some(&record), false)?;
         let id = self.index.number().await?;
+        self.check_not_taken()?;
         let removed = carried_out(self.index.remove(key, id, conditions).await?)?.replaced;
         self.deleted.note(key);
         // the key is gone; the files that can't be deleted now are the reaper's

@@ -55,6 +55,7 @@ impl Core {
         let upload = self.index.number().await?;
         let (state, md5, size, modified) = (State::Live, None, None, Some(Timestamp::now()));
         let record = Record { state, replicas: Vec::new(), md5, size, modified, headers };
+        self.check_not_taken()?;
         self.index.set_note(&Note::Upload(key.clone(), upload), Some(&record)).await?;
         Ok(upload)
     }
@@ -159,6 +160,7 @@ impl Core {
     pub(super) async fn abort_upload(self: &Arc<Self>, key: &Key, upload: u64) -> Result<()> {
         let note = Note::Upload(key.clone(), upload);
         self.run(key, move |store| async move {
+            store.check_not_taken()?;
             if !store.index.end_note(&note).await? {
                 return Err(Error::NoUpload);
             }

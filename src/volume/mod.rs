@@ -122,9 +122,10 @@ impl Volume {
         self.health.is_full()
     }
 
-    /// Whether it is full, and a value shall try now if it still is. Only one caller is told to now and then.
-    pub(crate) fn shall_try(&self) -> bool {
-        self.health.shall_try()
+    /// Whether it is full, and a value with a file at that path shall try now if it still is. Only one caller is told to
+    /// now and then.
+    pub(crate) fn shall_try(&self, path: impl FnOnce() -> String) -> bool {
+        self.health.shall_try(path)
     }
 
     /// Whether it takes no part, because its identity isn't verified.
@@ -213,7 +214,8 @@ impl Volume {
             Ok(status) => {
                 let refusal = VolumeError::refused_to_store(status);
                 if refusal.is_full() {
-                    self.act(self.health.found_full(), Some(&refusal));
+                    let said_so = status == StatusCode::INSUFFICIENT_STORAGE;
+                    self.act(self.health.found_full(path, said_so), Some(&refusal));
                 }
                 Err(refusal)
             }

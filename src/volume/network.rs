@@ -71,15 +71,19 @@ impl Network for Tcp {
             let address = Uri::builder().scheme("http").authority(host).path_and_query("/").build();
             let address = address.map_err(|_error| ConnectError::Failed("it is no HOST:PORT".to_owned()))?;
             let stream = self.0.clone().call(address).await.map_err(|error| {
-                let lack = chain(&error).find_map(|cause| Lack::of(cause.downcast_ref()?));
-                // of a name with several addresses, one may be of a kind that this machine has none of
-                let lack = lack.filter(|lack| *lack != Lack::Ports || host.parse::<SocketAddrV4>().is_ok());
-                lack.map_or_else(|| ConnectError::Failed(causes(&error)), ConnectError::Lacking)
+                lack(host, &error).map_or_else(|| ConnectError::Failed(causes(&error)), ConnectError::Lacking)
             })?;
             Ok(Box::new(stream.into_inner()) as Box<dyn Stream>)
         }
         .boxed()
     }
+}
+
+/// What this machine lacked, if there is no connection to the volume at `HOST:PORT` for that. Where it has no address to
+/// connect from, that is for want of ports only if it surely has addresses of that kind: a name may stand for one of IPv6.
+fn lack(host: &str, error: &(dyn Error + 'static)) -> Option<Lack> {
+    let lack = chain(error).find_map(|cause| Lack::of(cause.downcast_ref()?))?;
+    (lack != Lack::Ports || host.parse::<SocketAddrV4>().is_ok()).then_some(lack)
 }
 
 /// An error with its causes, the outermost first.
@@ -89,4 +93,38 @@ fn causes(error: &(dyn Error + 'static)) -> String {
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+
+    /// As the connector has it: what the system said is a cause.
+    #[derive(Debug)]
+    struct NotConnected(io::Error);
+
+    impl fmt::Display for NotConnected {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("tcp connect error")
+        }
+    }
+
+    impl Error for NotConnected {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn no_address_to_connect_from_is_a_lack_of_ports_only_where_the_volume_has_an_address_of_ipv4() {
+        let of = |host, number| lack(host, &NotConnected(io::Error::from_raw_os_error(number)));
+        assert_eq!(of("10.0.0.1:3001", libc::EADDRNOTAVAIL), Some(Lack::Ports));
+        for host in ["volume1:3001", "localhost:3001", "[::1]:3001", "[2001:db8::1]:3001"] {
+            assert_eq!(of(host, libc::EADDRNOTAVAIL), None, "{host}");
+            assert_eq!(of(host, libc::EMFILE), Some(Lack::Descriptors), "{host}");
+        }
+        assert_eq!(of("10.0.0.1:3001", libc::ECONNREFUSED), None);
+    }
 }

@@ -173,3 +173,54 @@ fn an_index_of_an_older_program_is_refused_over_a_store_and_a_rebuild_takes_it_o
         assert_eq!(request(&master.addr(), "GET", "/key0", &[], b"").status, 404);
     }
 }
+
+/// One that only old records name: nobody says which subvolumes it has, so what it shows tells whose it is. The other
+/// store has values under the same keys.
+#[test]
+fn a_volume_that_only_old_records_name_is_not_adopted_with_a_disk_of_another_store() {
+    let flags = ["--replicas", "1", "--subvolumes", "1"];
+    let (mut cluster, mut other) = (Cluster::new(3, &flags), Cluster::new(1, &flags));
+    let keys = keys(24);
+    store(&cluster, &keys);
+    for key in &keys {
+        assert_eq!(other.request("PUT", key, b"of another store").status, 201, "{key}");
+    }
+    cluster.master.terminate();
+    other.master.terminate();
+    make_older(&cluster);
+    let left_out = &cluster.volumes[2];
+    let aside = left_out.dir().with_extension("aside");
+    fs::rename(left_out.dir(), &aside).unwrap();
+    copy(other.volumes[0].dir(), left_out.dir());
+    let before = left_out.files();
+    let volumes: Vec<_> = cluster.volumes[..2].iter().map(Volume::addr).collect();
+    let master = Master::start(&cluster.tempdir.path().join("db"), &volumes, &flags);
+    let lies_there = |key: &&String| match read(&master, key) {
+        Ok(found) => {
+            assert_eq!(found, value(key), "{key}");
+            false
+        }
+        Err(status) => {
+            assert_eq!(status, 503, "{key}");
+            true
+        }
+    };
+    let there: Vec<_> = keys.iter().filter(lies_there).collect();
+    let (deleted, left) = there.split_first().unwrap();
+    let is_looked_at = || {
+        let log = master.log();
+        let mut lines = log.lines().filter(|line| line.contains(&format!("volume={:?}", left_out.addr())));
+        lines.any(|line| line.contains("it belongs to the store") || line.contains("adopted"))
+    };
+    eventually("it is looked at", PATIENCE, is_looked_at);
+    assert_eq!(request(&master.addr(), "DELETE", deleted, &[], b"").status, 204);
+    assert!(left.iter().all(|key| read(&master, key) == Err(503)), "{}", master.log());
+    assert!(left_out.files() == before, "{}", master.log());
+    // with its own disk it takes part
+    fs::remove_dir_all(left_out.dir()).unwrap();
+    fs::rename(aside, left_out.dir()).unwrap();
+    eventually("the file is deleted", PATIENCE, || left_out.paths().len() == left.len());
+    for key in left {
+        assert_eq!(read(&master, key), Ok(value(key)), "{key}");
+    }
+}

@@ -45,7 +45,9 @@ fn of_two_masters_with_copies_of_an_index_the_later_one_waits_until_the_earlier_
     let (db, copied) = (cluster.tempdir.path().join("db"), cluster.tempdir.path().join("copy"));
     copy(&db, &copied);
     let addresses: Vec<_> = cluster.volumes.iter().map(Volume::addr).collect();
-    let later = Master::start(&copied, &addresses, &[]);
+    let mut later = Master::start(&copied, &addresses, &[]);
+    let is_called_a_copy = |log: &str| log.contains("this index is a copy");
+    assert!(is_called_a_copy(&later.log()), "{}", later.log());
     assert_eq!(cluster.master.wait().code(), Some(1));
     assert!(cluster.master.log().contains("only one may run"), "{}", cluster.master.log());
     assert_all_there(&later, &keys);
@@ -53,6 +55,10 @@ fn of_two_masters_with_copies_of_an_index_the_later_one_waits_until_the_earlier_
     assert_eq!(request(&later.addr(), "PUT", "/new", &[], b"new").status, 201);
     let plain = cluster.volumes[0].paths().into_iter().find(|path| path.ends_with("/L25ldw=="));
     assert_eq!(plain, None);
+    // that it was a copy is said once, as it isn't one any more
+    later.restart();
+    assert!(!is_called_a_copy(&later.log()), "{}", later.log());
+    assert_all_there(&later, &keys);
     drop(later);
     let outdated = run(env!("CARGO_BIN_EXE_davkv"), &db, &addresses.join(","), &[]);
     assert_refused(&outdated, &["out of date"]);

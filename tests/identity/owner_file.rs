@@ -108,27 +108,31 @@ fn a_marker_of_the_earlier_form_is_known() {
     assert_eq!(owner(&cluster.volumes[0]), (3, false));
 }
 
+/// For want of room, or of rights.
 #[test]
-fn a_volume_without_room_for_its_owner_file_takes_part() {
-    let mut cluster = Cluster::new(3, &[]);
-    let gate = Gate::before(&cluster.volumes[0]);
-    let volumes = [
-        format!("{}={}", cluster.volumes[0].addr(), gate.addr()),
-        cluster.volumes[1].addr(),
-        cluster.volumes[2].addr(),
-    ];
-    let keys = keys(3);
+fn a_volume_that_refuses_its_owner_file_takes_part() {
+    let refusals = [403, 409, 500, 507];
+    let mut cluster = Cluster::new(refusals.len(), &[]);
+    let keys = keys(6);
     store(&cluster, &keys);
     cluster.master.terminate();
-    gate.order("MARK", Order::Answer(500));
+    let gates: Vec<_> = cluster.volumes.iter().map(Gate::before).collect();
+    for (gate, status) in gates.iter().zip(refusals) {
+        gate.order("MARK", Order::Answer(status));
+    }
+    let at = |(volume, gate): (&Volume, &Gate)| format!("{}={}", volume.addr(), gate.addr());
+    let volumes: Vec<_> = cluster.volumes.iter().zip(&gates).map(at).collect();
     let mut master = Master::start(&cluster.tempdir.path().join("db"), &volumes, &[]);
-    assert!(master.log().contains("its owner file can't be written"), "{}", master.log());
+    let log = master.log();
+    assert_eq!(log.matches("its owner file can't be written").count(), refusals.len(), "{log}");
+    assert_eq!(log.matches(" INFO verified ").count(), refusals.len(), "{log}");
     assert_all_there(&master, &keys);
     for key in &keys {
         assert_eq!(request(&master.addr(), "DELETE", key, &[], b"").status, 204, "{key}");
     }
+    assert!(cluster.volumes.iter().all(|volume| volume.paths().is_empty()));
     assert!(master.terminate().success());
-    assert_eq!(cluster.volumes.iter().map(owner).collect::<Vec<_>>(), [(2, true), (4, true), (4, true)]);
+    assert_eq!(cluster.volumes.iter().map(owner).collect::<Vec<_>>(), [(2, true); 4]);
 }
 
 /// minikeyvalue's template would take it there.

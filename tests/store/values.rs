@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use davkv::error::Error;
+use davkv::key::Key;
+use davkv::record::Replica;
 use davkv::store::{Incoming, Precondition};
 use http_body_util::Full;
 
 use crate::common::Order;
-use crate::rig::Rig;
+use crate::rig::{Rig, path_of, whole};
 
 const READER_GRACE: Duration = Duration::from_mins(1);
 
@@ -123,4 +125,25 @@ fn torn_replicas_are_skipped_and_all_torn_is_damage() {
     std::fs::remove_file(&files[2]).unwrap();
     assert!(matches!(rig.read(None), Err(Error::Damaged)));
     assert!(matches!(rig.read(Some(4..5)), Err(Error::Damaged)));
+}
+
+/// nginx says 500 where a directory can't be written to, as where a disk is full.
+#[test]
+fn a_volume_with_a_damaged_directory_takes_the_next_value_of_another_one() {
+    let rig = Rig::with(4, |_| ());
+    let placement = &rig.store().options().placement;
+    let first = placement.rank(&rig.key)[0].volume().to_owned();
+    let directory = &path_of(&rig.key)["/".len()..][.."m0/m1/".len()];
+    rig.gate(&first).order_for("PUT", directory, Order::Answer(500));
+    let is_there = |replicas: &[Replica]| replicas.iter().any(|replica| replica.place.volume() == first);
+    assert!(!is_there(&rig.replace(b"one", Precondition::Always).unwrap().replicas));
+    // nor is it asked for the same directory again
+    assert!(!is_there(&rig.replace(b"two", Precondition::Always).unwrap().replicas));
+    let asked = rig.gate(&first).requests().iter().filter(|(method, ..)| method == "PUT").count();
+    assert_eq!(asked, 1);
+    let keys = (0..).map(|number| Key::new(format!("/bucket/{number}").as_bytes()));
+    let mut goes_there = keys.filter(|key| placement.wanted(key).iter().any(|place| place.volume() == first));
+    let other = goes_there.find(|key| !path_of(key).contains(directory)).unwrap();
+    let stored = rig.store().replace(&other, whole(b"three"), Precondition::Always, |_| Ok(Vec::new()));
+    assert!(is_there(&rig.runtime.block_on(stored).unwrap().replicas));
 }

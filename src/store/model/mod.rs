@@ -21,6 +21,9 @@
 //! | [`foreign`] | the disks of another store |
 //! | [`every_disk`] | at every call of some scenarios a disk vanishes, and comes back |
 //! | [`copies`] | two stores with copies of one index |
+//! | [`taken`] | writes that are under way while another program takes the volumes over |
+//! | [`owner_file`] | volumes that refuse their owner files |
+//! | [`recheck`] | values that are in doubt, as a disk was away, while others write them |
 //! | [`every_byte`] | exchanges with a volume that are cut at every byte |
 //! | [`reading`] | a read that takes longer than its value is there |
 //! | [`recovery`] | the index is opened again while the reaper works |
@@ -53,12 +56,15 @@ mod index;
 mod invariants;
 mod network;
 mod nginx;
+mod owner_file;
 mod reading;
+mod recheck;
 mod recovery;
 mod run;
 mod scenarios;
 mod setup;
 mod step;
+mod taken;
 mod terms;
 mod unclaimed;
 mod uploads;

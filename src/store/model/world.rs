@@ -121,6 +121,8 @@ pub(super) struct State {
     pub(super) sick: BTreeSet<String>,
     /// Volumes without room.
     pub(super) full: BTreeSet<String>,
+    /// What the volumes answer to whoever writes a marker or an owner file, if they refuse it.
+    pub(super) refuses_markers: Option<StatusCode>,
     /// Files that a step of a test took or tore.
     pub(super) damaged: BTreeSet<Whereabouts>,
     /// Files that a step of a test brought back, though they had been deleted.

@@ -25,12 +25,12 @@ async fn the_published_flags_match_the_machine() {
     assert!(health.is_good());
     (0..3).for_each(|_| assert!(!health.is_down() && health.unanswered().watch.is_none()));
     assert!(health.is_down() && health.is_silent() && !health.is_good());
-    assert_eq!(health.found_full(), Actions { line: Some(Line::Full), ..Actions::default() });
+    assert_eq!(health.found_full("/a", true), Actions { line: Some(Line::Full), ..Actions::default() });
     assert!(health.is_full());
     tokio::time::advance(TRIAL).await;
-    assert!(health.is_full() && health.shall_try() && !health.shall_try());
+    assert!(health.is_full() && health.shall_try(|| "/b".into()) && !health.shall_try(|| "/b".into()));
     assert_eq!(health.stored("/b").line, Some(Line::HasRoom));
-    assert!(!health.is_full() && !health.shall_try());
+    assert!(!health.is_full() && !health.shall_try(|| "/b".into()));
     assert_eq!(health.probed(true).line, Some(Line::Up { down_for: TRIAL }));
     assert!(health.is_good() && !health.is_down() && !health.is_silent());
 }

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::failed_files::{FailedFiles, File};
 use super::line::Line;
-use super::room::Room;
+use super::room::{Directory, Lacked, Room};
 
 /// Failures in a row after which the volume is down.
 const DOWN_AFTER: u32 = 3;
@@ -56,7 +56,7 @@ pub(super) enum Event {
     /// An answer is late, so the volume must be probed.
     Late,
     /// The volume had no room for a value.
-    Full,
+    Full(Lacked),
     /// A probe ended; `true` if the volume answered.
     Probed(bool),
     /// A probe that was due couldn't be sent, through no fault of the volume.
@@ -192,8 +192,8 @@ impl Machine {
     }
 
     /// As [`Room::shall_try`].
-    pub(super) fn shall_try(&mut self, now: Instant) -> bool {
-        self.room.shall_try(now)
+    pub(super) fn shall_try(&mut self, directory: Directory, now: Instant) -> bool {
+        self.room.shall_try(directory, now)
     }
 
     pub(super) fn failed_files(&self) -> &FailedFiles {
@@ -236,8 +236,8 @@ impl Machine {
                 self.count(now, &mut actions);
             }
             Event::Late => self.want_probe(now),
-            Event::Full => {
-                if self.room.lacked(now) {
+            Event::Full(lacked) => {
+                if self.room.lacked(lacked, now) {
                     actions.line = actions.line.or(Some(Line::Full));
                 }
                 // a probe tells whether the volume is full or broken

@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use failed_files::File;
 pub(super) use machine::{Actions, Step, Watch};
 use machine::{Event, Machine};
+use room::{Directory, Lacked};
 
 /// The health of one volume.
 #[derive(Debug)]
@@ -85,9 +86,13 @@ impl Health {
         self.has(FULL)
     }
 
-    /// Whether a value shall try now if a full volume has room again. Only one caller is told to now and then.
-    pub(super) fn shall_try(&self) -> bool {
-        self.is_full() && self.change(Machine::shall_try)
+    /// Whether a value with a file at that path shall try now if a full volume has room again. Only one caller is told to
+    /// now and then.
+    pub(super) fn shall_try(&self, path: impl FnOnce() -> String) -> bool {
+        self.is_full() && {
+            let directory = Directory::of(&path());
+            self.change(|machine, now| machine.shall_try(directory, now))
+        }
     }
 
     /// Whether reading that file failed recently.
@@ -141,9 +146,9 @@ impl Health {
         self.on(Event::Late)
     }
 
-    /// Notes that the volume had no room for a value.
-    pub(super) fn found_full(&self) -> Actions {
-        self.on(Event::Full)
+    /// Notes that the volume had no room for the file: it said so, or the directory may be damaged.
+    pub(super) fn found_full(&self, path: &str, said_so: bool) -> Actions {
+        self.on(Event::Full(if said_so { Lacked::Surely } else { Lacked::OrDamaged(Directory::of(path)) }))
     }
 
     /// Notes whether the volume answered a probe.

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+mod flaps;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use tokio::time::Instant;
 use super::failed_files::{FAILED_FOR, File};
 use super::line::Line;
 use super::machine::{Actions, Event, Machine, Shape, Step, Watch};
+use super::room::Lacked;
 
 const FIRST_HOLD: Duration = Duration::from_millis(500);
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
@@ -288,8 +291,14 @@ fn in_every_order_of_events_one_task_watches_the_volume_until_it_is_up() {
     let [a, b, c] = ["/a", "/b", "/c"].map(File::read);
     let failures = [a, b, c].map(Event::FileFailed);
     let stored = Event::Stored(File::written("/a"));
-    let moves =
-        happens([Event::Served(a), stored, Event::Answered, Event::Unanswered, Event::Late, Event::Full]);
+    let moves = happens([
+        Event::Served(a),
+        stored,
+        Event::Answered,
+        Event::Unanswered,
+        Event::Late,
+        Event::Full(Lacked::Surely),
+    ]);
     let moves: Vec<Move> = failures.into_iter().map(Move::Happens).chain(moves).collect();
     let seen = explore(9, &moves, |world| {
         world.clone().check_recovers();
@@ -337,7 +346,8 @@ fn in_every_order_of_events_a_volume_takes_part_only_while_it_is_admitted() {
 fn one_failing_file_never_takes_a_volume_down() {
     let (read, written) = (File::read("/failing"), File::written("/failing"));
     let failures = [Event::FileFailed(read), Event::FileFailed(written)];
-    let others = [Event::Served(File::read("/other")), Event::Answered, Event::Late, Event::Full];
+    let others =
+        [Event::Served(File::read("/other")), Event::Answered, Event::Late, Event::Full(Lacked::Surely)];
     let mut moves = happens([failures[0], failures[1], others[0], others[1], others[2], others[3]]);
     moves.retain(|next| !matches!(next, Move::ProbeEnds(Event::Probed(false))));
     moves.push(Move::Pass(FAILED_FOR));
@@ -383,71 +393,4 @@ fn a_volume_that_is_down_for_failing_files_is_silent_after_three_lost_requests_i
         assert!(world.machine.is_silent(), "{fails}");
     }
     assert!(down(0).machine.is_silent());
-}
-
-/// The log lines of a volume that fails for further files as soon as it is up and answers every probe, for a
-/// number of outages.
-fn flap(world: &mut World, outages: usize) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for outage in 0..outages {
-        for file in 0..3 {
-            let path = format!("/{:?}/{outage}/{file}", world.now);
-            let failed = Event::FileFailed(File::read(&path));
-            lines.extend(world.machine.on(failed, world.instant()).line);
-        }
-        assert!(world.machine.is_down() && !world.machine.is_silent());
-        while world.machine.is_down() {
-            let (step, _) = world.machine.next_step(world.instant());
-            match step {
-                Step::Wait(until) => world.now = until - world.base,
-                _ => lines.extend(world.machine.on(Event::Probed(true), world.instant()).line),
-            }
-        }
-    }
-    lines
-}
-
-/// The reaper retries failed deletions when their volume is up again.
-#[test]
-fn files_that_are_known_to_fail_take_a_volume_down_once() {
-    let mut world = World::new();
-    let fail = |world: &mut World| {
-        let files = ["/a", "/b", "/c"].map(File::written);
-        let actions = files.map(|file| world.machine.on(Event::FileFailed(file), world.instant()));
-        assert!(actions.iter().all(|actions| !actions.returned));
-        world.machine.is_down()
-    };
-    assert!(fail(&mut world));
-    while world.machine.is_down() {
-        match world.machine.next_step(world.instant()).0 {
-            Step::Wait(until) => world.now = until - world.base,
-            _ => assert!(world.machine.on(Event::Probed(true), world.instant()).line.is_some()),
-        }
-    }
-    assert!(!fail(&mut world) && world.machine.is_good());
-}
-
-#[test]
-fn a_volume_that_flaps_is_held_down_for_up_to_a_minute_and_counted() {
-    let mut world = World::new();
-    let flaps = |times, held_for| Line::Flaps { times, held_for };
-    let expected = [
-        Line::Down,
-        Line::Up { down_for: FIRST_HOLD },
-        flaps(1, Duration::from_secs(1)),
-        flaps(2, Duration::from_secs(2)),
-        flaps(4, Duration::from_secs(8)),
-        flaps(8, Duration::from_mins(1)),
-        flaps(16, Duration::from_mins(1)),
-    ];
-    assert_eq!(flap(&mut world, 20), expected);
-    // 0.5 + 1 + 2 + … + 32, and 13 minutes
-    assert_eq!(world.now, Duration::from_millis(63_500) + 13 * LONGEST_HOLD);
-    world.now += LONGEST_HOLD;
-    let (step, actions) = world.machine.next_step(world.instant());
-    assert_eq!(step, Step::End);
-    let steady = Line::Steady { flapped: 19, since_first_down: world.now };
-    assert_eq!(actions.line, Some(steady));
-    // the next outage begins anew
-    assert!(matches!(flap(&mut world, 1)[..], [Line::Down, Line::Up { down_for: FIRST_HOLD }]));
 }

@@ -308,11 +308,15 @@ impl Nginx {
         let is_value = !is_marker(&to.1);
         let attempt = if is_value { world.check_put(&to) } else { 0 };
         // where there is no room for a value, there is for a marker
-        let is_refused = is_value && !world.lets_change(&to);
+        let refusal = if is_value {
+            (!world.lets_change(&to)).then_some(StatusCode::SERVICE_UNAVAILABLE)
+        } else {
+            world.refuses_markers
+        };
         let mounts = world.mounts(&self.volume);
         drop(world);
-        if is_refused {
-            self.refuse(framing, Some(Fault::Refused(StatusCode::SERVICE_UNAVAILABLE)));
+        if let Some(status) = refusal {
+            self.refuse(framing, Some(Fault::Refused(status)));
             return;
         }
         let modified = asked.date.unwrap_or_default();
