@@ -1,5 +1,6 @@
 //! Random steps of clients at once, and random faults.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use proptest::collection::vec;
@@ -15,6 +16,11 @@ use super::world::{Looks, Script};
 
 /// Unless `PROPTEST_CASES` says otherwise: some ten seconds of them.
 const CASES: u32 = 2500;
+
+/// In so many of a hundred, volumes have markers, which takes twice the time, …
+const MARKED: f64 = 0.2;
+/// … and of all, so many had them at least.
+const LEAST_MARKED: u32 = 400;
 
 /// Values that were there before.
 const OLD: usize = 1000;
@@ -79,6 +85,8 @@ struct Story {
     /// There are no more volumes than replicas.
     few_volumes: bool,
     reads_return_late: bool,
+    /// Volumes have markers, and take part only while verified.
+    markers: bool,
 }
 
 fn key() -> impl Strategy<Value = usize> {
@@ -168,7 +176,7 @@ fn story() -> impl Strategy<Value = Story> {
         vec(0..30_u8, 0..6),
         vec(vec((0..60_usize, 0..10_000_usize), 0..5), 1..4),
         prop::sample::select(vec![Duration::ZERO, READER_GRACE]),
-        (prop::bool::weighted(0.2), any::<bool>()),
+        (prop::bool::weighted(0.2), any::<bool>(), prop::bool::weighted(MARKED)),
     )
         .prop_map(|(before, clients, latencies, faults, reader_grace, flags)| Story {
             before,
@@ -178,13 +186,15 @@ fn story() -> impl Strategy<Value = Story> {
             reader_grace,
             few_volumes: flags.0,
             reads_return_late: flags.1,
+            markers: flags.2,
         })
 }
 
 impl Story {
     /// Tells it. What is wrong at its end, in lines.
     fn tell(&self) -> Vec<String> {
-        let mut case = Case::new(options(&[]), Looks::Never);
+        let looks = if self.markers { Looks::Rarely } else { Looks::Never };
+        let mut case = Case::new(options(&[]), looks);
         for (key, before) in self.before.iter().enumerate().filter(|(_, before)| before.written) {
             case.options = options(if before.misplaced { &[1, 2, 3, 4] } else { &[0, 1, 2, 3, 4] });
             let unlink = before.unlinked.then_some(Step::Ask(key, Request::Unlink));
@@ -249,11 +259,14 @@ fn script(faults: &[(usize, usize)]) -> Script {
 #[test]
 fn whatever_clients_do_at_once_and_whatever_fails() {
     let mut config = ProptestConfig { max_shrink_iters: 5000, ..ProptestConfig::default() };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
+    let are_all = std::env::var_os("PROPTEST_CASES").is_none();
+    if are_all {
         config.cases = CASES;
     }
     config.source_file = Some(file!());
+    let marked = Cell::new(0);
     let told = TestRunner::new(config).run(&story(), |story| {
+        marked.set(marked.get() + u32::from(story.markers));
         let wrong = story.tell();
         prop_assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
@@ -261,4 +274,5 @@ fn whatever_clients_do_at_once_and_whatever_fails() {
     if let Err(failure) = told {
         panic!("{failure}");
     }
+    assert!(!are_all || marked.get() >= LEAST_MARKED, "too few had markers: {}", marked.get());
 }

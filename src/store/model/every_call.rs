@@ -1,12 +1,16 @@
 //! Every call of every scenario fails in every way, and is the last one.
+//!
+//! Where no disk can be touched the volumes have no markers, since the looks at them take most of the time. Of what can
+//! befall the calls of these scenarios, a sample is tried again with markers.
 
 use std::sync::Mutex;
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::case::Case;
 use super::fault::{Fate, Fault, Kind};
 use super::scenarios::{self, Scenario};
-use super::world::{Call, Script};
+use super::world::{Call, Looks, Script};
 
 /// How many failures are shown.
 const SHOWN: usize = 5;
@@ -19,6 +23,16 @@ const EVERY: usize = 200;
 ///
 /// Fewer than these aren't all. (They change with the scenarios, and with what a call is.)
 const LEAST: Tried = Tried { calls: 5_400, stops: 9_100, faults: 20_500, second_stops: (780_000, 3_800) };
+
+/// Of all that can befall the calls, each so many-th is tried with markers, unless `MODEL_MARKED` says otherwise (1 is
+/// all). A prime, so that it isn't in step with the calls.
+const MARKED_EVERY: usize = 7;
+
+/// In each so many-th scenario, these markers are looked at as often as outside of the model while clients do something.
+const OFTEN_EVERY: usize = 5;
+
+/// As [`LEAST`], of the sample with markers, whichever it is.
+const LEAST_MARKED: Tried = Tried { calls: 6_000, stops: 1_250, faults: 2_900, second_stops: (110_000, 500) };
 
 #[derive(Clone, Copy, Default)]
 struct Tried {
@@ -53,8 +67,27 @@ fn report(scenario: &Scenario, what: &str, case: Case) -> Option<String> {
     (!wrong.is_empty()).then(|| format!("{}: {what}:\n    {}", scenario.name, wrong.join("\n    ")))
 }
 
-fn try_all(scenario: &Scenario, failures: &mut Vec<String>) -> Tried {
-    let given = scenario.begin();
+/// Which of all that can befall the calls of a scenario is tried.
+#[derive(Clone, Copy)]
+struct Sample {
+    /// Each so many-th, …
+    every: usize,
+    /// … after so many.
+    passed: usize,
+}
+
+impl Sample {
+    const ALL: Self = Self { every: 1, passed: 0 };
+
+    /// Whether the next one is tried.
+    fn has_next(&mut self) -> bool {
+        self.passed += 1;
+        self.passed.is_multiple_of(self.every)
+    }
+}
+
+/// Tries what the sample has of all that can befall the scenario's calls, from that case on.
+fn try_from(scenario: &Scenario, given: &Case, mut sample: Sample, failures: &mut Vec<String>) -> Tried {
     let mut calm = given.clone();
     let runs = calm.run([]);
     assert_eq!(calm.told(), scenario.told, "{}: what the client is told when nothing fails", scenario.name);
@@ -62,7 +95,8 @@ fn try_all(scenario: &Scenario, failures: &mut Vec<String>) -> Tried {
     let calls = &runs[0];
     let mut tried = Tried { calls: calls.len(), ..Tried::default() };
     for number in 0..calls.len() {
-        for fault in faults_at(scenario, calls, number) {
+        let faults = faults_at(scenario, calls, number).into_iter();
+        for fault in faults.filter(|_| sample.has_next()) {
             let mut case = given.clone();
             let runs = case.run([script(number, fault)]);
             let upto = ..=number;
@@ -75,7 +109,7 @@ fn try_all(scenario: &Scenario, failures: &mut Vec<String>) -> Tried {
             failures.extend(report(scenario, &what, case));
             if fault.is_stop() {
                 tried.stops += 1;
-                try_again(scenario, &given, (number, fault), &runs[1], &mut tried, failures);
+                try_again(scenario, given, (number, fault), &runs[1], &mut tried, failures);
             } else {
                 tried.faults += 1;
             }
@@ -93,7 +127,7 @@ fn try_again(
     tried: &mut Tried,
     failures: &mut Vec<String>,
 ) {
-    let every = std::env::var("MODEL_EVERY").map_or(EVERY, |every| every.parse().unwrap());
+    let every = number("MODEL_EVERY").unwrap_or(EVERY);
     for number in 0..calls.len() {
         for fault in faults_at(scenario, calls, number).into_iter().filter(|fault| fault.is_stop()) {
             let (there_are, tried) = (&mut tried.second_stops.0, &mut tried.second_stops.1);
@@ -110,18 +144,61 @@ fn try_again(
 }
 
 #[test]
-#[allow(clippy::print_stdout, reason = "how many there are is what the test is asked for")]
 fn every_call_may_fail_in_every_way_or_be_the_last() {
+    let try_all = |scenario: &Scenario, failures: &mut _| {
+        let tried = try_from(scenario, &scenario.begin(), Sample::ALL, failures);
+        assert!(tried.calls > 0 && tried.stops >= tried.calls, "{}: too little was tried", scenario.name);
+        tried
+    };
+    try_each(scenarios::all(), try_all, LEAST);
+}
+
+/// Each run of the test has another sample, so that in time all is tried. It prints its turn, by which it can be repeated
+/// with `MODEL_TURN`.
+#[test]
+#[allow(clippy::print_stdout, reason = "as below")]
+fn every_so_many_th_does_so_where_volumes_have_markers() {
+    let every = number("MODEL_MARKED").unwrap_or(MARKED_EVERY);
+    let turn = number("MODEL_TURN").unwrap_or_else(|| this_second() % (every * OFTEN_EVERY));
+    println!("with markers: MODEL_MARKED={every} MODEL_TURN={turn}");
+    let try_some = |scenario: &Scenario, failures: &mut _| {
+        let given = scenario.begin_with(Looks::Rarely);
+        let passed = scenario.turn + turn;
+        if passed.is_multiple_of(OFTEN_EVERY) {
+            given.world.state().looks = Looks::Often;
+        }
+        try_from(scenario, &given, Sample { every, passed }, failures)
+    };
+    let scenarios = scenarios::all().into_iter().filter(Scenario::has_no_markers).collect();
+    try_each(scenarios, try_some, LEAST_MARKED);
+}
+
+fn this_second() -> usize {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    usize::try_from(since.as_secs()).unwrap()
+}
+
+fn number(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok().map(|number| number.parse().unwrap())
+}
+
+/// Tries what is to be tried of each scenario that is wanted, and prints how much that was.
+#[allow(clippy::print_stdout, reason = "how many there are is what the test is asked for")]
+fn try_each(
+    scenarios: Vec<Scenario>,
+    try_one: impl Fn(&Scenario, &mut Vec<String>) -> Tried + Sync,
+    least: Tried,
+) {
     let results = Mutex::new(Vec::new());
     let only = std::env::var("MODEL_ONLY").ok();
     let is_wanted = |scenario: &Scenario| only.as_ref().is_none_or(|part| scenario.name.contains(part));
-    let scenarios: Vec<_> = scenarios::all().into_iter().filter(is_wanted).collect();
+    let scenarios: Vec<_> = scenarios.into_iter().filter(is_wanted).collect();
     let scenarios = Mutex::new(scenarios.into_iter());
     let try_some = || {
         loop {
             let Some(scenario) = scenarios.lock().unwrap().next() else { return };
             let mut failures = Vec::new();
-            let tried = try_all(&scenario, &mut failures);
+            let tried = try_one(&scenario, &mut failures);
             results.lock().unwrap().push((scenario, tried, failures));
         }
     };
@@ -136,14 +213,13 @@ fn every_call_may_fail_in_every_way_or_be_the_last() {
     let (mut total, mut failures) = (Tried::default(), Vec::new());
     for (scenario, tried, failed) in results {
         print(scenario.name, tried);
-        assert!(tried.calls > 0 && tried.stops >= tried.calls, "{}: too little was tried", scenario.name);
         total = total.and(tried);
         failures.extend(failed);
     }
     print("total", total);
     let shown = failures.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
     assert!(failures.is_empty(), "{} of these went wrong:\n{shown}", failures.len());
-    assert!(only.is_some() || total.is_no_less_than(LEAST), "too little was tried");
+    assert!(only.is_some() || total.is_no_less_than(least), "too little was tried");
 }
 
 #[allow(clippy::print_stdout, reason = "as above")]

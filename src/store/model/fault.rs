@@ -156,7 +156,8 @@ impl Kind {
     /// many calls together see all of them, at every byte.
     pub(super) fn faults(self, turn: usize) -> Vec<Fault> {
         let odd = self.oddities(turn);
-        let in_turn = odd.iter().cycle().skip(turn * 2).take(odd.len().min(2));
+        let first = (turn * 2).checked_rem(odd.len()).unwrap_or(0);
+        let in_turn = odd.iter().cycle().skip(first).take(odd.len().min(2));
         self.always().iter().chain(in_turn).copied().collect()
     }
 

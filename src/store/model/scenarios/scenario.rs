@@ -104,6 +104,11 @@ impl Scenario {
         Self { looks: Looks::Often, ..self }
     }
 
+    /// Whether volumes are taken as they are.
+    pub(in super::super) fn has_no_markers(&self) -> bool {
+        self.looks == Looks::Never
+    }
+
     pub(in super::super) fn has_one_client(&self) -> bool {
         self.beside.is_empty()
     }
