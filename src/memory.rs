@@ -28,14 +28,24 @@ mod glibc {
     /// So much free memory at the end of a heap goes back at once, in bytes.
     const TRIM_FROM: libc::c_int = 4 << 20;
 
+    /// Each heap keeps what is between its last blocks in use, so there are only a few more heaps than threads that always
+    /// run. glibc's own bound is eight per core: after a burst of lists, these kept 30 MiB.
+    const HEAPS_BEYOND_CORES: usize = 2;
+
     /// How often the rest is looked at, …
     const EVERY: Duration = Duration::from_secs(20);
     /// … and how much free memory is worth the work, in bytes.
-    const MUCH: u32 = 16 << 20;
+    const MUCH: u32 = 4 << 20;
 
     #[expect(unsafe_code, reason = "no safe crate has it")]
     pub(super) fn prepare() {
-        for (option, value) in [(libc::M_MMAP_THRESHOLD, MAP_FROM), (libc::M_TRIM_THRESHOLD, TRIM_FROM)] {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let heaps = libc::c_int::try_from(cores + HEAPS_BEYOND_CORES).unwrap_or(libc::c_int::MAX);
+        for (option, value) in [
+            (libc::M_MMAP_THRESHOLD, MAP_FROM),
+            (libc::M_TRIM_THRESHOLD, TRIM_FROM),
+            (libc::M_ARENA_MAX, heaps),
+        ] {
             // SAFETY: it sets a number, and no other thread runs yet.
             if unsafe { libc::mallopt(option, value) } == 0 {
                 tracing::debug!(option, "an option of the allocator that it doesn't have");
