@@ -83,14 +83,36 @@ impl Seldom {
     }
 }
 
+/// What is logged while a test listens.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub(crate) struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Lines {
+    pub(crate) fn text(&self) -> String {
+        let bytes = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+#[cfg(test)]
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "the test panics on purpose")]
 
     use super::*;
-    use std::io;
     use std::panic::{catch_unwind, set_hook, take_hook};
-    use std::sync::{Arc, Mutex};
 
     #[tokio::test(start_paused = true)]
     async fn a_line_that_would_come_again_and_again_comes_once_a_minute_with_its_number() {
@@ -99,19 +121,6 @@ mod tests {
         assert_eq!((line.due(), line.due()), (None, None));
         tokio::time::advance(SELDOM).await;
         assert_eq!((line.due(), line.due()), (Some(3), None));
-    }
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
     }
 
     #[test]
@@ -128,7 +137,7 @@ mod tests {
             }
         });
         set_hook(before);
-        let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let log = lines.text();
         let mut counts = Vec::new();
         for line in log.lines() {
             assert!(line.contains("panicked at=\"src/logs.rs:"), "{log}");

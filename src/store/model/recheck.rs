@@ -1,7 +1,5 @@
 //! A disk vanishes while a value is stored there, and comes back: the value is in doubt, and looked at again.
 
-use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -14,6 +12,7 @@ use super::setup::started;
 use super::step::Shape;
 use super::terms::{KEYS, VOLUMES};
 use super::world::{Call, Looks, Whereabouts};
+use crate::logs::Lines;
 use crate::record::Replica;
 use crate::store::replicas::path;
 use crate::store::{Precondition, Store};
@@ -81,31 +80,11 @@ async fn a_value_that_takes_effect_meanwhile_is_made_good_whenever_that_is() {
     assert_eq!(lost, [0; 0], "the delays after which a value lacks a replica for good");
 }
 
-/// What is logged by one thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn count(&self, words: &str) -> usize {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).matches(words).count()
-    }
-}
-
 /// Neither for each value nor each time that one is looked at.
 #[tokio::test(start_paused = true)]
 async fn values_that_cannot_be_repaired_yet_are_logged_once_a_minute() {
     const MINUTES: usize = 10;
-    let log = Log::default();
+    let log = Lines::default();
     let lines = log.clone();
     let subscriber =
         tracing_subscriber::fmt().with_max_level(LevelFilter::WARN).with_writer(move || lines.clone());
@@ -131,6 +110,6 @@ async fn values_that_cannot_be_repaired_yet_are_logged_once_a_minute() {
     });
     store.0.volumes.named(&VOLUMES[0]).bar();
     sleep(Duration::from_mins(MINUTES as u64)).await;
-    let told = log.count("it can't be repaired yet");
+    let told = log.text().matches("it can't be repaired yet").count();
     assert!((1..=MINUTES + 1).contains(&told), "{told} lines");
 }
