@@ -238,6 +238,10 @@ impl Load {
         lock(&self.index_failures).push((since, self.now()));
     }
 
+    pub fn index_could_not_be_written_at(&self, time: u64) -> bool {
+        lock(&self.index_failures).iter().any(|(from, to)| (*from..=*to).contains(&time))
+    }
+
     /// The well-formed requests outside the intervals in which the master was down or, for writes, the index
     /// could not be written.
     pub fn requests_while_the_master_was_there(&self) -> Vec<Request> {
