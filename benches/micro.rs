@@ -4,11 +4,12 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use davkv::clock::Timestamp;
 use davkv::key::{Key, Name};
 use davkv::placement::Placement;
 use davkv::record::{Intent, Record, Replica, State};
+use md5::Digest as _;
 
 const KEY: &[u8] = b"/photos/2024/07/benchmark-000123";
 const GENERATION: Name = Name::Generation(0x0012_3456);
@@ -74,6 +75,29 @@ fn intents(criterion: &mut Criterion) {
     group.bench_function("decode", |b| b.iter(|| Intent::decode_all(black_box(&bytes))));
 }
 
+/// One value alone, and several on one core, in bytes per second.
+fn sums(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("md5");
+    for length in [64, 4 << 10, 64 << 10, 1 << 20] {
+        let value = vec![7; length];
+        group.throughput(Throughput::Bytes(length as u64));
+        group.bench_function(BenchmarkId::new("one", length), |b| {
+            b.iter(|| md5_lanes::digest(black_box(&value)));
+        });
+        group.bench_function(BenchmarkId::new("md-5's", length), |b| {
+            b.iter(|| md5::Md5::digest(black_box(&value)));
+        });
+    }
+    let value = vec![7; 64 << 10];
+    for values in [2, 4, 8, 16] {
+        group.throughput(Throughput::Bytes((value.len() * values) as u64));
+        let mut sums = vec![md5_lanes::Md5::new(); values];
+        group.bench_function(BenchmarkId::new("at once", values), |b| {
+            b.iter(|| md5_lanes::update_all(sums.iter_mut().map(|sum| (sum, &*value))));
+        });
+    }
+}
+
 /// Short runs: each call takes nanoseconds, and only large differences matter.
 fn config() -> Criterion {
     let criterion = Criterion::default().without_plots();
@@ -83,5 +107,5 @@ fn config() -> Criterion {
         .sample_size(20)
 }
 
-criterion_group!(name = without_io; config = config(); targets = placing, paths, records, intents);
+criterion_group!(name = without_io; config = config(); targets = placing, paths, records, intents, sums);
 criterion_main!(without_io);

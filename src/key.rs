@@ -18,7 +18,6 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use md5::{Digest, Md5};
 
 /// The longest key that can be written, in bytes, including its leading `/`.
 pub const MAX_KEY_BYTES: usize = 2048;
@@ -172,7 +171,7 @@ impl Key {
 
     /// The first two bytes of MD5(key), which name the two directories.
     fn directories(&self) -> [u8; 2] {
-        let [m0, m1, ..] = <[u8; 16]>::from(Md5::digest(&self.0));
+        let [m0, m1, ..] = md5_lanes::digest(&self.0);
         [m0, m1]
     }
 }

@@ -27,6 +27,7 @@
 //! | [`memory`] | what the allocator keeps, and what it gives back |
 //! | [`pauses`] | how long clients, volumes and readers may pause in the middle of a value |
 //! | [`clock`] | wall time, in milliseconds. Intervals are measured with the runtime's clock |
+//! | `hashing` | the MD5 of values on their way through, many at once on a thread of its own |
 //! | [`runtime`], [`logs`], [`progress`] | the async runtime and blocking work; log lines; the progress of a run |
 
 pub mod access;
@@ -35,6 +36,7 @@ pub mod config;
 pub mod error;
 #[cfg(feature = "s3")]
 pub mod front;
+mod hashing;
 pub mod identity;
 pub mod index;
 pub mod key;

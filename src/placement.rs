@@ -8,7 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use md5::{Digest, Md5};
+use md5_lanes::Md5;
 
 use crate::key::Key;
 
@@ -121,8 +121,13 @@ impl Placement {
     }
 
     fn ranked(&self, key: &Key) -> impl Iterator<Item = &Place> {
-        let with_key = Md5::new().chain_update(key.as_bytes());
-        let score = |volume: &Volume| with_key.clone().chain_update(&volume.name).finalize().into();
+        let mut with_key = Md5::new();
+        with_key.update(key.as_bytes());
+        let score = |volume: &Volume| {
+            let mut md5 = with_key.clone();
+            md5.update(volume.name.as_bytes());
+            md5.sum()
+        };
         let mut scored: Vec<(Score, &Volume)> =
             self.volumes.iter().map(|volume| (score(volume), volume)).collect();
         scored.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));

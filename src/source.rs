@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt as _;
-use md5::{Digest, Md5};
 use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
+use crate::hashing::Hashing;
 
 /// Minimum average rate of a body, in bytes per second.
 const LEAST_RATE: u64 = 1024;
@@ -25,7 +25,7 @@ pub(crate) struct Source<B> {
     /// Time spent waiting for the client; the time for volumes doesn't count.
     waited: Duration,
     size: u64,
-    md5: Option<Md5>,
+    md5: Option<Hashing>,
 }
 
 impl<B> Source<B>
@@ -34,7 +34,7 @@ where
     B::Error: Display + 'static,
 {
     pub(crate) fn new(body: B, idle: Duration, hash: bool) -> Self {
-        Self { body, idle, waited: Duration::ZERO, size: 0, md5: hash.then(Md5::new) }
+        Self { body, idle, waited: Duration::ZERO, size: 0, md5: hash.then(Hashing::new) }
     }
 
     /// The next bytes, at least one; `None` after the last.
@@ -54,7 +54,7 @@ where
             }
             if !data.is_empty() {
                 if let Some(md5) = &mut self.md5 {
-                    md5.update(&data);
+                    md5.update(&data).await;
                 }
                 return Ok(Some(data));
             }
@@ -67,8 +67,11 @@ where
     }
 
     /// MD5 of the bytes read so far; `None` if they aren't hashed.
-    pub(crate) fn md5(&self) -> Option<[u8; 16]> {
-        self.md5.as_ref().map(|md5| md5.clone().finalize().into())
+    pub(crate) async fn md5(&mut self) -> Option<[u8; 16]> {
+        match &self.md5 {
+            Some(md5) => Some(md5.md5().await),
+            None => None,
+        }
     }
 }
 

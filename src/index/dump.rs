@@ -16,7 +16,7 @@
 use std::fmt;
 use std::io::{ErrorKind, Read};
 
-use md5::{Digest as _, Md5};
+use md5_lanes::Md5;
 
 use super::error::IndexError;
 
@@ -50,7 +50,7 @@ impl Writer {
 
     pub(super) fn end(&mut self, out: &mut Vec<u8>) {
         self.put(&[&[END], &self.rows.to_be_bytes()], out);
-        out.extend(self.md5.finalize_reset());
+        out.extend(self.md5.sum());
     }
 
     fn put(&mut self, pieces: &[&[u8]], out: &mut Vec<u8>) {
@@ -129,7 +129,7 @@ pub(super) fn read(
     if u64::from_be_bytes(reader.array()?) != rows {
         return Err(DumpError::Damaged("it hasn't as many rows as it says"));
     }
-    let md5: [u8; 16] = reader.md5.clone().finalize().into();
+    let md5 = reader.md5.sum();
     if reader.array()? != md5 {
         return Err(DumpError::Damaged("it hasn't the MD5 that it says"));
     }
@@ -220,7 +220,7 @@ mod tests {
             \x01\0\0\0\x02/b\0\0\0\0\
             \0\0\0\0\0\0\0\0\x02"
             .to_vec();
-        expected.extend(Md5::digest(&expected));
+        expected.extend(md5_lanes::digest(&expected));
         assert_eq!(written(258, &rows), expected);
         assert_eq!(read_all(&expected).unwrap(), (258, rows));
     }

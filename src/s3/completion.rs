@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use md5::{Digest as _, Md5};
+use md5_lanes::Md5;
 use s3s::dto::{ChecksumType, CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart};
 use s3s::{S3Error, S3Result, s3_error};
 
@@ -178,10 +178,10 @@ fn described(noted: &Record, upload: u64, parts: &[(u16, Record)]) -> Headers {
     for (_, part) in parts {
         match &part.md5 {
             Some(own) => md5.update(own),
-            None => md5.update(part.tag()),
+            None => md5.update(part.tag().as_bytes()),
         }
     }
-    let tag = format!("{}-{}", record::hex(&md5.finalize().into()), parts.len());
+    let tag = format!("{}-{}", record::hex(&md5.sum()), parts.len());
     headers.push((record::TAG.to_owned(), tag));
     let sizes: Vec<u64> = parts.iter().map(|(_, part)| part.size.unwrap_or_default()).collect();
     metadata::put_parts(&mut headers, upload, &sizes);

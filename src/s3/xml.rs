@@ -9,7 +9,6 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::header::CONTENT_LENGTH;
 use hyper::http::request::Parts;
-use md5::{Digest as _, Md5};
 use s3s::{S3Error, S3Result, s3_error};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -105,7 +104,7 @@ async fn gather(body: ClientBody, announced: Result<Announced, PayloadError>) ->
     if bytes.len() > LONGEST_XML {
         return Err(s3_error!(MaxMessageLengthExceeded, "the XML is longer than {LONGEST_XML} bytes"));
     }
-    if md5.is_some_and(|md5| md5 != <[u8; 16]>::from(Md5::digest(&bytes))) {
+    if md5.is_some_and(|md5| md5 != md5_lanes::digest(&bytes)) {
         return Err(refused(Error::WrongMd5));
     }
     let has_too_many = |(start, most): &(&[u8], usize)| {

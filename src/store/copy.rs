@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use md5::{Digest, Md5};
 
 use super::core::Core;
 use super::replicas::path;
+use crate::hashing::Hashing;
 use crate::key::Key;
 use crate::record::Replica;
 use crate::volume::{Download, Feeder, VolumeError, feed};
@@ -103,16 +103,16 @@ async fn pump(
     limit: Duration,
 ) -> Result<[u8; 16], CopyError> {
     let refused = |_| CopyError::Target(VolumeError::Unanswered("it stopped reading".into()));
-    let mut md5 = Md5::new();
+    let mut md5 = Hashing::new();
     let mut held = Bytes::new();
     while let Some(piece) = source.next().await.map_err(CopyError::Source)? {
-        md5.update(&piece);
+        md5.update(&piece).await;
         let ready = std::mem::replace(&mut held, piece);
         if !ready.is_empty() {
             feeder.give(ready, limit).await.map_err(refused)?;
         }
     }
-    let md5: [u8; 16] = md5.finalize().into();
+    let md5 = md5.md5().await;
     if expected.is_some_and(|expected| expected != md5) {
         return Err(CopyError::Damaged);
     }

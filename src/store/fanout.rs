@@ -146,7 +146,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
             }
             self.ended = true;
             self.end().await;
-            let expected = Fingerprint { size: Some(source.size()), md5: source.md5() };
+            let expected = Fingerprint { size: Some(source.size()), md5: source.md5().await };
             // boxed: it is rare, and would make up most of the size of every PUT's future
             Box::pin(self.make_good(expected)).await?;
         }

@@ -96,7 +96,7 @@ impl Core {
         let begun = Instant::now();
         let fanout = Fanout::new(self, &mut attempt, name, length, modified.seconds(), candidates);
         let sent = fanout.send(first, &mut source).await;
-        let received = Received { size: source.size(), md5: source.md5() };
+        let received = Received { size: source.size(), md5: source.md5().await };
         let checked = sent.and_then(|replicas| {
             if announced.is_some() && announced != received.md5 {
                 return Err(Error::WrongMd5);

@@ -28,8 +28,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use hyper::{Method, StatusCode};
-use md5::{Digest, Md5};
 use tokio::time::timeout;
+
+use crate::hashing::Hashing;
 
 pub(crate) use download::Download;
 use download::drain;
@@ -265,11 +266,11 @@ impl Volume {
     /// There is no such file (`Refused(404)`), or it can't be read to its end.
     pub async fn md5(self: &Arc<Self>, path: &str) -> Outcome<[u8; 16]> {
         let mut file = self.get(path, None).await?;
-        let mut md5 = Md5::new();
+        let mut md5 = Hashing::new();
         while let Some(piece) = file.next().await? {
-            md5.update(&piece);
+            md5.update(&piece).await;
         }
-        Ok(md5.finalize().into())
+        Ok(md5.md5().await)
     }
 
     /// Lists a directory, whose path ends in `/`, entry by entry.

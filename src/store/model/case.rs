@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use md5::{Digest, Md5};
 
 use super::calls::World;
 use super::disks::Template;
@@ -169,7 +168,7 @@ impl Case {
                 continue;
             };
             found.extend(number_of(&file.bytes));
-            let md5: [u8; 16] = Md5::digest(&file.bytes).into();
+            let md5: [u8; 16] = md5_lanes::digest(&file.bytes);
             let whole = number_of(&file.bytes).is_some()
                 && record.size.is_none_or(|size| size == file.bytes.len() as u64)
                 && record.md5 == Some(md5)

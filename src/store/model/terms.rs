@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use md5::{Digest, Md5};
 
 use crate::key::Key;
 use crate::placement::Placement;
@@ -68,7 +67,7 @@ impl Over {
         match self {
             Self::Nothing => Precondition::Absent,
             Self::Anything => Precondition::Always,
-            Self::Value(number) => Precondition::Tagged(hex(&Md5::digest(value(number)).into())),
+            Self::Value(number) => Precondition::Tagged(hex(&md5_lanes::digest(value(number)))),
         }
     }
 
