@@ -129,6 +129,39 @@ impl Listing {
 /// Appends a key as a JSON string. One that isn't UTF-8 (only an old index has such) shows
 /// replacement characters.
 fn put_json(text: &mut Vec<u8>, key: &[u8]) {
+    if is_plain(key) {
+        text.reserve(key.len() + 2);
+        text.push(b'"');
+        text.extend_from_slice(key);
+        text.push(b'"');
+        return;
+    }
     let key = std::str::from_utf8(key).map_or_else(|_| String::from_utf8_lossy(key), Cow::Borrowed);
     serde_json::to_writer(text, &key).unwrap_or_else(|error| unreachable!("memory is written: {error}"));
+}
+
+/// Whether a key is printable ASCII that JSON has as it is. All bytes are counted, as that takes no branch for each of
+/// them: most keys are plain.
+fn is_plain(key: &[u8]) -> bool {
+    let is_special = |byte: u8| !matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\';
+    key.iter().filter(|byte| is_special(**byte)).count() == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::put_json;
+
+    /// Every byte by itself, and between others, is written as `serde_json` writes it.
+    #[test]
+    fn keys_are_json_strings() {
+        let keys = (0..=255_u8).flat_map(|byte| [vec![byte], vec![b'/', b'a', byte, b'b']]);
+        let others =
+            ["", "/", "/plain key", "/\u{fc}\u{1f980}\"\\\u{7f}\u{2028}"].map(|key| key.as_bytes().to_vec());
+        for key in keys.chain(others) {
+            let mut text = b"[".to_vec();
+            put_json(&mut text, &key);
+            let expected = serde_json::to_string(&String::from_utf8_lossy(&key)).unwrap_or_default();
+            assert_eq!(String::from_utf8_lossy(&text), format!("[{expected}"), "{key:?}");
+        }
+    }
 }

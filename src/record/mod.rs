@@ -98,6 +98,9 @@ const MILLIS_VERSION: u8 = 2;
 const SECONDS_VERSION: u8 = 1;
 /// Version byte of intents.
 const INTENTS_VERSION: u8 = 1;
+/// How a record of minikeyvalue begins whose value is hidden.
+const DELETED: &str = "DELETED";
+
 const UNLINKED: u8 = 1;
 const HAS_MD5: u8 = 2;
 const HAS_SIZE: u8 = 4;
@@ -188,7 +191,7 @@ impl Record {
         if self.replicas.iter().any(|replica| replica.name != Name::Plain) {
             return None;
         }
-        let deleted = if self.state == State::Unlinked { "DELETED" } else { "" };
+        let deleted = if self.state == State::Unlinked { DELETED } else { "" };
         let hash = self.md5.map_or_else(String::new, |md5| format!("HASH{}", hex(&md5)));
         let places: Vec<&str> = self.replicas.iter().map(|replica| replica.place.as_str()).collect();
         Some(format!("{deleted}{hash}{}", places.join(",")).into_bytes())
@@ -207,17 +210,31 @@ impl Record {
         })?;
         Ok(Self { state, replicas, md5, size, modified, headers })
     }
-}
 
-impl State {
-    /// The state of a stored record, for listings. The whole record is checked as strictly as in
-    /// [`Record::decode`], but nothing else is kept.
+    /// Checks the bytes as strictly as [`Record::decode`], and keeps nothing.
     ///
     /// # Errors
     ///
     /// As [`Record::decode`].
+    pub fn check(bytes: &[u8]) -> Result<(), RecordError> {
+        read(bytes, |_part| ()).map(drop)
+    }
+}
+
+impl State {
+    /// The state of a stored record, for listings, which need nothing else of it. The rest isn't looked at.
+    ///
+    /// # Errors
+    ///
+    /// The bytes begin in no known form.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        read(bytes, |_part| ()).map(|fixed| fixed.state)
+        match bytes {
+            [MILLIS_VERSION | SECONDS_VERSION, flags, ..] => state(*flags),
+            [first, ..] if !first.is_ascii_graphic() => Err(RecordError("not text")),
+            [] => Err(RecordError("cut short")),
+            _ if bytes.starts_with(DELETED.as_bytes()) => Ok(Self::Unlinked),
+            _ => Ok(Self::Live),
+        }
     }
 }
 
@@ -252,9 +269,7 @@ fn read_ours<'a>(
 ) -> Result<Fixed, RecordError> {
     let mut input = Input(bytes);
     let flags = input.byte()?;
-    if flags & !(UNLINKED | HAS_MD5 | HAS_SIZE | HAS_MODIFIED) != 0 {
-        return Err(RecordError("unknown flags"));
-    }
+    let state = state(flags)?;
     let md5 = if flags & HAS_MD5 != 0 { Some(input.array()?) } else { None };
     let mut number = |flag| if flags & flag != 0 { input.number().map(Some) } else { Ok(None) };
     let size = number(HAS_SIZE)?;
@@ -267,13 +282,20 @@ fn read_ours<'a>(
         part(Part::Header(input.text()?, input.text()?));
     }
     input.end()?;
-    let state = if flags & UNLINKED == 0 { State::Live } else { State::Unlinked };
     Ok(Fixed { state, md5, size, modified })
+}
+
+/// The state that these flags say; all flags must be known.
+fn state(flags: u8) -> Result<State, RecordError> {
+    if flags & !(UNLINKED | HAS_MD5 | HAS_SIZE | HAS_MODIFIED) != 0 {
+        return Err(RecordError("unknown flags"));
+    }
+    Ok(if flags & UNLINKED == 0 { State::Live } else { State::Unlinked })
 }
 
 fn read_minikeyvalues<'a>(bytes: &'a [u8], mut part: impl FnMut(Part<'a>)) -> Result<Fixed, RecordError> {
     let text = std::str::from_utf8(bytes).map_err(|_not_text| RecordError("not text"))?;
-    let (state, text) = match text.strip_prefix("DELETED") {
+    let (state, text) = match text.strip_prefix(DELETED) {
         Some(rest) => (State::Unlinked, rest),
         None => (State::Live, text),
     };

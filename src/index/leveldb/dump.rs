@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use super::current::{Held, Snapshot};
-use super::scan::{PAGE_BYTES, state_of};
+use super::scan::PAGE_BYTES;
 use super::{INTENTS, LevelDb, NUMBER, encode_intents, open_database};
 use crate::clock::Timestamp;
 use crate::index::dump::{DumpError, MAX_BYTES, Writer, read};
@@ -14,7 +14,7 @@ use crate::index::facts;
 use crate::index::types::Options;
 use crate::key::Key;
 use crate::leveldb::{Batch, Database};
-use crate::record::Intent;
+use crate::record::{Intent, Record};
 
 /// Tells, for a key and an intent's number, whether the attempt may be under way.
 type IsOpen = dyn Fn(&Key, u64) -> bool + Send;
@@ -105,7 +105,7 @@ impl Pages {
             if facts::is_fact(row) {
                 facts::check(row, value)?;
             } else if row != NUMBER {
-                state_of(row, value)?;
+                Record::check(value).map_err(|error| IndexError::damaged(&Key::new(row), error))?;
             }
             self.writer.row(row, value, &mut self.text);
         }

@@ -252,8 +252,8 @@ fn scan_items(
     Ok(page)
 }
 
-/// The state of a row's record; damage of the record is found as ever.
-pub(super) fn state_of(key: &[u8], value: &[u8]) -> Result<State, IndexError> {
+/// The state of a row's record.
+fn state_of(key: &[u8], value: &[u8]) -> Result<State, IndexError> {
     State::decode(value).map_err(|error| IndexError::damaged(&Key::new(key), error))
 }
 
