@@ -29,7 +29,7 @@ pub(crate) struct Store {
     unit: String,
     /// The size of each value, where they are so large that MiB are counted instead of keys.
     mib: Option<u32>,
-    /// The limit: `direct`, or a name for the first store, or nothing.
+    /// The limit: `direct`, `scan`, or a name for the first store, or nothing.
     beside: String,
     /// The row that shows how long the master takes to start.
     start: Option<String>,
@@ -40,10 +40,13 @@ pub(crate) struct Store {
 pub(crate) async fn stores(settings: &Settings, stores: &[Store]) -> Rows {
     let prepare = async |settings: &Settings| {
         let mut stages = Vec::new();
-        for Store { keys, files, prefix, .. } in stores {
+        for Store { keys, files, prefix, beside, .. } in stores {
             let (stage, seed) = (Stage::usual(settings).await?, new_seed());
             let prefix = prefix.replace("SEED", &seed.to_string());
             Objects { seed, prefix, count: *keys, files: *files }.make(&stage, VOLUMES).await?;
+            if beside == "scan" {
+                stage.copy_index()?;
+            }
             stages.push((stage.start_master(&[]).await?, seed));
         }
         Ok(stages)
@@ -54,13 +57,16 @@ pub(crate) async fn stores(settings: &Settings, stores: &[Store]) -> Rows {
             // keys that the runs themselves make are new ones in each round
             let seed = if store.keys > 0 { *seed } else { new_seed() };
             let counted = |sample: Sample| store.mib.map_or(sample, |mib| sample.of_values(mib));
-            let mut direct = Vec::new();
+            let mut limit_of = Vec::new();
             for (_, flags) in store.runs.iter().filter(|_| limits && store.beside == "direct") {
-                direct.push(counted(stage.thrash_directly(&format!("{flags} --seed {seed}")).await?).rate);
+                limit_of.push(counted(stage.thrash_directly(&format!("{flags} --seed {seed}")).await?).rate);
+            }
+            if limits && store.beside == "scan" {
+                limit_of.push(stage.scan_the_copy()?);
             }
             for (n, (name, flags)) in store.runs.iter().enumerate() {
                 let sample = counted(stage.thrash(&format!("{flags} --seed {seed}")).await?);
-                let limit = direct.get(n).copied().or(first.filter(|_| limits && !store.beside.is_empty()));
+                let limit = limit_of.get(n).copied().or(first.filter(|_| limits && !store.beside.is_empty()));
                 rows.push(Row::new(name, &store.unit, sample).against(&store.beside, limit));
                 first = first.or(Some(sample.rate));
             }

@@ -13,7 +13,7 @@
 )]
 
 use fearless_simd::prelude::*;
-use fearless_simd::{Level, dispatch};
+use fearless_simd::{Level, dispatch, u32x4, u32x8};
 
 use super::block::{DISTANCES, SINES, steps, word, words};
 use super::{BLOCK, Md5, State, block};
@@ -56,7 +56,10 @@ fn all<S: Simd>(simd: S, mut waiting: Vec<Lane<'_>>) {
                 block::compress(lane.state, lane.blocks);
                 return;
             }
-            lanes => together(simd, lanes),
+            // the wider the vector, the longer its words take to be put in their places
+            lanes if lanes.len() <= 4 => together::<S, u32x4<S>>(simd, lanes),
+            lanes if lanes.len() <= 8 => together::<S, u32x8<S>>(simd, lanes),
+            lanes => together::<S, S::u32s>(simd, lanes),
         }
         running.retain(|lane| !lane.blocks.is_empty());
     }
@@ -64,7 +67,7 @@ fn all<S: Simd>(simd: S, mut waiting: Vec<Lane<'_>>) {
 
 /// Takes as many blocks of each lane as the shortest has.
 #[inline(always)]
-fn together<S: Simd>(simd: S, lanes: &mut [Lane<'_>]) {
+fn together<S: Simd, V: SimdInt<S, Element = u32>>(simd: S, lanes: &mut [Lane<'_>]) {
     let count = lanes.iter().map(|lane| lane.blocks.len()).min().unwrap_or_default();
     let mut taken: [&[[u8; BLOCK]]; MOST_LANES] = [&[]; MOST_LANES];
     let mut columns = [[0; MOST_LANES]; 4];
@@ -74,11 +77,11 @@ fn together<S: Simd>(simd: S, lanes: &mut [Lane<'_>]) {
             column[number] = word;
         }
     }
-    let vector = |column: &[u32; MOST_LANES]| S::u32s::from_slice(simd, &column[..S::u32s::LEN]);
+    let vector = |column: &[u32; MOST_LANES]| V::from_slice(simd, &column[..V::LEN]);
     let (mut a, mut b) = (vector(&columns[0]), vector(&columns[1]));
     let (mut c, mut d) = (vector(&columns[2]), vector(&columns[3]));
     for number in 0..count {
-        let words = transposed(simd, &taken, number);
+        let words: [V; 16] = transposed(simd, &taken, number);
         let before = (a, b, c, d);
         macro_rules! step {
             ($a:ident, $b:ident, $c:ident, $d:ident, $i:expr) => {{
@@ -98,7 +101,7 @@ fn together<S: Simd>(simd: S, lanes: &mut [Lane<'_>]) {
         (a, b, c, d) = (a + before.0, b + before.1, c + before.2, d + before.3);
     }
     for (column, vector) in columns.iter_mut().zip([a, b, c, d]) {
-        vector.store_slice(&mut column[..S::u32s::LEN]);
+        vector.store_slice(&mut column[..V::LEN]);
     }
     for (number, lane) in lanes.iter_mut().enumerate() {
         *lane.state = columns.map(|column| column[number]);
@@ -108,15 +111,19 @@ fn together<S: Simd>(simd: S, lanes: &mut [Lane<'_>]) {
 /// The 16 words of the lanes' blocks of that number: of each word a vector, which has a lane for each value. A lane
 /// without a value has zeros.
 #[inline(always)]
-fn transposed<S: Simd>(simd: S, lanes: &[&[[u8; BLOCK]]; MOST_LANES], number: usize) -> [S::u32s; 16] {
-    let width = S::u32s::LEN;
-    let mut out = [S::u32s::splat(simd, 0); 16];
+fn transposed<S: Simd, V: SimdInt<S, Element = u32>>(
+    simd: S,
+    lanes: &[&[[u8; BLOCK]]; MOST_LANES],
+    number: usize,
+) -> [V; 16] {
+    let width = V::LEN;
+    let mut out = [V::splat(simd, 0); 16];
     // the vectors of a width of words at a time
     for part in 0..16 / width {
-        let mut square = [S::u32s::splat(simd, 0); MOST_LANES];
+        let mut square = [V::splat(simd, 0); MOST_LANES];
         for (row, lane) in square.iter_mut().zip(lanes).take(width) {
             if let Some(block) = lane.get(number) {
-                *row = S::u32s::from_slice(simd, &words(block)[part * width..][..width]);
+                *row = V::from_slice(simd, &words(block)[part * width..][..width]);
             }
         }
         // Interleaving the rows of one half with those of the other halves how far apart the words of a lane are
