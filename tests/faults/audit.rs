@@ -278,13 +278,27 @@ fn no_intents(db: &Path, copy: &Path) -> bool {
 
 const OPTIONS: Options = Options { create: false, cache_bytes: 1 << 20, sync: false };
 
+/// Opens an index that no process has open. A process that another test has just forked has its lock, too, until it
+/// executes its program.
+fn open(db: &Path) -> Index {
+    let mut opened = None;
+    eventually("the index is in use by no other process", SETTLED, || {
+        opened = match Index::open(db, OPTIONS) {
+            Err(error) if error.to_string().contains("is in use") => None,
+            opened => Some(opened.unwrap()),
+        };
+        opened.is_some()
+    });
+    opened.unwrap()
+}
+
 fn is_no_part((key, _): &(Key, Entry)) -> bool {
     key.as_part().is_none()
 }
 
 /// The ids of the uploads with notes in an index.
 fn uploads(db: &Path) -> BTreeSet<String> {
-    let index = Index::open(db, OPTIONS).unwrap();
+    let index = open(db);
     let (mut uploads, mut start) = (BTreeSet::new(), None);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     loop {
@@ -302,7 +316,7 @@ fn uploads(db: &Path) -> BTreeSet<String> {
 
 /// All entries of keys and parts in an index; its master is down.
 fn entries(db: &Path) -> BTreeMap<Key, Entry> {
-    let index = Index::open(db, OPTIONS).unwrap();
+    let index = open(db);
     let (mut entries, mut start) = (BTreeMap::<Key, Entry>::new(), b"/".to_vec());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     loop {
