@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::thread;
 
 use bytes::Bytes;
@@ -24,8 +24,9 @@ const AHEAD: u32 = 2;
 /// So many bytes of a piece are hashed at once, so that pieces that come meanwhile can join in.
 const STRIDE: usize = 64 * 1024;
 
-/// One thread hashes as much as so many others receive, at the least.
-const CORES_PER_THREAD: usize = 8;
+/// One thread for so many cores: it hashes 4 to 6 GiB a second of many values, where vectors have eight lanes or more,
+/// and each other core receives and passes on about one.
+const CORES_PER_THREAD: usize = 4;
 
 /// The MD5 of one value.
 pub(crate) struct Hashing {
@@ -85,8 +86,12 @@ impl Hashing {
             Place::Here(md5) => md5.sum(),
             Place::OnThread { value, .. } => {
                 let all_hashed = value.room.acquire_many(AHEAD).await;
-                debug_assert!(all_hashed.is_ok(), "the room of a value is never closed");
-                value.lock().sum()
+                let md5 = value.lock();
+                // a piece that nobody hashed gives back its room, too: no sum is better than a wrong one
+                if all_hashed.is_err() || md5.length() != self.length {
+                    unreachable!("{} of {} bytes were hashed", md5.length(), self.length);
+                }
+                md5.sum()
             }
         }
     }
@@ -94,7 +99,7 @@ impl Hashing {
 
 impl Value {
     fn lock(&self) -> MutexGuard<'_, Md5> {
-        self.md5.lock().unwrap_or_else(PoisonError::into_inner)
+        self.md5.lock().unwrap_or_else(|_| unreachable!("a thread that hashes has panicked"))
     }
 }
 
@@ -135,9 +140,12 @@ fn hash_all(received: &Receiver<Job>) {
 fn hash_next(waiting: &mut VecDeque<Job>) {
     let mut chosen: Vec<usize> = Vec::with_capacity(MOST_LANES);
     for (number, job) in waiting.iter().enumerate() {
-        let is_first =
+        if chosen.len() == MOST_LANES {
+            break;
+        }
+        let is_another =
             |other: &usize| !waiting.get(*other).is_some_and(|other| Arc::ptr_eq(&other.value, &job.value));
-        if chosen.len() < MOST_LANES && chosen.iter().all(is_first) {
+        if chosen.iter().all(is_another) {
             chosen.push(number);
         }
     }
@@ -151,7 +159,12 @@ fn hash_next(waiting: &mut VecDeque<Job>) {
     let mut sums: Vec<MutexGuard<'_, Md5>> = lanes.iter().map(|(value, _)| value.lock()).collect();
     update_all(sums.iter_mut().map(|sum| &mut **sum).zip(lanes.iter().map(|(_, stride)| &**stride)));
     drop(sums);
-    waiting.retain(|job| !job.piece.is_empty());
+    // the last first, as a removal moves those behind it
+    for number in chosen.into_iter().rev() {
+        if waiting.get(number).is_some_and(|job| job.piece.is_empty()) {
+            waiting.remove(number);
+        }
+    }
 }
 
 #[cfg(test)]

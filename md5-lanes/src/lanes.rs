@@ -33,6 +33,13 @@ pub(super) fn update_all_on<'a>(level: Level, values: impl IntoIterator<Item = (
         Lane { state: &mut md5.state, blocks }
     });
     let waiting: Vec<Lane<'_>> = lanes.filter(|lane| !lane.blocks.is_empty()).collect();
+    if level.is_fallback() {
+        // lanes that are no vectors take longer than one value after the other
+        for lane in waiting {
+            block::compress(lane.state, lane.blocks);
+        }
+        return;
+    }
     dispatch!(level, simd => all(simd, waiting));
 }
 

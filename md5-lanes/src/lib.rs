@@ -3,7 +3,8 @@
 //! MD5 can't be split: each block of 64 bytes needs the sum of the block before, and a core spends most of its time
 //! waiting for that. But a vector register holds as many sums as it has lanes, and a block of each lane takes little
 //! longer than one block alone. So values that arrive at the same time are hashed together, at several times the
-//! speed of one. Which vectors there are is found out at run time; a CPU without any takes one value after the other.
+//! speed of one. Which vectors there are is found out at run time; a CPU without any takes one value after the
+//! other.
 //!
 //! MD5 protects against accidents, not against people who want two values to look alike.
 
@@ -26,7 +27,7 @@ pub struct Md5 {
     state: State,
     /// Bytes so far.
     length: u64,
-    /// The beginning of the next block; its end is zero.
+    /// The beginning of the next block; what is behind it is of earlier blocks.
     rest: [u8; BLOCK],
 }
 
@@ -47,6 +48,12 @@ impl Md5 {
     pub fn update(&mut self, bytes: &[u8]) {
         let blocks = self.fill(bytes);
         block::compress(&mut self.state, blocks);
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// The MD5 of all bytes so far.

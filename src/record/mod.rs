@@ -222,18 +222,18 @@ impl Record {
 }
 
 impl State {
-    /// The state of a stored record, for listings, which need nothing else of it. The rest isn't looked at.
+    /// The state of a stored record, for listings, which need nothing else of it. The rest of
+    /// one of ours isn't looked at.
     ///
     /// # Errors
     ///
-    /// The bytes begin in no known form.
+    /// As [`Record::decode`], but damage behind the flags isn't found.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         match bytes {
             [MILLIS_VERSION | SECONDS_VERSION, flags, ..] => state(*flags),
-            [first, ..] if !first.is_ascii_graphic() => Err(RecordError("not text")),
-            [] => Err(RecordError("cut short")),
-            _ if bytes.starts_with(DELETED.as_bytes()) => Ok(Self::Unlinked),
-            _ => Ok(Self::Live),
+            [MILLIS_VERSION | SECONDS_VERSION] => Err(RecordError("cut short")),
+            // a text has no version: only the whole of it shows that it is a record
+            _ => read_minikeyvalues(bytes, |_part| ()).map(|fixed| fixed.state),
         }
     }
 }

@@ -112,6 +112,14 @@ fn replicas() -> impl Strategy<Value = Vec<Replica>> {
     proptest::collection::vec(replica, 1..6)
 }
 
+/// Its version and flags; of a text, all of it.
+#[test]
+fn a_state_is_not_read_from_a_damaged_beginning() {
+    for bytes in [b"".as_slice(), b"\x02", b"\x02\x80", b"\x03\0", b"HASHzz", b"DELETEDa:1,", b"\x22\0a"] {
+        assert!(State::decode(bytes).is_err(), "{bytes:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn an_encoded_record_is_decoded_to_the_same_record(

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 /// Pieces buffered for one volume. A piece has at most 256 KiB; replicas share each piece, but may lag
-/// behind each other, so an upload holds at most this number of pieces per replica in memory.
+/// behind each other, so an upload holds at most this number of pieces per replica in memory,
+/// and up to two more that are still to be hashed.
 const WINDOW: usize = 2;
 
 /// Makes the two ends of a body of `length` bytes; without a length the body is sent in chunks.

@@ -75,7 +75,7 @@ impl Network for Tcp {
                 lack(host, &error).map_or_else(|| ConnectError::Failed(causes(&error)), ConnectError::Lacking)
             })?;
             let stream = stream.into_inner();
-            do_not_pace(&stream);
+            choose_reno(&stream);
             Ok(Box::new(stream) as Box<dyn Stream>)
         }
         .boxed()
@@ -98,10 +98,10 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
-/// Takes the pacing off a connection within this machine, where no network can be congested. Pacing (BBR's) costs a
-/// timer for every few packets there, and wakes the volume for each of them: of what one large upload costs besides
-/// its MD5, a quarter.
-fn do_not_pace(stream: &TcpStream) {
+/// Chooses Reno for a connection within this machine, where no network can be congested: BBR, where the system prefers
+/// it, has every few packets wait for a timer there, and wakes the volume for each of them. That is a quarter of what
+/// one large upload costs besides its MD5.
+fn choose_reno(stream: &TcpStream) {
     let (Ok(ours), Ok(theirs)) = (stream.local_addr(), stream.peer_addr()) else { return };
     if ours.ip() == theirs.ip() {
         // every kernel has Reno; were it refused, the connection would be as the system makes it
@@ -146,10 +146,10 @@ mod tests {
         assert_eq!(of("10.0.0.1:3001", libc::ECONNREFUSED), None);
     }
     #[tokio::test]
-    async fn a_connection_within_this_machine_is_not_paced() {
+    async fn a_connection_within_this_machine_does_not_pace_by_bbr() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        do_not_pace(&stream);
+        choose_reno(&stream);
         let congestion_control = SockRef::from(&stream).tcp_congestion().unwrap();
         assert!(congestion_control.starts_with(b"reno"), "{congestion_control:?}");
     }
