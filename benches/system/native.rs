@@ -41,7 +41,10 @@ pub(crate) async fn stores(settings: &Settings, stores: &[Store]) -> Rows {
     let prepare = async |settings: &Settings| {
         let mut stages = Vec::new();
         for Store { keys, files, prefix, beside, .. } in stores {
-            let (stage, seed) = (Stage::usual(settings).await?, new_seed());
+            let (mut stage, seed) = (Stage::usual(settings).await?, new_seed());
+            if *keys > 0 {
+                stage = stage.marked().await?;
+            }
             let prefix = prefix.replace("SEED", &seed.to_string());
             Objects { seed, prefix, count: *keys, files: *files }.make(&stage, VOLUMES).await?;
             if beside == "scan" {

@@ -61,6 +61,14 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Has a master make the index and mark the volumes, and ends it. A master takes no volumes for its own on which it
+    /// misses the files of its index.
+    pub(crate) async fn marked(self) -> Result<Self> {
+        let mut stage = self.start_master(&[]).await?;
+        stage.master = None;
+        Ok(stage)
+    }
+
     /// Starts a master on the index, with further flags.
     pub(crate) async fn start_master(mut self, flags: &[&str]) -> Result<Self> {
         let host = process::free_host();
