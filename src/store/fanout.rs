@@ -32,8 +32,8 @@ pub(super) struct Fanout<'f, 'a> {
     candidates: VecDeque<Place>,
     lanes: Vec<Lane>,
     puts: FuturesUnordered<BoxFuture<'a, (usize, std::result::Result<(), VolumeError>)>>,
-    /// Whether a volume had no room.
-    full: bool,
+    /// The volumes that had no room for this value.
+    without_room: Vec<String>,
     /// The volume that doesn't take this master for one, and that in words.
     refused: Option<String>,
     /// Whether the value was read to its end. A volume that got less of it makes no file.
@@ -79,11 +79,14 @@ impl Core {
         with_room.into_iter().chain(full).map(|(_, (_, place))| place).collect()
     }
 
-    /// Whether as many volumes as a value has replicas aren't full. One that is down may have room.
-    fn has_room(&self) -> bool {
+    /// Whether as many volumes as a value has replicas may have room: neither refused the value nor count as full. (A
+    /// volume that refused it can count as one with room again, by a smaller value that was stored since.) One that is
+    /// down may have room.
+    fn has_room_beside(&self, refused: &[String]) -> bool {
         let placement = &self.options.placement;
-        let with_room = placement.volumes().filter(|name| !self.volumes.named(name).is_full());
-        with_room.count() >= placement.replicas
+        let may_have =
+            |name: &&str| !self.volumes.named(name).is_full() && !refused.iter().any(|volume| volume == name);
+        placement.volumes().filter(may_have).count() >= placement.replicas
     }
 }
 
@@ -106,7 +109,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
             candidates,
             lanes,
             puts,
-            full: false,
+            without_room: Vec::new(),
             refused: None,
             ended: false,
         }
@@ -309,7 +312,9 @@ impl<'f, 'a> Fanout<'f, 'a> {
         lane.state = match result {
             Ok(()) => LaneState::Whole,
             Err(error) => {
-                self.full |= error.is_full();
+                if error.is_full() {
+                    self.without_room.push(lane.replica.place.volume().to_owned());
+                }
                 if error.is_not_allowed() {
                     self.refused = Some(format!("{}: {error}", lane.replica.place.volume()));
                 }
@@ -333,7 +338,7 @@ impl<'f, 'a> Fanout<'f, 'a> {
 
     fn too_few(&self) -> Error {
         let able = self.lanes.len() - self.count(LaneState::Failed);
-        if self.full && !self.store.has_room() {
+        if !self.without_room.is_empty() && !self.store.has_room_beside(&self.without_room) {
             return Error::Full;
         }
         // others have room: they get the value when it is sent again
